@@ -1,0 +1,77 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+
+STORE ?=
+AS_OF ?=
+CONF ?=
+PORT ?= 8080
+RECENT ?=
+
+.PHONY: help setup demo run up down show recommend test test-fast test-all lint lock clean java
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: java $(STAMP) ## install everything into .venv (needs Python 3.11 and Java 17)
+
+java:
+	@bin/check-java
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it (Debian/Ubuntu: apt-get install python3.11 python3.11-venv; macOS: brew install python@3.11) or name it: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(PY) --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/uv pip install --python $(PY) --no-deps --editable .
+	touch $(STAMP)
+
+demo: setup ## run the whole workflow on real data (Complete Journey), without any key
+	@$(PY) bin/local_airflow.py run --store complete_journey --conf '$(CONF)'
+	@$(PY) -m shelfkin show --store complete_journey
+
+run: setup ## run one store's DAG once: make run STORE=online_retail AS_OF=2011-11-01 CONF='{"repurchase": "exclude"}'
+	@$(PY) bin/local_airflow.py run --store '$(STORE)' --as-of '$(AS_OF)' --conf '$(CONF)'
+
+up: setup ## start Airflow on 127.0.0.1:8080 (PORT=...) and print the login
+	@$(PY) bin/local_airflow.py up --port $(PORT)
+
+down: ## stop Airflow and everything that it started
+	@$(PY) bin/local_airflow.py down
+
+show: setup ## print clusters, a product with its neighbours and three customers of the newest run (STORE=..., AS_OF=...)
+	@$(PY) -m shelfkin show --store '$(STORE)' --as-of '$(AS_OF)'
+
+recommend: setup ## products for a handful of recently viewed ids: make recommend STORE=titles_only RECENT=P316,P333,P1115
+	@$(PY) -m shelfkin recommend --store '$(STORE)' --recent '$(RECENT)'
+
+test: setup ## all tests but the slow drills
+	$(PY) -m pytest -m "not slow"
+
+test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
+	$(PY) -m pytest tests/unit -m "not spark and not airflow and not slow"
+
+test-all: setup ## every test, with the drills on a real scheduler and a Spark cluster
+	$(PY) -m pytest
+
+lint: $(STAMP) ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=plugins $(BIN)/lint-imports
+
+lock: ## resolve requirements.lock anew
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --override requirements-overrides.txt --generate-hashes \
+	  --no-header --output-file requirements.lock requirements-dev.in
+
+clean: ## remove what was installed and built, but no artifacts and no data
+	rm -rf $(VENV) build *.egg-info include/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
