@@ -1,0 +1,1 @@
+"""From a shop's raw catalogue to the products table."""

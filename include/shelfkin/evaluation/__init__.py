@@ -1,0 +1,1 @@
+"""Temporal backtests of the recommender against strong simple baselines."""

@@ -1,0 +1,1 @@
+"""From a shop's raw event log to the events table."""

@@ -1,0 +1,1 @@
+"""Publishing a run's tables and answering look-ups from them."""

@@ -1,0 +1,471 @@
+"""Settings of this installation, and store profiles: one YAML file that describes one shop.
+
+Nothing here imports pyspark or Airflow, so that the DAG processor can read profile names and schedules.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shelfkin.errors import ProfileError
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+# Profile paths may name these; anything else in ${...} is refused, so that a profile can't read the environment.
+_PATH_VARIABLES = ("SHELFKIN_DATA", "SHELFKIN_REFERENCE_DATA")
+
+# The UI of a job that lives for a minute is of no use and costs a Jetty server; WARN keeps a task log readable.
+_SPARK_CONF = {"spark.ui.enabled": "false", "spark.log.level": "WARN"}
+
+
+def _json_object(name: str, text: str | None) -> dict[str, str]:
+    if not text:
+        return {}
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ProfileError(f"{name} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{name} must be a JSON object of Spark settings; it is {text[:80]!r}.")
+    return {key: str(value) for key, value in content.items()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where this installation keeps things; every value can be set in the environment.
+
+    Attributes
+    ----------
+    artifact_root
+        ``ARTIFACT_ROOT``: local path or fsspec URI of all artifacts. Default ``./artifacts``.
+    stores_dir
+        ``SHELFKIN_STORES_DIR``: folder of store profiles. Default ``include/stores``.
+    default_store
+        ``SHELFKIN_DEFAULT_STORE``: the store whose DAG is plain ``product_recommendations``.
+    data_dir
+        ``SHELFKIN_DATA``: where `make demo` puts the demo's raw files. Default ``./data``.
+    reference_data
+        ``SHELFKIN_REFERENCE_DATA``: folder of the reference data sets, or None.
+    driver_memory
+        ``SHELFKIN_DRIVER_MEMORY``: heap of the Spark driver, which in local mode is all of Spark. Default ``4g``.
+    spark_conf
+        ``SHELFKIN_SPARK_CONF``: a JSON object of further Spark settings for spark-submit.
+    """
+
+    artifact_root: str
+    stores_dir: Path
+    default_store: str
+    data_dir: Path
+    reference_data: Path | None
+    driver_memory: str
+    spark_conf: dict[str, str]
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from the environment, once, in one place."""
+        env = os.environ if env is None else env
+        reference = env.get("SHELFKIN_REFERENCE_DATA")
+        return cls(
+            artifact_root=env.get("ARTIFACT_ROOT") or str(_PROJECT / "artifacts"),
+            stores_dir=Path(env.get("SHELFKIN_STORES_DIR") or _PROJECT / "include" / "stores"),
+            default_store=env.get("SHELFKIN_DEFAULT_STORE") or "complete_journey",
+            data_dir=Path(env.get("SHELFKIN_DATA") or _PROJECT / "data"),
+            reference_data=Path(reference) if reference else None,
+            driver_memory=env.get("SHELFKIN_DRIVER_MEMORY") or "4g",
+            spark_conf={**_SPARK_CONF, **_json_object("SHELFKIN_SPARK_CONF", env.get("SHELFKIN_SPARK_CONF"))},
+        )
+
+    def path_variables(self) -> dict[str, str | None]:
+        """Return what ``${...}`` in a profile's paths may stand for."""
+        return {
+            "SHELFKIN_DATA": str(self.data_dir),
+            "SHELFKIN_REFERENCE_DATA": str(self.reference_data) if self.reference_data else None,
+        }
+
+    def profile(self, store: str) -> StoreProfile:
+        """Load one store's profile; raises ProfileError if there is none of that name."""
+        path = self.stores_dir / f"{store}.yaml"
+        if not path.is_file():
+            known = ", ".join(store_names(self.stores_dir)) or "none"
+            raise ProfileError(
+                f"There is no store {store!r} in {self.stores_dir}; known stores: {known}.",
+                next_step=f"Check the spelling, or describe the shop in {path}.",
+            )
+        return load_profile(path)
+
+
+def store_names(stores_dir: Path) -> list[str]:
+    """Return the names of all profiles in a folder, sorted."""
+    return sorted(path.stem for path in stores_dir.glob("*.yaml"))
+
+
+def _valid_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+def _valid_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name!r} is not an IANA time zone such as Europe/London or UTC") from error
+    return name
+
+
+def _valid_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError(f"{name!r} is not a text encoding such as utf-8, latin-1 or cp1252") from error
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_valid_encoding)]
+Pattern = Annotated[str, AfterValidator(_valid_pattern)]
+Timezone = Annotated[str, AfterValidator(_valid_timezone)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """Raw files in one format.
+
+    `path` is a local path (relative to the profile's folder), or a Hadoop/fsspec URI; it may hold globs, and
+    ``${SHELFKIN_DATA}`` or ``${SHELFKIN_REFERENCE_DATA}``. Files ending in .gz are unpacked. `columns` names the columns
+    of files without a header. `multiline: false` lets Spark split one large CSV file, if no field holds a line break.
+    `decimal_mark` settles numbers such as "1,299" where the default guess would be wrong.
+    """
+
+    path: str
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    encoding: Encoding = "utf-8"
+    separator: str = Field(",", min_length=1, max_length=2)
+    quote: str = Field('"', min_length=1, max_length=1)
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    multiline: bool = True
+    decimal_mark: Literal[".", ","] | None = None
+
+    @model_validator(mode="after")
+    def _columns_for_headerless(self) -> Source:
+        if self.format == "csv" and not self.header and not self.columns:
+            raise ValueError("header: false needs `columns`, the names of the file's columns in order")
+        if self.columns and (self.header or self.format != "csv"):
+            raise ValueError("`columns` is only for csv files with header: false")
+        return self
+
+
+class IdRule(_Section):
+    """How raw ids become ids: outer white space goes, `strip_suffix` goes, case is folded, then `pattern` must match
+    the whole id. What doesn't match is not a product (or a user), and is quarantined."""
+
+    pattern: Pattern = r".+"
+    case: Literal["keep", "upper", "lower"] = "keep"
+    strip_suffix: str = ""
+
+
+class CatalogFields(_Section):
+    """Raw column of each product field.
+
+    `title` may name several columns, joined by ", "; it is empty when the first of them is. `category_path` may name
+    several columns, one per level; a single column is split at its separator, or read as a JSON list.
+    """
+
+    product_id: str
+    title: str | tuple[str, ...]
+    description: str | None = None
+    brand: str | None = None
+    category_path: str | tuple[str, ...] | None = None
+    price: str | None = None
+    in_stock: str | None = None
+    updated_at: str | None = None
+
+
+class Catalog(_Section):
+    """Where the catalogue is and how to read it.
+
+    kind
+        ``snapshot``: one undated file, used for every as_of and recorded as ``point_in_time: false``.
+        ``dated_snapshots``: `source.path` holds ``{snapshot_date}`` and, optionally, ``{revision}``; a run reads the
+        highest revision of the newest date before its as_of.
+        ``events``: derived from the order lines before as_of: the most frequent clean title and the last price.
+    """
+
+    kind: Literal["snapshot", "dated_snapshots", "events"]
+    source: Source | None = None
+    fields: CatalogFields
+    product_id: IdRule = IdRule()
+    # Titles, and categories as the shop writes them, that are notes, tests or fees rather than products; matched
+    # anywhere in the clean text.
+    not_a_product: Pattern | None = None
+    not_a_product_category: Pattern | None = None
+    category_separator: str | None = Field(None, description="default: the first of > | / :: that occurs")
+    fold_shouting: bool = Field(False, description="turn ALL-CAPS titles and categories into Sentence case")
+    max_text_chars: int = Field(8000, ge=20)
+    max_quarantined_share: Share = 0.2
+
+    @model_validator(mode="after")
+    def _source_fits_kind(self) -> Catalog:
+        if self.kind == "events" and self.source is not None:
+            raise ValueError("kind: events derives the catalogue from the event files; leave `source` out")
+        if self.kind != "events" and self.source is None:
+            raise ValueError(f"kind: {self.kind} needs `source`")
+        has_date = self.source is not None and "{snapshot_date}" in self.source.path
+        if (self.kind == "dated_snapshots") != has_date:
+            raise ValueError("`{snapshot_date}` in source.path goes with kind: dated_snapshots, and only with it")
+        return self
+
+
+class EventFields(_Section):
+    """Raw column of each event field. Without `event_type`, every event is of the first type listed."""
+
+    user_id: str
+    product_id: str
+    occurred_at: str
+    event_type: str | None = None
+    quantity: str | None = None
+    order_id: str | None = None
+    price: str | None = None
+
+
+class EventType(_Section):
+    """What one kind of event says about taste: `weight`, halved every `half_life_days`."""
+
+    weight: float = Field(1.0, gt=0)
+    half_life_days: float = Field(120.0, gt=0)
+    aliases: tuple[str, ...] = ()
+
+
+class Cancellations(_Section):
+    """Which rows undo a purchase: an order id of this pattern, or a negative quantity (a return)."""
+
+    order_id_pattern: Pattern | None = None
+    negative_quantity: bool = True
+
+
+class Events(_Section):
+    """Where the event log is and how to read it."""
+
+    source: Source
+    fields: EventFields
+    user_id: IdRule = IdRule()
+    product_id: IdRule | None = Field(None, description="default: the catalogue's rule")
+    timestamp_format: str | None = Field(None, description="Spark pattern; default: ISO 8601")
+    event_types: dict[str, EventType] = Field(default_factory=lambda: {"purchase": EventType()}, min_length=1)
+    cancellations: Cancellations = Cancellations()
+    require_positive_price: bool = False
+    max_quantity: float | None = Field(None, gt=0)
+    earliest: date = Field(
+        date(1990, 1, 1), description="older times are placeholders such as 1970-01-01 or 1900-01-01"
+    )
+    max_quarantined_share: Share = 0.2
+
+    @model_validator(mode="after")
+    def _types_need_column(self) -> Events:
+        if len(self.event_types) > 1 and self.fields.event_type is None:
+            raise ValueError("several event_types need fields.event_type, the column that tells them apart")
+        if self.require_positive_price and self.fields.price is None:
+            raise ValueError("require_positive_price needs fields.price")
+        return self
+
+
+class Embedding(_Section):
+    """The text that stands for a product, and the model that embeds it.
+
+    `text` is a recipe: field names in braces; a piece between | bars is left out when a field in it is empty.
+    `model` and `dimensions` are what OPENAI_API_KEY or OPENAI_BASE_URL is asked for; without either, or with
+    ``model: local``, the bundled model embeds. Tokens are bounded by UTF-8 bytes.
+    """
+
+    text: str = "{title}|. {description}"
+    model: str = Field("text-embedding-3-small", min_length=1)
+    dimensions: int | None = Field(None, ge=1)
+    # OpenAI's limits of one request and one input; lower them for a smaller server.
+    max_inputs_per_request: int | None = Field(None, ge=1, le=2048, description="default: 512 bundled, 2048 elsewhere")
+    max_tokens_per_request: int = Field(300_000, ge=1, le=300_000)
+    max_tokens_per_input: int = Field(8192, ge=16)
+    timeout_s: float = Field(60.0, gt=0, description="longest wait for one answer")
+    deadline_s: float = Field(300.0, gt=0, description="longest time for one batch of texts, with all its retries")
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Embedding:
+        known = {"title", "description", "brand", "category_path", "category"}
+        unknown = set(re.findall(r"{([^}]*)}", self.text)) - known
+        if unknown:
+            raise ValueError(f"text names {sorted(unknown)}; a recipe may use {sorted(known)}")
+        return self
+
+
+class Clustering(_Section):
+    """How many clusters, and how much of the catalogue is looked at to find them."""
+
+    k: Annotated[int, Field(ge=1, le=9_999)] | Literal["auto"] = "auto"
+    k_min: int = Field(5, ge=2, le=9_999)
+    k_max: int = Field(60, ge=2, le=9_999, description="limits of the automatic k: what the shop can make use of")
+    # Scores of 8,000 texts have standard errors of about 0.002 (0.012 where some texts stand for hundreds of
+    # products), well below their differences between neighbouring k.
+    sweep_sample: int = Field(8_000, ge=100, le=50_000, description="distinct texts on which k is chosen")
+    # 200,000 vectors of 384 numbers are 300 MB on the driver.
+    fit_sample: int = Field(200_000, ge=1_000, le=2_000_000, description="distinct texts on which centroids are fitted")
+    n_starts: int = Field(5, ge=1, le=50, description="random starts of the final fit, of which the best is kept")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Clustering:
+        if self.k_min > self.k_max:
+            raise ValueError(f"k_min={self.k_min} exceeds k_max={self.k_max}")
+        return self
+
+
+class Recommending(_Section):
+    """Shape and policy of the lists, and the window in which they are judged."""
+
+    list_length: int = Field(20, ge=1, le=500)
+    similar_length: int = Field(20, ge=1, le=200)
+    repurchase: Literal["allow", "exclude"] = "allow"
+    horizon_days: int = Field(30, ge=1, description="how far ahead a list is judged in the backtest")
+
+
+class StoreProfile(_Section):
+    """One shop, as one YAML file describes it.
+
+    ``schedule`` is a cron expression; without one the store is frozen and runs only when triggered, then usually with
+    ``default_as_of``, which also pre-fills the trigger form.
+    """
+
+    store: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    title: str
+    description: str = ""
+    timezone: Timezone = "UTC"
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    schedule: str | None = None
+    start_date: date | None = None
+    default_as_of: date | None = None
+    max_staleness_days: int | None = Field(None, ge=1)
+    enabled: bool = True
+    materialise: Literal["complete_journey"] | None = None
+    catalog: Catalog
+    events: Events | None = None
+    embedding: Embedding = Embedding()
+    clustering: Clustering = Clustering()
+    recommending: Recommending = Recommending()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StoreProfile:
+        if self.catalog.kind == "events" and self.events is None:
+            raise ValueError("catalog.kind: events needs an `events` section")
+        if self.schedule is not None and len(self.schedule.split()) != 5:
+            raise ValueError(f"schedule {self.schedule!r} is not a cron expression of five fields")
+        if self.schedule is not None and self.start_date is None:
+            raise ValueError("schedule needs start_date, the first day that a backfill may reach")
+        return self
+
+    @property
+    def point_in_time(self) -> bool:
+        """Whether a run as of a past day sees the catalogue as it was then."""
+        return self.catalog.kind != "snapshot"
+
+
+def load_profile(path: Path) -> StoreProfile:
+    """Read and check one store profile.
+
+    Raises
+    ------
+    ProfileError
+        The file isn't valid YAML, a key is unknown, missing or has a wrong value; the message names file and key.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path} is not UTF-8: {error}") from error
+    if not isinstance(raw, dict):
+        raise ProfileError(f"{path} holds no mapping; a store profile starts with `store: <name>`.")
+    try:
+        profile = StoreProfile.model_validate(raw)
+    except ValidationError as error:
+        raise ProfileError(_explain(path, error), next_step="Correct these keys in the profile.") from error
+    if profile.store != path.stem:
+        raise ProfileError(f"{path} says store: {profile.store}; file name and store must be the same.")
+    return profile
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} key(s) are wrong."]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: unknown key; allowed here: {', '.join(_allowed_keys(problem['loc']))}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: this key is required")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {key}: {text}; it is {str(problem['input'])[:80]!r}")
+    return "\n".join(lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = StoreProfile
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            continue  # a key of a free mapping such as event_types.<name>: the model stays that of its values
+        model = _section_of(field.annotation)
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _section_of(annotation: Any) -> Any:
+    """Return the section class inside `X | None`, `dict[str, X]` or `X`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def resolve_path(path: str, profile_dir: Path, variables: Mapping[str, str | None]) -> str:
+    """Return a profile's path as an absolute path or URI.
+
+    Raises
+    ------
+    ProfileError
+        The path names a variable that isn't allowed or isn't set.
+    """
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in _PATH_VARIABLES:
+            raise ProfileError(f"${{{name}}} in path {path!r} is not one of {', '.join(_PATH_VARIABLES)}.")
+        value = variables.get(name)
+        if not value:
+            raise ProfileError(
+                f"path {path!r} needs {name}, which is not set.",
+                next_step=f"Set {name} to the folder that holds this data; README says where to get it.",
+            )
+        return value
+
+    resolved = re.sub(r"\${([^}]*)}", substitute, path)
+    if "://" in resolved:
+        return resolved
+    return str(profile_dir / Path(resolved).expanduser())

@@ -1,0 +1,62 @@
+"""Names and schemas of the contract tables.
+
+Schemas are Spark DDL strings, so that this module can be imported where pyspark isn't (the DAG processor, the UI).
+A stage may write more columns than a contract names; it may not drop, rename or retype these.
+"""
+
+from __future__ import annotations
+
+PRODUCTS = "products"
+PRODUCTS_QUARANTINE = "products_quarantine"
+EVENTS = "events"
+EVENTS_QUARANTINE = "events_quarantine"
+PRODUCT_VECTORS = "product_vectors"
+EMBEDDING_LEDGER = "embedding_ledger"
+K_SCORES = "k_scores"
+PRODUCT_CLUSTERS = "product_clusters"
+CLUSTERS = "clusters"
+CLUSTER_PROJECTION = "cluster_projection"
+SIMILAR_PRODUCTS = "similar_products"
+USER_RECOMMENDATIONS = "user_recommendations"
+POPULAR_PRODUCTS = "popular_products"
+RECOMMENDER_METRICS = "recommender_metrics"
+
+SCHEMAS: dict[str, str] = {
+    PRODUCTS: (
+        "product_id string, title string, description string, brand string, category_path array<string>, "
+        "price double, currency string, in_stock boolean, embedding_text string, text_hash string, updated_at timestamp"
+    ),
+    # The raw row as one JSON object of the source's own column names, and why it was turned away.
+    PRODUCTS_QUARANTINE: "reason string, detail string, raw string",
+    EVENTS: (
+        "user_id string, product_id string, event_type string, occurred_at timestamp, quantity double, order_id string"
+    ),
+    EVENTS_QUARANTINE: "reason string, detail string, raw string",
+    # One row per distinct embedding text, not per product: exact twins share a vector.
+    PRODUCT_VECTORS: "text_hash string, n_products bigint, vector array<float>",
+    EMBEDDING_LEDGER: (
+        "request_id string, requested_at timestamp, model string, n_inputs bigint, n_tokens bigint, "
+        "n_retries bigint, latency_s double, status string"
+    ),
+    K_SCORES: "k int, inertia double, silhouette double, silhouette_se double, chosen boolean",
+    PRODUCT_CLUSTERS: "product_id string, cluster_id int, distance float",
+    CLUSTERS: (
+        "cluster_id int, name string, size bigint, top_terms array<string>, "
+        "representative_product_ids array<string>, status string"
+    ),
+    CLUSTER_PROJECTION: "text_hash string, cluster_id int, x float, y float",
+    SIMILAR_PRODUCTS: (
+        "product_id string, rank int, similar_product_id string, score float, content_score float, "
+        "co_purchase_score float"
+    ),
+    USER_RECOMMENDATIONS: (
+        "user_id string, rank int, product_id string, score float, strategy string, "
+        "reasons array<struct<product_id: string, share: float>>"
+    ),
+    POPULAR_PRODUCTS: "scope string, rank int, product_id string, score float",
+    RECOMMENDER_METRICS: (
+        "model string, task string, cut date, horizon_days int, metric string, k int, value double, users bigint"
+    ),
+}
+
+PUBLISHED = (CLUSTERS, PRODUCT_CLUSTERS, PRODUCTS, SIMILAR_PRODUCTS, USER_RECOMMENDATIONS, POPULAR_PRODUCTS)

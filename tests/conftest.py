@@ -1,0 +1,49 @@
+"""One Spark session for every test that needs one, and small helpers that hide no assertions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The shared local session: two threads, few partitions, no UI."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    from shelfkin.spark import build_session
+
+    session = build_session(
+        "tests",
+        {
+            "spark.master": "local[2]",
+            "spark.ui.enabled": "false",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.default.parallelism": "2",
+            "spark.driver.memory": "2g",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.sql.warehouse.dir": "/tmp/shelfkin-tests-warehouse",
+            "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        },
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """The folder of the reference data sets; skips where this machine has none."""
+    folder = os.environ.get("SHELFKIN_REFERENCE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set SHELFKIN_REFERENCE_DATA to the folder of the reference data sets (see README)")
+    return Path(folder)
