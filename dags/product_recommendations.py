@@ -1,0 +1,185 @@
+"""# Product recommendations
+
+Turns a shop's raw catalogue and event log into **product clusters**, **similar products** and **personal
+recommendations**, as of one date.
+
+| task | what it does |
+|---|---|
+| `clean_catalog`, `clean_events` | repair and check the raw data; what can't be used goes to quarantine with a reason |
+| `embed_products` | one vector per distinct product text, from OpenAI, a compatible server or the bundled model |
+| `select_k` | tries a range of cluster counts and chooses one, with reasons |
+| `cluster_products` | k-means on unit vectors; names the clusters; keeps their ids from day to day |
+| `evaluate_recommenders` | scores our lists against strong baselines on the last full window before `as_of` |
+| `build_recommendations` | similar products, personal lists with reasons, popular products |
+| `publish_recommendations` | moves the published pointer and sends the Asset event |
+
+**as_of** is the run's date, midnight UTC: only what was known before it is used. Scheduled runs and backfills take the
+end of their data interval; a manual run takes the Param, and without it the end of its data interval.
+
+**Look at the result** with `make show STORE=<store>`. Every task's XCom holds the path of its manifest and the figures
+that matter. **If a task fails**, its last log lines say what was wrong and what to do next.
+
+**To backfill**: `airflow backfill create --dag-id <this DAG> --from-date 2011-11-01 --to-date 2011-11-03`. Days run in
+date order, and only texts that changed are embedded again.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+
+from shelfkin.errors import ProfileError
+from shelfkin.settings import Settings, StoreProfile, store_names
+from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
+
+PROJECT = Path(__file__).resolve().parents[1]
+EMBEDDING_POOL = "embedding"
+
+AS_OF = "{{ params.as_of or ((data_interval_end or dag_run.run_after) | ds) }}"
+
+
+def blank_if_none(name: str) -> str:
+    """Return a template for a Param that is an empty flag when it is left blank."""
+    return f"{{{{ '' if params.{name} is none else params.{name} }}}}"
+
+
+def run_params(profile: StoreProfile) -> dict[str, Param]:
+    """Return the trigger form's fields; blank means "as the store profile says"."""
+    lists = profile.recommending
+    return {
+        "as_of": Param(
+            profile.default_as_of.isoformat() if profile.default_as_of and not profile.schedule else None,
+            type=["null", "string"],
+            format="date",
+            title="As of",
+            description="Use only what was known before this date (midnight UTC). Blank: end of the data interval.",
+        ),
+        "k": Param(
+            None,
+            type=["null", "integer"],
+            minimum=2,
+            maximum=10_000,
+            title="Number of clusters",
+            description="Blank: chosen automatically, with reasons in the task log.",
+        ),
+        "list_length": Param(
+            lists.list_length,
+            type="integer",
+            minimum=1,
+            maximum=500,
+            title="List length",
+            description="Recommendations per customer.",
+        ),
+        "repurchase": Param(
+            lists.repurchase,
+            type="string",
+            enum=["allow", "exclude"],
+            title="Repurchase",
+            description="Whether a list may hold products that the customer bought before.",
+        ),
+        "publish": Param(
+            True,
+            type="boolean",
+            title="Publish",
+            description="Off: a what-if run. All tables are built, but no reader is pointed to them.",
+        ),
+        "model": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$",
+            title="Embedding model",
+            description="Blank: the profile's. `local`: the bundled model, without a key.",
+        ),
+        "dimensions": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=10_000,
+            title="Vector dimensions",
+            description="Blank: the model's own.",
+        ),
+    }
+
+
+def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) -> DAG:
+    """Return one store's DAG: wiring only, every stage is a Spark app of the task's name."""
+    dag = DAG(
+        dag_id=dag_id,
+        dag_display_name=f"Recommendations: {profile.title}",
+        description=f"Clusters, similar products and recommendations for {profile.title}",
+        doc_md=__doc__,
+        schedule=CronDataIntervalTimetable(profile.schedule, timezone="UTC") if profile.schedule else None,
+        start_date=datetime.combine(profile.start_date, datetime.min.time(), UTC) if profile.start_date else None,
+        catchup=False,
+        max_active_runs=1,
+        params=run_params(profile),
+        tags=["shelfkin", profile.store],
+        default_args={
+            "owner": "shelfkin",
+            "retries": 2,
+            "retry_delay": timedelta(minutes=1),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=15),
+            "execution_timeout": timedelta(hours=2),
+        },
+    )
+    with dag:
+
+        def stage(
+            task_id: str, reads: tuple[SparkStageOperator, ...], flags: list[str], **kwargs
+        ) -> SparkStageOperator:
+            return SparkStageOperator(
+                task_id=task_id,
+                spark_apps_dir=str(PROJECT / "spark_apps"),
+                artifact_root=settings.artifact_root,
+                stores_dir=str(settings.stores_dir),
+                store=profile.store,
+                as_of=AS_OF,
+                run_id="{{ run_id }}",
+                stage_flags=flags,
+                input_manifests=[upstream.output["manifest"] for upstream in reads],
+                conf=settings.spark_conf,
+                driver_memory=settings.driver_memory,
+                **kwargs,
+            )
+
+        lists = ["--list-length", blank_if_none("list_length"), "--repurchase", blank_if_none("repurchase")]
+        model = ["--model", blank_if_none("model"), "--dimensions", blank_if_none("dimensions")]
+
+        catalog = stage("clean_catalog", (), [], in_date_order=True)
+        events = stage("clean_events", (), [], in_date_order=True)
+        # One slot: two stages that embed at the same time would each believe that they own the API quota.
+        vectors = stage("embed_products", (catalog,), model, pool=EMBEDDING_POOL, execution_timeout=timedelta(hours=12))
+        chosen_k = stage("select_k", (vectors,), ["--k", blank_if_none("k")])
+        clusters = stage("cluster_products", (catalog, vectors, chosen_k), [])
+        metrics = stage("evaluate_recommenders", (catalog, events, vectors, clusters), lists)
+        tables = stage("build_recommendations", (catalog, events, vectors, clusters, metrics), lists)
+        PublishOperator(
+            task_id="publish_recommendations",
+            artifact_root=settings.artifact_root,
+            store=profile.store,
+            as_of=AS_OF,
+            run_id="{{ run_id }}",
+            publish="{{ params.publish }}",
+            input_manifests=[
+                upstream.output["manifest"]
+                for upstream in (catalog, events, vectors, chosen_k, clusters, metrics, tables)
+            ],
+        )
+    return dag
+
+
+SETTINGS = Settings.from_env()
+for store in store_names(SETTINGS.stores_dir):
+    try:
+        profile = SETTINGS.profile(store)
+    except ProfileError as error:
+        # An import error would take the DAGs of every other store down with this one.
+        logging.getLogger(__name__).error("No DAG for store %s: %s", store, error)
+        continue
+    if profile.enabled:
+        suffix = "" if store == SETTINGS.default_store else f"__{store}"
+        globals()[f"dag_{store}"] = recommendations_dag(f"product_recommendations{suffix}", profile, SETTINGS)

@@ -1,0 +1,1 @@
+"""What shelfkin adds to Airflow: the operators of its DAGs."""

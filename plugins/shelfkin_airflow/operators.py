@@ -1,0 +1,235 @@
+"""Operators: one that submits a stage to Spark and hands its manifest on, and one that publishes a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
+
+from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.errors import ShelfkinError
+from shelfkin.packaging import package_zip
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# Seconds between two looks at an older day of the same backfill.
+_POLL_INTERVAL_S = 20
+
+
+class SparkStageOperator(SparkSubmitOperator):
+    """Submit ``spark_apps/<task_id>.py``, then push its manifest's path and scalars to XCom.
+
+    ``SparkSubmitOperator.execute`` returns None and reports every failure as "Error code is: 1". This one reads the
+    manifest that the stage wrote and, on failure, the stage's ``error.json``: the message becomes the last lines of
+    the task log, and a kind that another try can't mend becomes `AirflowFailException`.
+
+    Parameters
+    ----------
+    store, as_of, run_id
+        Name the run (templated), as in the artifact layout.
+    artifact_root, stores_dir
+        Where artifacts and store profiles are.
+    stage_flags
+        The stage's own flags, as ``["--k", "auto"]`` (templated).
+    input_manifests
+        Manifest URIs of the stages this one reads (templated; usually ``other.output["manifest"]``).
+    in_date_order
+        Wait until older days of the same backfill have ended. A backfill has its own ``max_active_runs``, 10 unless
+        told otherwise, but cluster identity passes from day to day. A failed day counts as ended, so that it doesn't
+        hold up the rest.
+    """
+
+    template_fields: Sequence[str] = (
+        *(name for name in SparkSubmitOperator.template_fields if name != "application_args"),
+        "store",
+        "as_of",
+        "run_id",
+        "stage_flags",
+        "input_manifests",
+    )
+
+    def __init__(
+        self,
+        *,
+        spark_apps_dir: str,
+        artifact_root: str,
+        stores_dir: str,
+        store: str,
+        as_of: str,
+        run_id: str,
+        stage_flags: Sequence[str] = (),
+        input_manifests: Sequence[Any] = (),
+        in_date_order: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        task_id = kwargs["task_id"]
+        kwargs.setdefault("name", f"shelfkin-{task_id}")
+        super().__init__(
+            application=str(Path(spark_apps_dir) / f"{task_id}.py"), multiple_outputs=True, durable=False, **kwargs
+        )
+        self.artifact_root = artifact_root
+        self.stores_dir = stores_dir
+        self.store = store
+        self.as_of = as_of
+        self.run_id = run_id
+        self.stage_flags = list(stage_flags)
+        self.input_manifests = list(input_manifests)
+        self.in_date_order = in_date_order
+
+    @cached_property
+    def paths(self) -> RunPaths:
+        """Where the run's artifacts are; only after templates are rendered."""
+        return RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id)
+
+    def command_line(self, try_number: int) -> list[str]:
+        """Return the stage's arguments."""
+        arguments = ["--store", self.store, "--as-of", self.as_of, "--run-id", self.run_id]
+        arguments += ["--attempt", str(try_number), "--artifact-root", self.artifact_root]
+        arguments += ["--stores-dir", self.stores_dir]
+        for manifest in self.input_manifests:
+            arguments += ["--input", str(manifest)]
+        return arguments + [str(flag) for flag in self.stage_flags]
+
+    def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
+        """Run the stage and return ``{manifest, manifest_sha256, rows_*, scalars}``."""
+        if self.in_date_order:
+            wait_for_older_days(context)
+        require_java()
+        error_uri = self.paths.error_uri(self.task_id)
+        if self.paths.root.exists(error_uri):
+            self.paths.root.fs.rm_file(error_uri)
+        self.application_args = self.command_line(context["ti"].try_number)
+        airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+        self.py_files = str(package_zip(airflow_home / "py_files"))
+        try:
+            super().execute(context)
+        except AirflowException:
+            self._explain_failure()
+            raise
+        manifest = Manifest.read(self.paths.root, self.paths.manifest_uri(self.task_id))
+        message = manifest.xcom()
+        self.log.info("%s: %s", self.task_id, ", ".join(f"{key}={value}" for key, value in message.items()))
+        return message
+
+    def _explain_failure(self) -> None:
+        """Raise with the stage's own account of its failure, as AirflowFailException if a retry is no use.
+
+        ``from None``: the chained "Error code is: 1" with its whole command line would bury what a person needs.
+        """
+        uri = self.paths.error_uri(self.task_id)
+        if not self.paths.root.exists(uri):
+            return
+        account = self.paths.root.read_json(uri)
+        text = f"{self.task_id} failed ({account['kind']}): {account['message']}"
+        if account.get("next_step"):
+            text += f"\nNext step: {account['next_step']}"
+        if not account["retryable"]:
+            raise AirflowFailException(text) from None
+        raise AirflowException(text) from None
+
+
+class PublishOperator(BaseOperator):
+    """Move the published pointer of a store to this run, build its serving index and announce it as an Asset event.
+
+    Parameters
+    ----------
+    publish
+        Templated; ``False`` makes a what-if run: the index is built, no pointer moves, no Asset event is sent.
+    input_manifests
+        Manifest URIs of every stage of the run (templated).
+    """
+
+    template_fields: Sequence[str] = ("store", "as_of", "run_id", "publish", "input_manifests")
+
+    def __init__(
+        self,
+        *,
+        artifact_root: str,
+        store: str,
+        as_of: str,
+        run_id: str,
+        publish: str,
+        input_manifests: Sequence[Any],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, outlets=[published_alias(store)], **kwargs)
+        self.artifact_root = artifact_root
+        self.store = store
+        self.as_of = as_of
+        self.run_id = run_id
+        self.publish = publish
+        self.input_manifests = list(input_manifests)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Publish, and return the pointer's path and whether ``latest.json`` moved."""
+        from shelfkin.serving.publish import publish_run
+
+        paths = RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id)
+        try:
+            result = publish_run(paths, [str(uri) for uri in self.input_manifests], publish=self.publish == "True")
+        except ShelfkinError as error:
+            if error.retryable:
+                raise
+            raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from error
+        for line in result.log_lines:
+            self.log.info(line)
+        if result.published:
+            context["outlet_events"][published_alias(self.store)].add(
+                published_asset(self.store), extra={"as_of": self.as_of, "run_id": self.run_id}
+            )
+        return result.xcom()
+
+
+def published_asset(store: str) -> Asset:
+    """Return the Asset that other DAGs can be scheduled on: a store's published recommendations."""
+    return Asset(name=f"{store}_recommendations", uri=f"shelfkin://published/{store}")
+
+
+def published_alias(store: str) -> AssetAlias:
+    """Return the alias through which the event is sent only when something was published."""
+    return AssetAlias(name=f"{store}_published")
+
+
+def parse_as_of(text: str) -> date:
+    """Return the run's date; raises AirflowFailException if the template rendered to something else."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise AirflowFailException(f"as_of={text!r} is not a date like 2011-11-01. Correct the Param as_of.") from error
+
+
+def require_java() -> None:
+    """Raise AirflowFailException unless spark-submit will find a Java runtime."""
+    home = os.environ.get("JAVA_HOME")
+    if (home and (Path(home) / "bin" / "java").exists()) or shutil.which("java"):
+        return
+    raise AirflowFailException(
+        f"Spark needs Java 17, but there is no `java` on PATH and JAVA_HOME is {home!r}.\n"
+        "Next step: install a Java 17 runtime (Debian/Ubuntu: apt-get install openjdk-17-jre-headless; "
+        "macOS: brew install openjdk@17) and set JAVA_HOME if it isn't on PATH."
+    )
+
+
+def wait_for_older_days(context: Context) -> None:
+    """Put a backfilled day back in line while an older run of its DAG is still running.
+
+    Raises
+    ------
+    AirflowRescheduleException
+        An older day runs; the task frees its slot and looks again later.
+    """
+    run = context["dag_run"]
+    if str(getattr(run.run_type, "value", run.run_type)) != "backfill":
+        return
+    older = context["ti"].get_previous_dagrun(state="running")
+    if older is not None:
+        raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_POLL_INTERVAL_S))
