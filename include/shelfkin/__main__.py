@@ -1,0 +1,99 @@
+"""Command line for people: look at a published run, or ask it for recommendations.
+
+python -m shelfkin show [--store S] [--as-of D]
+python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from shelfkin.artifacts import Root, RunPaths, latest_pointer_uri
+from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
+from shelfkin.serving.index import open_index
+from shelfkin.settings import Settings
+from shelfkin.stage import parse_as_of
+
+
+def read_pointer(settings: Settings, store: str, as_of: str) -> dict[str, Any]:
+    """Return the published pointer of a store: of one as_of, or the latest."""
+    settings.profile(store)
+    root = Root.at(settings.artifact_root)
+    uri = latest_pointer_uri(root, store)
+    if as_of:
+        uri = RunPaths(root, store, parse_as_of(as_of), "").published_uri()
+    if not root.exists(uri):
+        day = f" as of {as_of}" if as_of else ""
+        raise ArtifactError(
+            f"Nothing has been published for store {store}{day} under {root.uri}.",
+            next_step=f"Run it first: make run STORE={store}" + (f" AS_OF={as_of}" if as_of else ""),
+        )
+    return root.read_json(uri)
+
+
+def show(settings: Settings, store: str, as_of: str) -> None:
+    """Print a published run."""
+    from shelfkin.serving.show import show_run
+
+    pointer = read_pointer(settings, store, as_of)
+    with open_index(Root.at(settings.artifact_root), pointer["serving_index"], _cache()) as db:
+        for line in show_run(db, pointer["metrics"]):
+            print(line)
+
+
+def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
+    """Print products for a handful of recently viewed ids, oldest first."""
+    from shelfkin.serving.session import recommend_for_session
+    from shelfkin.serving.show import printable
+
+    recent_ids = [part.strip() for part in recent.split(",") if part.strip()]
+    if not recent_ids:
+        raise OptionError("No product ids were given.", next_step="Write RECENT=P316,P333,P1115.")
+    pointer = read_pointer(settings, store, "")
+    with open_index(Root.at(settings.artifact_root), pointer["serving_index"], _cache()) as db:
+        found = recommend_for_session(db, recent_ids, n)
+    for product_id in found.unknown_ids:
+        print(f"Warning: {printable(product_id)} is not in the catalogue as of {pointer['as_of']}; it was left out.")
+    print("Recently viewed:")
+    for product_id, title in found.recent:
+        print(f"      {printable(title):<60} [{product_id}]")
+    print("Recommended:")
+    for item in found.items:
+        because = f"  because of {printable(item.because_title, 40)}" if item.because_title else "  popular"
+        print(f"  {item.rank:>2}  {printable(item.title):<60} [{item.product_id}]{because}")
+
+
+def _cache() -> Path:
+    return Path.home() / ".cache" / "shelfkin"
+
+
+def main() -> int:
+    """Parse the command line and run one command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="shelfkin", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shown = commands.add_parser("show", help="clusters, a product with its neighbours, three customers")
+    shown.add_argument("--as-of", default="")
+    asked = commands.add_parser("recommend", help="products for recently viewed ids")
+    asked.add_argument("--recent", required=True, help="product ids, oldest first, separated by commas")
+    asked.add_argument("--n", type=int, default=10)
+    for command in (shown, asked):
+        command.add_argument("--store", default="")
+    flags = parser.parse_args()
+    settings = Settings.from_env()
+    store = flags.store or settings.default_store
+    try:
+        if flags.command == "show":
+            show(settings, store, flags.as_of)
+        else:
+            recommend(settings, store, flags.recent, flags.n)
+    except (ShelfkinError, argparse.ArgumentTypeError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
