@@ -1,0 +1,275 @@
+"""The stage on real Spark against real HTTP: what is sent, what is kept, and what a second run costs."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embedding_server as faulty
+from embedding_server import Server, refuse, running_server, vector_of
+from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.embedding import embed
+from shelfkin.embedding.client import BadKeyError, InsufficientQuotaError
+from shelfkin.embedding.provider import Provider, choose_provider
+from shelfkin.embedding.store import VectorStore
+from shelfkin.errors import EmbeddingUnavailableError
+from shelfkin.settings import Settings, StoreProfile
+from shelfkin.stage import Stage
+
+pytestmark = pytest.mark.spark
+
+APP = Path(__file__).resolve().parents[2] / "spark_apps" / "embed_products.py"
+KEY = "sk-proj-PLANTED0123456789"
+
+
+@pytest.fixture(scope="module")
+def app() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("embed_products_app", APP)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with running_server() as running:
+        monkeypatch.setenv("OPENAI_BASE_URL", running.base_url)
+        yield running
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def stage_of(spark: Any, tmp_path: Path) -> Callable[..., Stage]:
+    """Make a stage over products with the given texts, one product per text in the list."""
+
+    def make(texts: list[str], flags: dict[str, Any] | None = None, **section: Any) -> Stage:
+        root = Root.at(str(tmp_path / "artifacts"))
+        folder = f"products-{len(list(tmp_path.glob('artifacts/products-*')))}"
+        rows = [(f"P{i}", text, sha(text)) for i, text in enumerate(texts)]
+        frame = spark.createDataFrame(rows, "product_id string, embedding_text string, text_hash string")
+        frame.coalesce(1).write.parquet(root.join(folder, "products"))
+        manifest = {
+            "format_version": 1,
+            "stage": "clean_catalog",
+            "tables": {"products": {"path": f"{folder}/products"}},
+        }
+        root.put_json(root.join(folder, "manifest.json"), manifest)
+        profile = StoreProfile.model_validate(
+            {
+                "store": "shop",
+                "title": "Shop",
+                "catalog": {"kind": "snapshot", "source": {"path": "x"}, "fields": {"product_id": "i", "title": "t"}},
+                "embedding": {"model": "some-model", "max_inputs_per_request": 4, "deadline_s": 20, **section},
+            }
+        )
+        return Stage(
+            name="embed_products",
+            paths=RunPaths(root, "shop", date(2026, 1, 1), folder),
+            profile=profile,
+            settings=Settings.from_env({}),
+            attempt=f"attempt-1-{folder}",
+            options=argparse.Namespace(**{"model": None, "dimensions": None, **(flags or {})}),
+            inputs={"clean_catalog": Manifest.read(root, root.join(folder, "manifest.json"))},
+        )
+
+    return make
+
+
+def vectors_of(stage: Stage) -> dict[str, tuple[int, np.ndarray]]:
+    frame = stage.spark.read.parquet(stage.table_uri("product_vectors"))
+    return {row["text_hash"]: (row["n_products"], np.array(row["vector"], np.float32)) for row in frame.collect()}
+
+
+TEXTS = [f"title {i}" for i in range(21)]
+
+
+def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "shelfkin")
+    first = stage_of(TEXTS + TEXTS[:5] + TEXTS[:2])
+    app.run(first)
+    assert sorted(server.texts) == sorted(TEXTS)
+    assert all(len(request.body["input"]) <= 4 for request in server.seen)
+    found = vectors_of(first)
+    assert {text_hash: n for text_hash, (n, _) in found.items()} == {
+        sha(text): 3 if i < 2 else 2 if i < 5 else 1 for i, text in enumerate(TEXTS)
+    }
+    for text in TEXTS:
+        np.testing.assert_array_equal(found[sha(text)][1], vector_of(text))
+    n_requests = len(server.seen)
+    ledger = first.spark.read.parquet(first.table_uri("embedding_ledger")).collect()
+    assert len(ledger) == n_requests == first.metrics["requests_sent"]
+    assert sum(row["n_inputs"] for row in ledger) == 21
+    assert first.metrics["tokens"] == 7 * n_requests
+    assert (first.metrics["texts_reused"], first.metrics["texts_embedded"]) == (0, 21)
+    assert first.metrics["dimensions"] == faulty.DIMENSIONS and first.metrics["generation"] == 1
+
+    # The catalogue changes: only the new text goes out. Then nothing changes.
+    second = stage_of([*TEXTS[3:], "a new title"])
+    app.run(second)
+    assert server.texts[21:] == ["a new title"]
+    third = stage_of(TEXTS)
+    app.run(third)
+    assert len(server.seen) == n_requests + 1
+    assert third.metrics["requests_sent"] == 0 and third.metrics["generation"] == 2
+    assert "0 requests sent: all 21 texts were in the vector store" in caplog.text
+    again = vectors_of(third)
+    assert all(again[key][1].tobytes() == found[key][1].tobytes() for key in found)
+
+
+def test_a_refusal_keeps_what_is_paid_and_the_next_run_sends_the_rest(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    def good(handler: faulty.Handler, texts: list[str]) -> None:
+        handler.reply(200, faulty.answer(faulty.entries(texts)))
+
+    server.faults = [good, good, *[refuse(429, "insufficient_quota")] * 50]
+    with pytest.raises(InsufficientQuotaError) as caught:
+        app.run(stage_of(TEXTS))
+    assert caught.value.next_step
+    # Two tasks run at once: each may have had one request under way when the first refusal came.
+    assert len(server.seen) <= 4
+    paid = {text for request in server.seen[:2] for text in request.body["input"]}
+    assert paid
+
+    server.faults.clear()
+    server.seen.clear()
+    second = stage_of(TEXTS)
+    app.run(second)
+    assert sorted(server.texts) == sorted(set(TEXTS) - paid)
+    assert second.metrics["texts_reused"] == len(paid)
+    assert len(vectors_of(second)) == 21
+
+
+def test_passing_faults_of_every_kind_change_no_vector(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    server.faults = [
+        refuse(429, "rate_limit_exceeded", headers={"retry-after-ms": "10"}),
+        faulty.reset,
+        refuse(500),
+        faulty.html,
+        faulty.too_few,
+        faulty.shuffled,
+        faulty.truncated_json,
+    ]
+    stage = stage_of(TEXTS)
+    app.run(stage)
+    found = vectors_of(stage)
+    assert all(found[sha(text)][1].tobytes() == vector_of(text).tobytes() for text in TEXTS)
+    assert stage.metrics["requests_sent"] == len(server.seen)
+
+
+def test_a_server_that_stays_away_is_a_retryable_error(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    server.faults = [refuse(503)] * 200
+    with pytest.raises(EmbeddingUnavailableError) as caught:
+        app.run(stage_of(TEXTS[:2], deadline_s=1))
+    assert caught.value.retryable
+
+
+def test_shards_of_a_killed_run_are_used(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+    stage = stage_of(TEXTS)
+    store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
+    store.write_shard("killed", [sha(text) for text in TEXTS[:9]], np.stack([vector_of(text) for text in TEXTS[:9]]))
+    app.run(stage)
+    assert sorted(server.texts) == sorted(TEXTS[9:])
+    assert len(vectors_of(stage)) == 21
+
+
+def test_a_text_stored_twice_gives_one_row(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+    stage = stage_of(TEXTS[:2])
+    store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
+    for journal, fill in (("run-a", 2.0), ("run-b", 1.0)):
+        store.write_shard(journal, [sha(TEXTS[0])], np.full((1, faulty.DIMENSIONS), fill, np.float32))
+    app.run(stage)
+    assert vectors_of(stage)[sha(TEXTS[0])][1].tolist() == [1.0] * faulty.DIMENSIONS
+
+
+def test_long_texts_are_cut_at_a_character_and_counted(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    texts = ["é" * 30, "é" * 31, "short", "x" + "é" * 30]
+    stage = stage_of(texts, max_tokens_per_input=41)
+    app.run(stage)
+    # 41 bytes hold 20 two-byte letters and half of another; both long é-texts become the same text as sent.
+    assert sorted(server.texts) == sorted(["é" * 20, "short", "x" + "é" * 20])
+    found = vectors_of(stage)
+    assert set(found) == {sha(text) for text in texts}
+    np.testing.assert_array_equal(found[sha(texts[0])][1], found[sha(texts[1])][1])
+    assert stage.metrics["texts_truncated"] == 3
+
+
+def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
+    app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    titles = ["red mug", "crimson cup", "garden hose"]
+    stage = stage_of(titles, model="text-embedding-3-small", dimensions=512)
+    app.run(stage)
+    assert (stage.metrics["provider"], stage.metrics["dimensions"]) == ("local", 384)
+    found = {text: vectors_of(stage)[sha(text)][1] for text in titles}
+    assert found["red mug"] @ found["crimson cup"] > found["red mug"] @ found["garden hose"]
+
+    def refuse_start() -> None:
+        pytest.fail("the endpoint was started for nothing")
+
+    monkeypatch.setattr(app, "running_local_endpoint", refuse_start)
+    # A key in the environment doesn't matter to an explicit choice of the bundled model.
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    app.run(stage_of(titles, {"model": "local"}))
+
+
+def test_executors_without_the_key_are_found_before_the_first_request(
+    app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.environ.get("OPENAI_API_KEY"):
+        pytest.skip("the Spark session of this run was started with a real OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    # Set now, it reaches this driver but not the Python workers of a JVM that was started without it.
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(BadKeyError, match="executors on") as caught:
+        app.run(stage_of(["red mug"], model="text-embedding-3-small"))
+    assert KEY not in str(caught.value)
+
+
+def test_an_empty_catalogue_gives_empty_tables(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+    stage = stage_of([])
+    app.run(stage)
+    assert vectors_of(stage) == {} and server.seen == []
+    json.dumps(stage.manifest())
+
+
+def test_remote_executors_and_the_bundled_endpoint(spark: Any) -> None:
+    class Session:
+        def __init__(self, master: str, host: str) -> None:
+            self.sparkContext = self
+            self.master, self._host = master, host
+
+        def getConf(self) -> dict[str, str]:  # noqa: N802
+            return {"spark.driver.host": self._host}
+
+    local = Provider("local", "", "m", 384, False)
+    embed.refuse_remote_executors(Session("local[2]", "10.0.0.5"), local)  # type: ignore[arg-type]
+    embed.refuse_remote_executors(Session("spark://127.0.0.1:7077", "127.0.0.1"), local)  # type: ignore[arg-type]
+    with pytest.raises(embed.OptionError, match="loopback"):
+        embed.refuse_remote_executors(Session("spark://10.0.0.5:7077", "10.0.0.5"), local)  # type: ignore[arg-type]
