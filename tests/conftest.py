@@ -13,11 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-PROJECT = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The shared local session: two threads, few partitions, no UI."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from shelfkin.spark import build_session
@@ -32,7 +30,7 @@ def spark() -> Iterator[SparkSession]:
             "spark.driver.memory": "2g",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
-            "spark.sql.warehouse.dir": "/tmp/shelfkin-tests-warehouse",
+            "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
             "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         },
     )

@@ -1,0 +1,363 @@
+"""Integrity and policy of every DAG, and the exact command lines that reach spark-submit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    ParamValidationError,
+)
+
+from shelfkin.artifacts import FORMAT_VERSION
+from shelfkin.settings import Settings
+from shelfkin_airflow import operators
+from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
+
+pytestmark = pytest.mark.airflow
+
+PROJECT = Path(__file__).resolve().parents[2]
+DAG_FILE = PROJECT / "dags" / "product_recommendations.py"
+
+SPARK_STAGES = [
+    "clean_catalog",
+    "clean_events",
+    "embed_products",
+    "select_k",
+    "cluster_products",
+    "evaluate_recommenders",
+    "build_recommendations",
+]
+
+
+def load_dag_file() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("dags_under_test", DAG_FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dags_of(module: ModuleType) -> dict[str, DAG]:
+    return {value.dag_id: value for value in vars(module).values() if isinstance(value, DAG)}
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, DAG]:
+    return dags_of(load_dag_file())
+
+
+def test_the_default_store_has_the_plain_name_and_every_other_its_own(dags: dict[str, DAG]) -> None:
+    assert set(dags) == {
+        "product_recommendations",
+        "product_recommendations__online_retail",
+        "product_recommendations__titles_only",
+    }
+
+
+def test_edges_are_the_documented_flow(dags: dict[str, DAG]) -> None:
+    dag = dags["product_recommendations"]
+    edges = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
+    assert edges == {
+        "clean_catalog": [],
+        "clean_events": [],
+        "embed_products": ["clean_catalog"],
+        "select_k": ["embed_products"],
+        "cluster_products": ["clean_catalog", "embed_products", "select_k"],
+        "evaluate_recommenders": ["clean_catalog", "clean_events", "cluster_products", "embed_products"],
+        "build_recommendations": [
+            "clean_catalog",
+            "clean_events",
+            "cluster_products",
+            "embed_products",
+            "evaluate_recommenders",
+        ],
+        "publish_recommendations": sorted(SPARK_STAGES),
+    }
+
+
+def test_policy_of_every_dag_and_task(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        assert dag.max_active_runs == 1
+        assert not dag.catchup
+        assert "shelfkin" in dag.tags
+        assert dag.doc_md and "make show" in dag.doc_md
+        for task in dag.tasks:
+            where = f"{dag.dag_id}.{task.task_id}"
+            assert task.owner == "shelfkin", where
+            assert task.retries and task.retries >= 1, where
+            assert task.execution_timeout is not None and task.execution_timeout <= timedelta(hours=12), where
+            assert task.pool == ("embedding" if task.task_id == "embed_products" else "default_pool"), where
+
+
+def test_every_stage_has_an_app_of_its_name(dags: dict[str, DAG]) -> None:
+    for task in dags["product_recommendations"].tasks:
+        if isinstance(task, SparkStageOperator):
+            assert task.application == str(PROJECT / "spark_apps" / f"{task.task_id}.py")
+            assert Path(task.application).is_file()
+
+
+def test_every_param_describes_itself(dags: dict[str, DAG]) -> None:
+    params = dags["product_recommendations"].params
+    for name in params:
+        schema = params.get_param(name).schema
+        assert (schema.get("title") and schema.get("description")) or params.get_param(name).description, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("as_of", "01.11.2011"),
+        ("k", 1),
+        ("k", "many"),
+        ("list_length", 0),
+        ("repurchase", "sometimes"),
+        ("publish", "yes"),
+        ("model", "--conf spark.x=1"),
+        ("dimensions", -5),
+    ],
+)
+def test_invalid_params_are_refused(dags: dict[str, DAG], name: str, value: Any) -> None:
+    with pytest.raises(ParamValidationError):
+        dags["product_recommendations"].params.get_param(name).resolve(value)
+
+
+def write_store(folder: Path, **changes: Any) -> None:
+    profile = yaml.safe_load((PROJECT / "include" / "stores" / "online_retail.yaml").read_text())
+    profile.update(changes)
+    (folder / f"{profile['store']}.yaml").write_text(yaml.safe_dump(profile))
+
+
+def test_a_scheduled_store_gets_a_data_interval_timetable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path, store="daily_shop", schedule="0 3 * * *", start_date="2011-10-01")
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    dag = dags_of(load_dag_file())["product_recommendations__daily_shop"]
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+    assert dag.start_date == datetime(2011, 10, 1, tzinfo=UTC)
+    # A scheduled run takes the end of its data interval; the form's default would override it.
+    assert dag.params["as_of"] is None
+
+
+def test_one_broken_profile_leaves_the_other_stores_their_dags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_store(tmp_path, store="good_shop")
+    write_store(tmp_path, store="bad_shop", catalogue={})
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    assert set(dags_of(load_dag_file())) == {"product_recommendations__good_shop"}
+    assert "No DAG for store bad_shop" in caplog.text
+    assert "catalogue: unknown key; allowed here:" in caplog.text
+
+
+def test_a_disabled_store_has_no_dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path, store="closed_shop", enabled=False)
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    assert dags_of(load_dag_file()) == {}
+
+
+def test_parsing_the_dag_file_imports_neither_pyspark_nor_the_stages() -> None:
+    code = (
+        "import sys, runpy; sys.path.insert(0, 'plugins'); runpy.run_path('dags/product_recommendations.py');"
+        "print([name for name in ('pyspark', 'sklearn', 'duckdb', 'matplotlib', 'openai') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+class Submitted(Exception):  # noqa: N818 - not an error: it ends a submission at its edge
+    """Raised in place of starting spark-submit, with the command line that would have run."""
+
+
+def rendered(dag: DAG, task_id: str, **params: Any) -> SparkStageOperator:
+    """Return a stage with its templates rendered as Airflow would for a manual run."""
+    task = dag.get_task(task_id)
+    assert isinstance(task, SparkStageOperator)
+    task.input_manifests = [f"/artifacts/{name}/manifest.json" for name in sorted(task.upstream_task_ids)]
+    context = {
+        "params": {**{name: dag.params[name] for name in dag.params}, **params},
+        "run_id": "manual__2011-11-01T00:00:00+00:00",
+        "data_interval_end": None,
+        "dag_run": SimpleNamespace(run_after=datetime(2011, 11, 1, 8, tzinfo=UTC), run_type="manual"),
+        "ti": SimpleNamespace(try_number=2),
+    }
+    task.render_template_fields(context)
+    task.test_context = context  # type: ignore[attr-defined]
+    return task
+
+
+def submitted_command(task: SparkStageOperator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+
+    def capture(hook: SparkSubmitHook, application: str = "", **_: Any) -> None:
+        raise Submitted(hook._build_spark_submit_command(application))
+
+    monkeypatch.setattr(SparkSubmitHook, "submit", capture)
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    with pytest.raises(Submitted) as caught:
+        task.execute(task.test_context)  # type: ignore[attr-defined]
+    return caught.value.args[0]
+
+
+def golden(command: list[str], tmp_path: Path) -> str:
+    text = "\n".join(command) + "\n"
+    for found, name in ((str(tmp_path), "<tmp>"), (str(PROJECT), "<project>")):
+        text = text.replace(found, name)
+    return (
+        "\n".join("<package>.zip" if line.startswith("<tmp>/py_files/") else line for line in text.splitlines()) + "\n"
+    )
+
+
+@pytest.mark.parametrize("task_id", SPARK_STAGES)
+def test_spark_submit_command_lines_are_golden(task_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """This is what a cluster sees. After a change that is meant, write the files anew with UPDATE_GOLDEN=1."""
+    monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    dag = dags_of(load_dag_file())["product_recommendations__online_retail"]
+    task = rendered(dag, task_id, as_of="2011-11-01", k=24, repurchase="exclude", model=None)
+    command = submitted_command(task, monkeypatch, tmp_path)
+    expected = PROJECT / "tests" / "golden" / f"{task_id}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        expected.write_text(golden(command, tmp_path))
+    assert golden(command, tmp_path) == expected.read_text()
+
+
+def test_a_cluster_is_a_change_of_one_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SPARK_DEFAULT", '{"conn_type": "spark", "host": "spark://127.0.0.1", "port": 7077}'
+    )
+    dag = dags_of(load_dag_file())["product_recommendations__online_retail"]
+    command = submitted_command(rendered(dag, "select_k"), monkeypatch, tmp_path)
+    assert command[command.index("--master") + 1] == "spark://127.0.0.1:7077"
+
+
+def test_no_secret_reaches_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("OPENAI_API_KEY", "key-that-must-not-travel")
+    dag = dags_of(load_dag_file())["product_recommendations"]
+    command = submitted_command(rendered(dag, "embed_products"), monkeypatch, tmp_path)
+    assert "key-that-must-not-travel" not in " ".join(command)
+
+
+def test_as_of_falls_back_to_the_run_date_and_never_needs_a_logical_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    dag = dags_of(load_dag_file())["product_recommendations"]
+    assert rendered(dag, "select_k", as_of=None).as_of == "2011-11-01"
+
+
+def failing_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: dict[str, Any] | None
+) -> SparkStageOperator:
+    """A stage whose spark-submit fails the way the provider reports it, after the app left its error.json."""
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+
+    monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    task = rendered(dags_of(load_dag_file())["product_recommendations"], "clean_events")
+
+    def fail(hook: SparkSubmitHook, application: str = "", **_: Any) -> None:
+        if account is not None:
+            task.paths.root.put_json(task.paths.error_uri("clean_events"), account)
+        raise AirflowException("Cannot execute: spark-submit ... Error code is: 1.")
+
+    monkeypatch.setattr(SparkSubmitHook, "submit", fail)
+    return task
+
+
+ACCOUNT = {
+    "kind": "source",
+    "retryable": False,
+    "message": "There is no file shop.csv.",
+    "next_step": "Put the file there.",
+}
+
+
+def test_a_terminal_failure_says_what_to_do_and_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = failing_stage(tmp_path, monkeypatch, ACCOUNT)
+    with pytest.raises(AirflowFailException) as caught:
+        task.execute(task.test_context)  # type: ignore[attr-defined]
+    assert str(caught.value).splitlines() == [
+        "clean_events failed (source): There is no file shop.csv.",
+        "Next step: Put the file there.",
+    ]
+
+
+def test_a_retryable_failure_stays_retryable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = failing_stage(tmp_path, monkeypatch, {**ACCOUNT, "retryable": True})
+    with pytest.raises(AirflowException) as caught:
+        task.execute(task.test_context)  # type: ignore[attr-defined]
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_the_error_of_an_earlier_try_is_not_reported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = failing_stage(tmp_path, monkeypatch, None)
+    task.paths.root.put_json(task.paths.error_uri("clean_events"), ACCOUNT)
+    with pytest.raises(AirflowException, match="Error code is: 1"):
+        task.execute(task.test_context)  # type: ignore[attr-defined]
+
+
+def test_without_java_the_message_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(AirflowFailException, match="openjdk-17-jre-headless"):
+        operators.require_java()
+
+
+@pytest.mark.parametrize(
+    ("run_type", "older_runs", "waits"), [("backfill", True, True), ("backfill", False, False), ("manual", True, False)]
+)
+def test_a_backfilled_day_waits_for_older_days_only(run_type: str, older_runs: bool, waits: bool) -> None:
+    ti = SimpleNamespace(
+        get_previous_dagrun=lambda state: SimpleNamespace() if older_runs and state == "running" else None
+    )
+    context: Any = {"dag_run": SimpleNamespace(run_type=run_type), "ti": ti}
+    if waits:
+        with pytest.raises(AirflowRescheduleException):
+            operators.wait_for_older_days(context)
+    else:
+        operators.wait_for_older_days(context)
+
+
+def test_the_stage_pushes_the_manifest_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+
+    monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    task = rendered(dags_of(load_dag_file())["product_recommendations"], "select_k")
+
+    def succeed(hook: SparkSubmitHook, application: str = "", **_: Any) -> None:
+        task.paths.root.put_json(
+            task.paths.manifest_uri("select_k"),
+            {"format_version": FORMAT_VERSION, "stage": "select_k", "tables": {}, "metrics": {"k": 24}},
+        )
+
+    monkeypatch.setattr(SparkSubmitHook, "submit", succeed)
+    message = task.execute(task.test_context)  # type: ignore[attr-defined]
+    assert message["manifest"] == task.paths.manifest_uri("select_k")
+    assert message["k"] == 24
+
+
+def test_publish_sends_its_asset_through_an_alias() -> None:
+    """A plain outlet would send the event for a what-if run too."""
+    dag = dags_of(load_dag_file())["product_recommendations"]
+    publish = dag.get_task("publish_recommendations")
+    assert isinstance(publish, PublishOperator)
+    assert [outlet.name for outlet in publish.outlets] == ["complete_journey_published"]
+    assert operators.published_asset("complete_journey").uri == "shelfkin://published/complete_journey"
+
+
+def test_settings_of_this_file_are_those_of_the_environment() -> None:
+    assert (
+        Settings.from_env({"SHELFKIN_SPARK_CONF": '{"spark.executor.cores": 4}'}).spark_conf["spark.executor.cores"]
+        == "4"
+    )

@@ -1,0 +1,50 @@
+"""Commands run as a user would run them, on an installation of their own in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Installation:
+    """A temporary home for Airflow, artifacts and one small shop."""
+
+    folder: Path
+    stores: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a user whose shop is the default store, with nothing else of the developer's."""
+        kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR")
+        return {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            "AIRFLOW_HOME": str(self.folder / "home"),
+            "ARTIFACT_ROOT": str(self.folder / "artifacts"),
+            "SHELFKIN_STORES_DIR": str(self.stores),
+            "SHELFKIN_DEFAULT_STORE": "corner_shop",
+            "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
+            "SHELFKIN_DRIVER_MEMORY": "2g",
+            "SHELFKIN_SPARK_CONF": '{"spark.sql.shuffle.partitions": "2"}',
+        }
+
+    def call(self, *words: str, timeout_s: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a Python program of the project; returns what it printed."""
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=PROJECT,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def airflow(self, command: str, *words: str, **options: str) -> subprocess.CompletedProcess[str]:
+        """Run bin/local_airflow.py."""
+        return self.call("bin/local_airflow.py", command, *words, **options)

@@ -1,0 +1,78 @@
+"""Run Spark apps in this process, on the shared session, just as spark-submit would run them."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from shelfkin.artifacts import Manifest, Root, RunPaths
+
+APPS = Path(__file__).resolve().parents[1] / "spark_apps"
+
+READS = {
+    "clean_catalog": (),
+    "clean_events": (),
+    "embed_products": ("clean_catalog",),
+    "select_k": ("embed_products",),
+    "cluster_products": ("clean_catalog", "embed_products", "select_k"),
+    "evaluate_recommenders": ("clean_catalog", "clean_events", "embed_products", "cluster_products"),
+    "build_recommendations": (
+        "clean_catalog",
+        "clean_events",
+        "embed_products",
+        "cluster_products",
+        "evaluate_recommenders",
+    ),
+}
+
+
+@dataclass
+class Run:
+    """One run of a store; stages are run by name and leave their manifests here."""
+
+    stores: Path
+    artifacts: Path
+    store: str
+    as_of: str
+    run_id: str = "test"
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> RunPaths:
+        return RunPaths(Root.at(str(self.artifacts)), self.store, date.fromisoformat(self.as_of), self.run_id)
+
+    def stage(self, name: str, *flags: str) -> Manifest:
+        """Run one stage; raises SystemExit where the program would end with status 1."""
+        arguments = ["--store", self.store, "--as-of", self.as_of, "--run-id", self.run_id]
+        arguments += ["--artifact-root", str(self.artifacts), "--stores-dir", str(self.stores)]
+        for upstream in READS[name]:
+            arguments += ["--input", self.manifests[upstream].uri]
+        with patch.object(sys, "argv", [f"{name}.py", *arguments, *flags]):
+            runpy.run_path(str(APPS / f"{name}.py"), run_name="__main__")
+        self.manifests[name] = Manifest.read(self.paths.root, self.paths.manifest_uri(name))
+        return self.manifests[name]
+
+    def all_stages(self) -> Run:
+        """Run every Spark stage in order."""
+        for name in READS:
+            self.stage(name)
+        return self
+
+    def error(self, stage: str) -> dict[str, Any]:
+        """Return the error.json that a failed stage left."""
+        return json.loads(Path(self.paths.error_uri(stage)).read_text())
+
+    def rows(self, stage: str, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        """Return a table's rows as plain tuples, sorted, so that two runs can be compared row for row."""
+        import pyarrow.dataset as ds
+
+        found = ds.dataset(self.manifests[stage].table_uri(table), format="parquet").to_table(
+            columns=list(columns) or None
+        )
+        return sorted((tuple(row.values()) for row in found.to_pylist()), key=repr)
