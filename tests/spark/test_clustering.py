@@ -1,0 +1,247 @@
+"""select_k and cluster_products on real Spark, over planted vectors and hand-made titles."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.clustering import choose_k, kmeans, naming
+from shelfkin.errors import DataQualityError, OptionError
+from shelfkin.settings import Settings, StoreProfile
+from shelfkin.stage import Stage
+
+pytestmark = pytest.mark.spark
+
+APPS = Path(__file__).resolve().parents[2] / "spark_apps"
+VECTORS_DDL = "text_hash string, n_products bigint, vector array<float>"
+PRODUCTS_DDL = "product_id string, title string, category_path array<string>, text_hash string"
+SHELVES = ("Yogurt", "Candles", "Batteries", "Greeting Cards", "Tents")
+
+
+def app(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_app", APPS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shelf_rows(n_per_shelf: int = 12, shelves: Sequence[str] = SHELVES) -> tuple[list[tuple], list[tuple]]:
+    """Return rows of products and product_vectors: every shelf has its own direction; the first text has a twin."""
+    random = np.random.default_rng(0)
+    products, vectors = [], []
+    for place, shelf in enumerate(shelves):
+        for number in range(n_per_shelf):
+            title = f"{shelf} no. {number}"
+            vector = 0.05 * random.normal(size=8)
+            vector[place] += 1
+            vector /= np.linalg.norm(vector)
+            twins = 2 if number == 0 else 1
+            vectors.append((sha(title), twins, [float(value) for value in vector]))
+            products += [(f"P{place}-{number:02d}-{twin}", title, None, sha(title)) for twin in range(twins)]
+    return products, vectors
+
+
+@pytest.fixture
+def run_app(spark: Any, tmp_path: Path) -> Callable[..., Manifest]:
+    """Run one app on hand-made input tables and return its manifest."""
+
+    def run(name: str, tables: dict[str, tuple[list[tuple], str]], day: date, k: int | None = None) -> Manifest:
+        root = Root.at(str(tmp_path / "art"))
+        stages = {"products": "clean_catalog", "product_vectors": "embed_products"}
+        inputs = {}
+        for table, (rows, ddl) in tables.items():
+            path = f"in/{name}-{day}-{table}"
+            spark.createDataFrame(rows, ddl).repartition(3).write.mode("overwrite").parquet(root.join(path))
+            inputs[stages[table]] = {"tables": {table: {"path": path, "rows": len(rows)}}, "metrics": {"model": "m"}}
+        inputs["select_k"] = {"tables": {}, "metrics": {"k": k}}
+        manifests = {}
+        for stage_name, content in inputs.items():
+            uri = root.join(f"in/{name}-{day}-{stage_name}.json")
+            root.put_json(uri, {"format_version": 1, "stage": stage_name, **content})
+            manifests[stage_name] = Manifest.read(root, uri)
+        profile = StoreProfile.model_validate(
+            {
+                "store": "shop",
+                "title": "A $hop",
+                "catalog": {
+                    "kind": "snapshot",
+                    "source": {"path": "x.csv"},
+                    "fields": {"product_id": "id", "title": "title"},
+                },
+                "clustering": {"k_min": 2, "k_max": 12},
+            }
+        )
+        stage = Stage(
+            name=name,
+            paths=RunPaths(root, "shop", day, "run"),
+            profile=profile,
+            settings=Settings.from_env({}),
+            attempt="attempt-1",
+            options=argparse.Namespace(k=k),
+            inputs=manifests,
+        )
+        app(name).run(stage)
+        uri = stage.paths.manifest_uri(name)
+        root.put_json(uri, stage.manifest())
+        return Manifest.read(root, uri)
+
+    return run
+
+
+def rows_of(spark: Any, manifest: Manifest, table: str) -> list[Any]:
+    frame = spark.read.parquet(manifest.table_uri(table))
+    return frame.orderBy(frame.columns[0]).collect()
+
+
+def test_planted_shelves_give_their_number(run_app: Callable[..., Manifest], spark: Any) -> None:
+    _, vectors = shelf_rows()
+    done = run_app("select_k", {"product_vectors": (vectors, VECTORS_DDL)}, date(2020, 1, 2))
+    metrics = done.content["metrics"]
+    assert (metrics["k"], metrics["k_rule"]) == (5, "peak")
+    assert set(done.content["plots"]) == {"elbow", "silhouette"}
+    assert [row["k"] for row in rows_of(spark, done, "k_scores") if row["chosen"]] == [5]
+    assert len(json.dumps(done.xcom())) < 2048
+
+
+def test_given_k_is_used_and_said(run_app: Callable[..., Manifest]) -> None:
+    _, vectors = shelf_rows()
+    done = run_app("select_k", {"product_vectors": (vectors, VECTORS_DDL)}, date(2020, 1, 2), k=7)
+    assert done.content["metrics"]["k"] == 7
+    assert "k=7 was given. The automatic rule would take k=5" in done.content["metrics"]["reason"]
+
+
+def test_given_k_beyond_the_vectors_is_refused(run_app: Callable[..., Manifest]) -> None:
+    _, vectors = shelf_rows()
+    with pytest.raises(OptionError, match="k=80 exceeds 60 distinct vectors; lower --k"):
+        run_app("select_k", {"product_vectors": (vectors, VECTORS_DDL)}, date(2020, 1, 2), k=80)
+
+
+@pytest.mark.parametrize(("n_texts", "words"), [(1, "share one text vector"), (2, "only 2 distinct vectors")])
+def test_too_few_texts_have_a_defined_outcome(spark: Any, n_texts: int, words: str) -> None:
+    vectors = np.eye(4, dtype=np.float32)[:n_texts]
+    choice = choose_k.choose_on_sample(spark.sparkContext, vectors, np.ones(n_texts), k_min=5, k_max=60)
+    assert (choice.k, choice.rule) == (n_texts, "degenerate")
+    assert words in choice.reason
+
+
+def test_no_vectors_at_all_is_an_error(spark: Any) -> None:
+    with pytest.raises(DataQualityError, match="no product vectors"):
+        choose_k.choose_on_sample(spark.sparkContext, np.empty((0, 4), np.float32), np.empty(0), k_min=5, k_max=60)
+
+
+def test_sample_ignores_row_order_and_respects_its_limit(spark: Any) -> None:
+    _, vectors = shelf_rows(40)
+    first = kmeans.sample(spark.createDataFrame(vectors, VECTORS_DDL).repartition(3), 60)
+    again = kmeans.sample(spark.createDataFrame(vectors[::-1], VECTORS_DDL).repartition(2), 60)
+    assert first[0].tolist() == again[0].tolist() == sorted(first[0].tolist())
+    assert (first[1] == again[1]).all()
+    assert 30 <= len(first[0]) <= 60
+
+
+def test_clusters_are_named_after_their_shelves_and_keep_their_ids(
+    run_app: Callable[..., Manifest], spark: Any
+) -> None:
+    products, vectors = shelf_rows()
+    tables = {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
+    first = run_app("cluster_products", tables, date(2020, 1, 2), k=5)
+    clusters = rows_of(spark, first, "clusters")
+    assert sorted(row["name"] for row in clusters) == sorted(SHELVES)
+    assert {row["size"] for row in clusters} == {13}
+    assert {row["status"] for row in clusters} == {"born"}
+    assert all(len(row["representative_product_ids"]) == 1 for row in clusters)  # titles differ in numbers only
+    of_product = {row["product_id"]: row["cluster_id"] for row in rows_of(spark, first, "product_clusters")}
+    assert len(of_product) == 65
+    assert of_product["P0-00-0"] == of_product["P0-00-1"]
+
+    # The next day: other order, one product more, a shelf gone.
+    kept = [row for row in products[::-1] if not row[0].startswith("P4")] + [("NEW", "Yogurt x", None, vectors[3][0])]
+    still = {row[3] for row in kept}
+    tables = {
+        "products": (kept, PRODUCTS_DDL),
+        "product_vectors": ([row for row in vectors[::-1] if row[0] in still], VECTORS_DDL),
+    }
+    second = run_app("cluster_products", tables, date(2020, 1, 3), k=4)
+    metrics = second.content["metrics"]
+    assert (metrics["clusters_kept"], metrics["clusters_born"], metrics["clusters_retired"]) == (4, 0, 1)
+    now = {row["product_id"]: row["cluster_id"] for row in rows_of(spark, second, "product_clusters")}
+    assert now["NEW"] == of_product["P0-03-0"]
+    assert all(now[product] == of_product[product] for product in now if product != "NEW")
+    assert len(json.dumps(second.xcom())) < 2048
+
+
+def test_tables_do_not_depend_on_row_order(run_app: Callable[..., Manifest], spark: Any, tmp_path: Path) -> None:
+    products, vectors = shelf_rows()
+    found = []
+    for turn in (1, -1):
+        tables = {"products": (products[::turn], PRODUCTS_DDL), "product_vectors": (vectors[::turn], VECTORS_DDL)}
+        done = run_app("cluster_products", tables, date(2020, 1, 2), k=6)
+        found.append([rows_of(spark, done, table) for table in ("product_clusters", "clusters", "cluster_projection")])
+    assert found[0] == found[1]
+
+
+def test_a_vector_of_nan_stops_the_run(run_app: Callable[..., Manifest]) -> None:
+    products, vectors = shelf_rows()
+    vectors[0] = (vectors[0][0], 2, [float("nan")] * 8)
+    tables = {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
+    with pytest.raises(DataQualityError, match="1 of 60 product vectors hold NaN"):
+        run_app("cluster_products", tables, date(2020, 1, 2), k=5)
+
+
+TITLES = [
+    (1, "Strawberry yogurt 125 g", ["Dairy"]),
+    (1, "YOGURTS blueberry, 4 pack", ["Dairy"]),
+    (1, "Plain kefir 1L", ["Dairy"]),
+    (1, "Red Kefir X200-B", ["Dairy"]),
+    (2, "Cheddar cheese", ["Dairy"]),
+    (2, "Gouda cheeses", ["Dairy"]),
+    (3, "12345 / 67-89", None),
+]
+
+
+def test_terms_fold_case_and_plurals_and_drop_noise(spark: Any) -> None:
+    frame = spark.createDataFrame(TITLES, "cluster_id int, title string, category_path array<string>")
+    terms = naming.collect_terms(naming.term_scores(frame))
+    shares = {term.key: term.share for term in terms[1]}
+    assert shares["yogurt"] == 0.5 and shares["kefir"] == 0.5 and shares["dairy"] == 1
+    assert not {"red", "pack", "125", "x200-b", "g", "1l", "kefir red", "yogurt blueberry pack"} & set(shares)
+    assert "blueberry dairy" not in shares  # no pair across a boundary
+    yogurt = next(term for term in terms[1] if term.key == "yogurt")
+    assert yogurt.surface == "yogurts"
+    # share * log(1 + 1 / sum of shares): cheese is on all of cluster 2 and nowhere else.
+    cheese = next(term for term in terms[2] if term.key == "cheese")
+    assert cheese.score == pytest.approx(np.log(2), abs=1e-9)
+    names = naming.name_clusters(terms, [1, 2, 3])
+    assert names[2] == "Cheeses"
+    assert "Kefir" in names[1] and "Yogurts" in names[1]
+    assert names[3] == "Assorted 1"
+
+
+def test_names_differ_and_kept_names_stay(spark: Any) -> None:
+    rows = [(cluster, "Paper napkin", None) for cluster in (1, 2, 3)]
+    frame = spark.createDataFrame(rows, "cluster_id int, title string, category_path array<string>")
+    terms = naming.collect_terms(naming.term_scores(frame))
+    names = naming.name_clusters(terms, [1, 2, 3], {3: "Paper Napkin"})
+    assert names[3] == "Paper Napkin"
+    assert len({name.casefold() for name in names.values()}) == 3
+
+
+def test_representatives_break_ties_by_product_id(spark: Any) -> None:
+    rows = [(1, "B", "Blue mug 2", 0.1), (1, "A", "Blue mug 1", 0.1), (1, "C", "Tea pot", 0.1), (1, "D", "Jug", 0.05)]
+    frame = spark.createDataFrame(rows, "cluster_id int, product_id string, title string, distance float")
+    assert naming.representatives(frame).first()["representative_product_ids"] == ["D", "A", "C"]
