@@ -149,9 +149,9 @@ class Source(_Section):
     """Raw files in one format.
 
     `path` is a local path (relative to the profile's folder), or a Hadoop/fsspec URI; it may hold globs, and
-    ``${SHELFKIN_DATA}`` or ``${SHELFKIN_REFERENCE_DATA}``. Files ending in .gz are unpacked. `columns` names the columns
-    of files without a header. `multiline: false` lets Spark split one large CSV file, if no field holds a line break.
-    `decimal_mark` settles numbers such as "1,299" where the default guess would be wrong.
+    ``${SHELFKIN_DATA}`` or ``${SHELFKIN_REFERENCE_DATA}``. Files ending in .gz are unpacked. `columns` names the
+    columns of files without a header. `multiline: false` lets Spark split one large CSV file, if no field holds a line
+    break. `decimal_mark` settles numbers such as "1,299" where the default guess would be wrong.
     """
 
     path: str
@@ -335,13 +335,48 @@ class Clustering(_Section):
         return self
 
 
+class BlendWeights(_Section):
+    """How much each signal adds to a recommendation's score; each is in [0, 1] before it is weighted.
+
+    own
+        What the user has bought or looked at, by faded strength.
+    co_purchase
+        What customers with the same products have.
+    content
+        What has a similar text.
+    popular, trending
+        What sells well these days; what sells better than it used to.
+    """
+
+    own: float = Field(1.0, ge=0)
+    co_purchase: float = Field(0.4, ge=0)
+    content: float = Field(0.0, ge=0)
+    popular: float = Field(0.6, ge=0)
+    trending: float = Field(0.2, ge=0)
+
+
 class Recommending(_Section):
-    """Shape and policy of the lists, and the window in which they are judged."""
+    """Shape and policy of the lists, the blend behind them, and the window in which they are judged.
+
+    The default blends were tuned on Online Retail, 30-day windows from 2011-05-01 to 2011-08-01.
+    """
 
     list_length: int = Field(20, ge=1, le=500)
     similar_length: int = Field(20, ge=1, le=200)
     repurchase: Literal["allow", "exclude"] = "allow"
     horizon_days: int = Field(30, ge=1, description="how far ahead a list is judged in the backtest")
+    blend: BlendWeights = Field(BlendWeights(), description="for repurchase: allow")
+    blend_exclude: BlendWeights = Field(
+        BlendWeights(co_purchase=1.0, content=0.2, popular=0.0, trending=0.6), description="for repurchase: exclude"
+    )
+    popular_half_life_days: float = Field(4.0, gt=0, description="popular means: in orders of the last days")
+    ease_max_items: int = Field(5000, ge=0, le=20000, description="above: item-kNN in place of EASE^R")
+    ease_l2: float = Field(200.0, gt=0, description="ridge penalty of EASE^R")
+    similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
+
+    def blend_for(self, repurchase: str) -> BlendWeights:
+        """Return the weights of a repurchase policy."""
+        return self.blend if repurchase == "allow" else self.blend_exclude
 
 
 class StoreProfile(_Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import cast
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
@@ -45,12 +46,23 @@ def build_session(app_name: str, extra: Mapping[str, str] | None = None) -> Spar
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
+    _size_local_shuffles(session)
     return session
+
+
+def _size_local_shuffles(session: SparkSession) -> None:
+    """Give a session of one machine a few shuffle partitions per core, unless somebody set their number.
+
+    Spark's default of 200 suits a cluster; on a laptop most of the time would go into starting empty tasks.
+    """
+    context = session.sparkContext
+    if context.master.startswith("local") and not context.getConf().contains("spark.sql.shuffle.partitions"):
+        session.conf.set("spark.sql.shuffle.partitions", str(4 * context.defaultParallelism))
 
 
 def contract_columns(table: str) -> StructType:
     """Return the Spark schema of a contract table."""
-    return StructType.fromDDL(SCHEMAS[table])
+    return cast(StructType, StructType.fromDDL(SCHEMAS[table]))
 
 
 def conform(frame: DataFrame, table: str) -> DataFrame:

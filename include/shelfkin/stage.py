@@ -243,7 +243,7 @@ def main(
         Adds the stage's own flags.
     """
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
-    for noisy in ("py4j", "httpx", "matplotlib", "fontTools"):
+    for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     parser = _parser(name, description)
     if add_flags is not None:

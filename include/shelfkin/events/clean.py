@@ -1,0 +1,246 @@
+"""Clean an event log: one row per thing a customer did, before the run's date.
+
+Cancellations and returns are taken back from the purchases they undo, last in first out, per user, product and event
+type. With signed quantities summed in time order to S_j, the stock of units that are still bought is the walk reflected
+at zero, h_j = S_j - min(0, min_{i<=j} S_i), and purchase i keeps the units of its layer (h_{i-1}, h_i] that no later
+dip of h takes away: min(h_i, min_{j>i} h_j) - h_{i-1}, at least 0. This is the matching of brackets by nesting depth,
+written with window functions, so that no group of rows has to fit into one Python process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin import sources
+from shelfkin.quarantine import Rule, first_broken, shown
+from shelfkin.settings import Events, IdRule
+from shelfkin.sources import RawTable
+
+# Quantities are decimal numbers held as doubles: a remainder below this many units is rounding, not goods.
+_QUANTUM = 1e-9
+_KEY = ("user_id", "product_id", "event_type")
+_FIELDS = (*_KEY, "occurred_at", "quantity", "order_id")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of the rows that passed every rule of their own.
+
+    Attributes
+    ----------
+    events
+        Contract columns: the rows that are kept, quantities reduced by what was cancelled.
+    unmatched
+        `reason`, `detail`, `raw`: cancellations that found nothing to undo.
+    netted
+        Number of cancellations and of purchases that they undid entirely.
+    reduced
+        Number of kept purchases of which a part was cancelled.
+    """
+
+    events: DataFrame
+    unmatched: DataFrame
+    netted: int
+    reduced: int
+
+
+def wanted_columns(events: Events) -> dict[str, str]:
+    """Return the raw column that each profile key asks for."""
+    fields = events.fields.model_dump(exclude_none=True)
+    return {f"events.fields.{name}": column for name, column in fields.items()}
+
+
+def parse_events(raw: RawTable, events: Events, product_rule: IdRule, timezone: str, cutoff: datetime) -> DataFrame:
+    """Return one row per raw row, with its clean fields and the reason why it is turned away, if any.
+
+    Parameters
+    ----------
+    raw
+        The raw rows.
+    product_rule
+        How product ids are written: the events' own rule, or the catalogue's.
+    timezone
+        IANA zone of times without an offset.
+    cutoff
+        Midnight UTC of the run's date.
+
+    Returns
+    -------
+    DataFrame
+        user_id, product_id, event_type, occurred_at, quantity (absolute), order_id, is_cancellation, row_hash,
+        after_as_of (bool), reason and detail (NULL for good rows), raw (JSON; only for rows that may be quarantined).
+    """
+    fields = events.fields
+    product_rule = events.product_id or product_rule
+    mark = events.source.decimal_mark
+    has_quantity = fields.quantity is not None
+    parsed = raw.frame.select(
+        sources.normalised_id(fields.user_id, events.user_id).alias("user_id"),
+        sources.normalised_id(fields.product_id, product_rule).alias("product_id"),
+        _event_type(events).alias("event_type"),
+        sources.timestamp(raw, fields.occurred_at, events.timestamp_format, timezone).alias("occurred_at"),
+        (sources.number(raw, fields.quantity, mark) if has_quantity else F.lit(1.0)).alias("signed_quantity"),
+        sources.text(fields.order_id).alias("order_id"),
+        sources.number(raw, fields.price, mark).alias("price"),
+        sources.row_hash().alias("row_hash"),
+        "raw",
+        "malformed",
+    )
+    after = F.coalesce(F.col("malformed").isNull() & (F.col("occurred_at") >= F.lit(cutoff)), F.lit(False))
+    parsed = parsed.select(
+        "*", F.coalesce(_is_cancellation(events), F.lit(False)).alias("is_cancellation"), after.alias("after_as_of")
+    )
+    known = ~F.col("after_as_of")
+    parsed = parsed.select("*", F.when(known, first_broken(_rules(events, product_rule))).alias("verdict"))
+    return parsed.select(
+        "user_id",
+        "product_id",
+        "event_type",
+        "occurred_at",
+        F.abs("signed_quantity").alias("quantity"),
+        "order_id",
+        "is_cancellation",
+        "row_hash",
+        "after_as_of",
+        F.col("verdict.reason").alias("reason"),
+        F.col("verdict.detail").alias("detail"),
+        # Only rows that may end in quarantine pay for their JSON.
+        F.when(known & (F.col("verdict").isNotNull() | F.col("is_cancellation")), sources.raw_json()).alias("raw"),
+    )
+
+
+def _event_type(events: Events) -> Column:
+    default = next(iter(events.event_types))
+    if events.fields.event_type is None:
+        return F.lit(default)
+    written = F.lower(sources.text(events.fields.event_type))
+    found = F.lit(None).cast("string")
+    for name, kind in events.event_types.items():
+        known = sorted({name.lower(), *(alias.lower() for alias in kind.aliases)})
+        found = F.when(written.isin(known), F.lit(name)).otherwise(found)
+    return found
+
+
+def _is_cancellation(events: Events) -> Column:
+    rule = events.cancellations
+    undone = F.col("signed_quantity") < 0 if rule.negative_quantity else F.lit(False)
+    if rule.order_id_pattern is not None and events.fields.order_id is not None:
+        undone = undone | F.col("order_id").rlike(rule.order_id_pattern)
+    return undone
+
+
+def _rules(events: Events, product_rule: IdRule) -> list[Rule]:
+    """Return why a single event row is turned away, the most telling reason first."""
+    fields = events.fields
+
+    def raw_value(column: str) -> Column:
+        return shown(column, sources.value(column))
+
+    rules = [
+        Rule("malformed_row", F.col("malformed").isNotNull(), shown("line", F.col("malformed"))),
+        Rule("missing_product_id", F.col("product_id").isNull(), raw_value(fields.product_id)),
+        Rule(
+            "not_a_product_id",
+            sources.breaks_pattern(F.col("product_id"), product_rule),
+            raw_value(fields.product_id),
+        ),
+        Rule("invalid_user_id", sources.breaks_pattern(F.col("user_id"), events.user_id), raw_value(fields.user_id)),
+        Rule("bad_time", F.col("occurred_at").isNull(), raw_value(fields.occurred_at)),
+        Rule("implausible_time", F.col("occurred_at") < F.lit(events.earliest), raw_value(fields.occurred_at)),
+    ]
+    if fields.event_type is not None:
+        rules.append(Rule("unknown_event_type", F.col("event_type").isNull(), raw_value(fields.event_type)))
+    if fields.quantity is not None:
+        quantity, shown_quantity = F.col("signed_quantity"), raw_value(fields.quantity)
+        rules.append(Rule("bad_quantity", quantity.isNull(), shown_quantity))
+        rules.append(Rule("zero_quantity", F.abs(quantity) < _QUANTUM, shown_quantity))
+        if not events.cancellations.negative_quantity:
+            rules.append(Rule("negative_quantity", (quantity < 0) & ~F.col("is_cancellation"), shown_quantity))
+        if events.max_quantity is not None:
+            rules.append(Rule("quantity_too_large", F.abs(quantity) > events.max_quantity, shown_quantity))
+    if events.require_positive_price and fields.price is not None:
+        rules.append(Rule("bad_price", F.col("price").isNull(), raw_value(fields.price)))
+        rules.append(Rule("non_positive_price", F.col("price") <= 0, raw_value(fields.price)))
+    rules.append(
+        Rule(
+            "cancellation_without_user",
+            F.col("is_cancellation") & F.col("user_id").isNull(),
+            shown("order", F.col("order_id")),
+        )
+    )
+    return rules
+
+
+def drop_copies(parsed: DataFrame) -> DataFrame:
+    """Return the good rows without exact copies: rows equal in every raw column stand once.
+
+    All columns are keys, so that Spark aggregates by hash and never sorts.
+    """
+    good = parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
+    return good.select(*_FIELDS, "is_cancellation", "row_hash", "raw").distinct()
+
+
+def settle(distinct: DataFrame, has_cancellations: bool) -> Settled:
+    """Take cancellations back from the purchases they undo.
+
+    The newest earlier purchases of the same user, product and event type lose the cancelled units first; a purchase
+    left with nothing is netted together with its cancellation. A cancellation of which no unit finds a purchase
+    (bought before the log begins, or by somebody else) is turned away as `cancellation_without_purchase`. Rows of one
+    moment count purchases first. Runs one small job when there are cancellations.
+
+    Parameters
+    ----------
+    distinct
+        What `drop_copies` returns.
+    has_cancellations
+        Whether any row is one; without, nothing is shuffled.
+    """
+    quarantine_columns = [F.lit(None).cast("string").alias(name) for name in ("reason", "detail", "raw")]
+    if not has_cancellations:
+        none = distinct.where(F.lit(False)).select(*quarantine_columns)
+        return Settled(distinct.select(*_FIELDS), none, 0, 0)
+    keys = distinct.where("is_cancellation").select(*_KEY).distinct()
+    involved = _remaining(distinct.join(keys, on=list(_KEY), how="left_semi")).persist()
+    untouched = distinct.join(keys, on=list(_KEY), how="left_anti")
+    purchase = ~F.col("is_cancellation")
+    left = F.col("remaining") > _QUANTUM
+    matched = F.col("matched") > _QUANTUM
+    kept = involved.where(purchase & left)
+    row = involved.agg(
+        F.sum(((purchase & ~left) | (~purchase & matched)).cast("long")).alias("netted"),
+        F.sum((purchase & left & (F.col("remaining") < F.col("quantity"))).cast("long")).alias("reduced"),
+    ).head()
+    netted, reduced = (int(row["netted"] or 0), int(row["reduced"] or 0)) if row is not None else (0, 0)
+    events = untouched.select(*_FIELDS).unionByName(kept.withColumn("quantity", F.col("remaining")).select(*_FIELDS))
+    unmatched = involved.where(~purchase & ~matched).select(
+        F.lit("cancellation_without_purchase").alias("reason"), shown("order", F.col("order_id")).alias("detail"), "raw"
+    )
+    return Settled(events, unmatched, netted, reduced)
+
+
+def _remaining(rows: DataFrame) -> DataFrame:
+    """Add `remaining` (units of a purchase still bought) and `matched` (units that a cancellation took back)."""
+    # Ties within a moment are broken by content, never by the order in which rows arrive.
+    order = [F.col("occurred_at"), F.col("is_cancellation"), F.col("order_id"), F.col("quantity"), F.col("row_hash")]
+    in_time = Window.partitionBy(*_KEY).orderBy(*order)
+    so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    later = in_time.rowsBetween(1, Window.unboundedFollowing)
+    signed = F.when(F.col("is_cancellation"), -F.col("quantity")).otherwise(F.col("quantity"))
+    summed = rows.withColumn("sum_units", F.sum(signed).over(so_far))
+    floored = summed.withColumn("floor_units", F.least(F.lit(0.0), F.min("sum_units").over(so_far)))
+    height = floored.withColumn("height", F.col("sum_units") - F.col("floor_units"))
+    before = F.coalesce(F.lag("height").over(in_time), F.lit(0.0))
+    stepped = height.withColumn("below", before).withColumn("lowest_later", F.min("height").over(later))
+    remaining = F.least(F.col("height"), F.coalesce(F.col("lowest_later"), F.col("height"))) - F.col("below")
+    return stepped.withColumn("remaining", F.greatest(F.lit(0.0), remaining)).withColumn(
+        "matched", F.col("below") - F.col("height")
+    )
+
+
+def day_after(moment: datetime) -> date:
+    """Return the first as_of that sees an event of `moment` (UTC)."""
+    return date.fromordinal(moment.date().toordinal() + 1)

@@ -1,0 +1,100 @@
+"""How cleaning stages turn a row away: the first rule it breaks, with a reason code and a detail a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin.errors import DataQualityError
+
+_EXAMPLE_CHARS = 160
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to turn a row away.
+
+    Attributes
+    ----------
+    reason
+        Reason code, snake case.
+    broken
+        Boolean column; NULL counts as not broken.
+    detail
+        String column that shows the offending value.
+    """
+
+    reason: str
+    broken: Column
+    detail: Column
+
+
+def first_broken(rules: Sequence[Rule]) -> Column:
+    """Return struct(reason, detail) of the first rule that a row breaks, NULL for a good row."""
+    verdict = F.lit(None).cast("struct<reason: string, detail: string>")
+    for rule in reversed(rules):
+        broken = F.struct(F.lit(rule.reason).alias("reason"), rule.detail.alias("detail"))
+        verdict = F.when(rule.broken, broken).otherwise(verdict)
+    return verdict
+
+
+def shown(label: str, value: Column) -> Column:
+    """Return ``label 'value'`` as a detail, with the value cut to a readable length."""
+    text = F.coalesce(F.substring(value.cast("string"), 1, _EXAMPLE_CHARS), F.lit(""))
+    return F.concat(F.lit(f"{label} '"), text, F.lit("'"))
+
+
+def counts_by_reason(quarantine: DataFrame) -> dict[str, int]:
+    """Return the number of rows of each reason, most frequent first (ties by name).
+
+    Collects one row per reason code.
+    """
+    rows = quarantine.groupBy("reason").count().collect()
+    return {row["reason"]: row["count"] for row in sorted(rows, key=lambda row: (-row["count"], row["reason"]))}
+
+
+def merge_counts(*parts: Mapping[str, int]) -> dict[str, int]:
+    """Return the sums of several counts by reason, most frequent first (ties by name)."""
+    names = reduce(lambda seen, part: seen | set(part), parts, set[str]())
+    total = {name: sum(part.get(name, 0) for part in parts) for name in names}
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+def check_share(
+    what: str, quarantine: DataFrame, by_reason: Mapping[str, int], rows_known: int, limit: float, key: str
+) -> None:
+    """Raise DataQualityError if too large a share of the rows was turned away, or all of them were.
+
+    Parameters
+    ----------
+    what
+        What the rows are, for the message: "catalogue rows".
+    quarantine
+        The rows turned away, for examples: `reason`, `detail`.
+    by_reason
+        Their number by reason, most frequent first.
+    rows_known
+        Rows that were known as of the run's date.
+    limit
+        Largest share that the profile accepts.
+    key
+        The profile key that holds the limit.
+    """
+    quarantined = sum(by_reason.values())
+    all_gone = quarantined == rows_known > 0
+    if quarantined <= limit * rows_known and not all_gone:
+        return
+    lines = [f"{quarantined:,} of {rows_known:,} {what} ({quarantined / rows_known:.1%}) were turned away; "]
+    lines[0] += "nothing is left." if all_gone else f"{key} allows {limit:.0%}."
+    for reason in list(by_reason)[:3]:
+        sample = quarantine.where(F.col("reason") == reason).select("detail").distinct().orderBy("detail").limit(3)
+        examples = "; ".join(str(row["detail"]) for row in sample.collect())
+        lines.append(f"  {reason}: {by_reason[reason]:,} rows, for example {examples}")
+    raise DataQualityError(
+        "\n".join(lines),
+        next_step=f"Compare the examples with the profile's columns and id rules; if they are expected, raise {key}.",
+    )

@@ -1,0 +1,249 @@
+"""Cleaning of catalogues, and the proof that a new shop is one YAML file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import runpy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin import sources
+from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled
+from shelfkin.catalog import clean, text
+from shelfkin.settings import StoreProfile
+from shelfkin.stage import main, parse_as_of
+
+pytestmark = pytest.mark.spark
+
+PROJECT = Path(__file__).resolve().parents[2]
+CUTOFF = datetime(2020, 2, 1, tzinfo=UTC)
+
+
+def parse(spark: SparkSession, tmp_path: Path, content: str, fields: dict[str, Any], **catalog: Any) -> Any:
+    path = tmp_path / "p.csv"
+    path.write_text(content, encoding="utf-8")
+    section = {"kind": "snapshot", "source": {"path": str(path)}, "fields": fields, **catalog}
+    profile = StoreProfile.model_validate({"store": "s", "title": "S", "currency": "EUR", "catalog": section})
+    assert profile.catalog.source is not None
+    raw = sources.read_source(spark, profile.catalog.source, str(path), clean.wanted_columns(profile), "catalog")
+    return clean.parse_catalog(raw, profile, CUTOFF)
+
+
+def test_newest_duplicate_wins_and_ties_do_not_depend_on_row_order(spark: SparkSession, tmp_path: Path) -> None:
+    lines = ["1,Old,2020-01-01", "1,New,2020-01-03", "1,Undated,", "2,b,2020-01-01", "2,a,2020-01-01", "3,x,", "3,x,"]
+    fields = {"product_id": "id", "title": "t", "updated_at": "u"}
+    for order in (lines, lines[::-1]):
+        parsed = parse(spark, tmp_path, "id,t,u\n" + "\n".join(order) + "\n", fields)
+        rows = clean.newest_versions(parsed).select("product_id", "title").collect()
+        assert sorted(map(tuple, rows)) == [("1", "New"), ("2", "a"), ("3", "x")]
+
+
+def test_fields_reasons_and_raw_rows(spark: SparkSession, tmp_path: Path) -> None:
+    content = (
+        "id,t,d,c,p,s\n"
+        'A1,KIDS CEREAL,"<p>Crunchy &amp; sweet</p>",Food > Breakfast,"$1,299.00",in stock\n'
+        'A2,CafÃ© crème,,"[""Food"", ""Coffee""]",cheap,0\n'
+        "A3,   ,x,,,\n"
+        "B4,Wrong id,x,,,\n"
+        ",No id,x,,,\n"
+        f"A5,{'long ' * 30},x,,,\n"
+        "A6,TEST do not sell,x,,,\n"
+        f"A7,Good,{'word ' * 30},a|b,,maybe\n"
+    )
+    fields = {"product_id": "id", "title": "t", "description": "d", "category_path": "c", "price": "p", "in_stock": "s"}
+    options = {
+        "product_id": {"pattern": r"A\d"},
+        "not_a_product": "^TEST",
+        "fold_shouting": True,
+        "max_text_chars": 100,
+    }
+    rows = {row["product_id"]: row for row in parse(spark, tmp_path, content, fields, **options).collect()}
+    assert {key: row["reason"] for key, row in rows.items()} == {
+        **{"A1": None, "A2": None, "A7": None, "A3": "empty_title", "B4": "not_a_product_id"},
+        **{None: "missing_product_id", "A5": "oversize_title", "A6": "not_a_product"},
+    }
+    first, second, last = rows["A1"], rows["A2"], rows["A7"]
+    assert (first["title"], first["description"]) == ("Kids cereal", "Crunchy & sweet")
+    assert (first["category_path"], first["price"], first["currency"]) == (["Food", "Breakfast"], 1299.0, "EUR")
+    assert (first["in_stock"], second["in_stock"], last["in_stock"]) == (True, False, None)
+    assert (second["title"], second["category_path"]) == ("Café crème", ["Food", "Coffee"])
+    assert (second["price"], second["price_unread"], second["currency"]) == (None, True, None)
+    assert last["description_cut"] and len(last["description"]) <= 100 and last["description"].endswith("word")
+    assert json.loads(rows["B4"]["raw"])["t"] == "Wrong id"
+
+
+@pytest.mark.parametrize(
+    ("written", "levels"),
+    [
+        ("A > B > C", ["A", "B", "C"]),
+        ("A/B", ["A", "B"]),
+        ("Food/Drink > Tea", ["Food/Drink", "Tea"]),
+        ("A|B", ["A", "B"]),
+        ("A::B", ["A", "B"]),
+        ('["A", "B/C"]', ["A", "B/C"]),
+        (" > A >  > ", ["A"]),
+        ("[sale] A", ["[sale] A"]),
+        (None, None),
+    ],
+)
+def test_category_paths(spark: SparkSession, written: str | None, levels: list[str] | None) -> None:
+    frame = spark.createDataFrame([(written,)], "c string")
+    row = frame.select(clean.split_category(F.col("c"), None)).head()
+    assert row is not None
+    assert row[0] == levels
+
+
+def test_embedding_text_leaves_out_pieces_with_an_empty_field(spark: SparkSession) -> None:
+    schema = "title string, description string, brand string, category_path array<string>"
+    frame = spark.createDataFrame([("T", None, "B", ["X", "Y"]), ("T", "D", None, None)], schema)
+    recipe = "{title}|. {description}| by {brand}| ({category_path}; {category})"
+    rows = clean.with_embedding_text(frame, recipe).collect()
+    assert [row["embedding_text"] for row in rows] == ["T by B (X > Y; Y)", "T. D"]
+    assert len(rows[0]["text_hash"]) == 64
+
+
+def test_clean_texts_never_sends_plain_text_to_python(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([("plain  text ",), ("<b>x</b>",), ("  ",), (None,)], "t string")
+    rows = [row["t"] for row in text.clean_texts(frame, ["t"]).collect()]
+    assert rows == ["plain text", "x", None, None]
+
+
+SHOP = """
+store: kaesladen
+title: Käseladen
+timezone: Europe/Berlin
+currency: EUR
+catalog:
+  kind: events
+  fields: {product_id: ArtNr, title: Bezeichnung}
+  product_id: {pattern: 'K\\d+', case: upper}
+events:
+  source:
+    path: verkauf-*.csv.gz
+    separator: ";"
+    encoding: latin-1
+    header: false
+    columns: [Beleg, ArtNr, Bezeichnung, Menge, Zeit, Preis, Kunde]
+    decimal_mark: ","
+  fields: {user_id: Kunde, product_id: ArtNr, occurred_at: Zeit, quantity: Menge, order_id: Beleg, price: Preis}
+  timestamp_format: dd.MM.yyyy HH:mm
+  cancellations: {order_id_pattern: ^S}
+  max_quarantined_share: 0.5
+max_staleness_days: 30
+"""
+LINES = [
+    "1;k1;Käse alt;1,5;01.03.2024 00:30;12,90;A",  # 29 February, 23:30 UTC
+    "2;K1;Bergkäse;1;02.03.2024 10:00;1.012,90;B",
+    "2;K1;Bergkäse;1;02.03.2024 10:00;1.012,90;B",
+    "3;K2;Brie;2;03.03.2024 10:00;3,00;A",
+    "S4;K2;Brie;-2;04.03.2024 10:00;3,00;A",
+    "5;Pfand;Leergut;1;04.03.2024 10:00;0,25;A",
+    "6;K1;Preis später;1;06.03.2024 10:00;99,00;A",  # later than as_of: leaves no trace
+]
+
+
+def run_app(name: str, tmp_path: Path, as_of: str) -> tuple[Root, dict[str, Any]]:
+    """Run one app in this process, with the shared session; return its manifest or its error."""
+    flags = ["--store", "kaesladen", "--stores-dir", str(tmp_path), "--artifact-root", str(tmp_path / "art")]
+    flags += ["--as-of", as_of, "--run-id", "t"]
+    app = runpy.run_path(str(PROJECT / "spark_apps" / f"{name}.py"))
+    root = Root.at(str(tmp_path / "art"))
+    paths = RunPaths(root, "kaesladen", parse_as_of(as_of), "t")
+    try:
+        main(name, app["run"], argv=flags)
+    except SystemExit:
+        return root, root.read_json(paths.error_uri(name))
+    return root, Manifest.read(root, paths.manifest_uri(name)).content
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "kaesladen.yaml").write_text(SHOP, encoding="utf-8")
+    (tmp_path / "verkauf-1.csv.gz").write_bytes(gzip.compress("\n".join(LINES).encode("latin-1")))
+    return tmp_path
+
+
+def test_a_new_shop_needs_no_python(spark: SparkSession, shop: Path) -> None:
+    root, catalog = run_app("clean_catalog", shop, "2024-03-05")
+    products = spark.read.parquet(root.join(catalog["tables"]["products"]["path"])).orderBy("product_id").collect()
+    assert [(row["product_id"], row["title"], row["price"]) for row in products] == [
+        ("K1", "Bergkäse", 1012.9),
+        ("K2", "Brie", 3.0),
+    ]
+    counts = {key: value for key, value in catalog["counts"].items() if key != "quarantined_by_reason"}
+    assert counts == {"rows_in": 7, "kept": 2, "quarantined": 1, "merged": 3, "netted": 0, "after_as_of": 1}
+
+    root, events = run_app("clean_events", shop, "2024-03-05")
+    at = F.date_format("occurred_at", "yyyy-MM-dd HH:mm").alias("at")
+    table = spark.read.parquet(root.join(events["tables"]["events"]["path"]))
+    rows = table.select("user_id", "product_id", at, "quantity", "order_id").orderBy("at").collect()
+    assert [tuple(row) for row in rows] == [
+        ("A", "K1", "2024-02-29 23:30", 1.5, "1"),
+        ("B", "K1", "2024-03-02 09:00", 1.0, "2"),
+    ]
+    check_reconciled("clean_events", events["counts"])
+    counts = {key: value for key, value in events["counts"].items() if key != "quarantined_by_reason"}
+    assert counts == {"rows_in": 7, "kept": 2, "quarantined": 1, "merged": 1, "netted": 2, "after_as_of": 1}
+    assert events["counts"]["quarantined_by_reason"] == {"not_a_product_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("as_of", "kind", "message", "next_step"),
+    [
+        ("2024-02-01", "data_quality", "no event before as_of 2024-02-01; the first one happened at 2024-02-29 23:30",
+         "from 2024-03-01 on"),
+        ("2025-01-01", "stale_data", "max_staleness_days of store kaesladen is 30", "as of 2024-03-07"),
+    ],
+)  # fmt: skip
+def test_wrong_days_are_named_with_the_right_ones(
+    spark: SparkSession, shop: Path, as_of: str, kind: str, message: str, next_step: str
+) -> None:
+    _, error = run_app("clean_events", shop, as_of)
+    assert (error["kind"], error["retryable"]) == (kind, False)
+    assert message in error["message"]
+    assert next_step in error["next_step"]
+
+
+def test_all_rows_quarantined_is_one_clear_message(spark: SparkSession, shop: Path) -> None:
+    profile = shop / "kaesladen.yaml"
+    profile.write_text(SHOP.replace("K\\d+", "X\\d+"), encoding="utf-8")
+    for app in ("clean_catalog", "clean_events"):
+        _, error = run_app(app, shop, "2024-03-05")
+        assert error["kind"] == "data_quality"
+        assert "nothing is left" in error["message"]
+        assert "not_a_product_id: 6 rows" in error["message"]
+
+
+SNAPSHOTS = """
+store: kaesladen
+title: Dated snapshots
+catalog:
+  kind: dated_snapshots
+  source: {path: "cat-{snapshot_date}-r{revision}.csv"}
+  fields: {product_id: id, title: name}
+"""
+
+
+def test_a_run_reads_the_newest_revision_known_before_its_date(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "kaesladen.yaml").write_text(SNAPSHOTS, encoding="utf-8")
+    for name, title in (("2024-03-04-r1", "Typo"), ("2024-03-04-r2", "Fixed"), ("2024-03-05-r0", "Planted later")):
+        (tmp_path / f"cat-{name}.csv").write_text(f"id,name\n1,{title}\n", encoding="utf-8")
+    root, catalog = run_app("clean_catalog", tmp_path, "2024-03-05")
+    products = spark.read.parquet(root.join(catalog["tables"]["products"]["path"])).collect()
+    assert [row["title"] for row in products] == ["Fixed"]
+    assert (catalog["metrics"]["snapshot_date"], catalog["metrics"]["revision"]) == ("2024-03-04", 2)
+    assert catalog["metrics"]["point_in_time"] is True
+
+    root, events = run_app("clean_events", tmp_path, "2024-03-05")
+    assert events["tables"]["events"]["rows"] == 0
+    assert "no events" in events["metrics"]["skipped_reason"]
+
+    _, error = run_app("clean_catalog", tmp_path, "2024-03-01")
+    assert error["kind"] == "source"
+    assert "oldest of 3 is of 2024-03-04" in error["message"]

@@ -1,0 +1,88 @@
+"""Store profiles: the shipped ones load, and mistakes are named with file, key and allowed values."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shelfkin.demo_data import materialise
+from shelfkin.errors import ProfileError
+from shelfkin.settings import Settings, load_profile, store_names
+
+MINIMAL = {
+    "store": "corner",
+    "title": "Corner shop",
+    "catalog": {
+        "kind": "snapshot",
+        "source": {"path": "products.csv"},
+        "fields": {"product_id": "id", "title": "name"},
+    },
+}
+
+
+def written(tmp_path: Path, **changes: object) -> Path:
+    path = tmp_path / "corner.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, **changes}), encoding="utf-8")
+    return path
+
+
+def test_shipped_profiles_load() -> None:
+    settings = Settings.from_env({})
+    names = store_names(settings.stores_dir)
+    assert {"complete_journey", "online_retail", "titles_only"} <= set(names)
+    for name in names:
+        assert settings.profile(name).store == name
+
+
+def test_unknown_key_names_file_key_and_allowed_keys(tmp_path: Path) -> None:
+    source = {"path": "products.csv", "seperator": ";"}
+    path = written(tmp_path, catalog={**MINIMAL["catalog"], "source": source})  # type: ignore[dict-item]
+    with pytest.raises(ProfileError) as error:
+        load_profile(path)
+    message = str(error.value)
+    assert "corner.yaml" in message
+    assert "catalog.source.seperator: unknown key; allowed here:" in message
+    assert "separator" in message.split("allowed here:")[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"path": "p.csv", "encoding": "latin-99"}, "catalog.source.encoding: 'latin-99' is not a text encoding"),
+        ({"path": "p.csv", "header": False}, "needs `columns`"),
+        ({"path": "p.csv", "format": "excel"}, "catalog.source.format"),
+    ],
+)
+def test_wrong_values_are_explained(tmp_path: Path, source: dict[str, object], expected: str) -> None:
+    path = written(tmp_path, catalog={**MINIMAL["catalog"], "source": source})  # type: ignore[dict-item]
+    with pytest.raises(ProfileError, match=expected):
+        load_profile(path)
+
+
+def test_demo_data_is_written_once(tmp_path: Path) -> None:
+    settings = Settings.from_env({"SHELFKIN_DATA": str(tmp_path)})
+    folder = materialise(settings)
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == ["products.parquet", "transactions.parquet"]
+    before = [file.stat().st_mtime_ns for file in files]
+    materialise(settings)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_titles_only_sample_is_what_its_script_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Settings.from_env({}).stores_dir / "samples"
+    spec = importlib.util.spec_from_file_location("make_titles_only", folder / "make_titles_only.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclass looks its module up by name
+    spec.loader.exec_module(module)
+    rows = module.products()
+    assert {"P316", "P333", "P1115"} <= {row[0] for row in rows}
+    assert len(rows) == len({row[0] for row in rows}) == len({row[1] for row in rows}) == 1200
+    with (folder / "titles_only.csv").open(encoding="utf-8", newline="") as file:
+        assert [tuple(row) for row in csv.reader(file)] == [("product_id", "title", "description"), *rows]
