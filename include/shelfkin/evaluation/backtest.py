@@ -1,0 +1,184 @@
+"""Temporal backtest: fit before a cut, judge against what the same users bought after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin.evaluation.baselines import Contestant
+from shelfkin.evaluation.metrics import mean_metrics
+from shelfkin.recommending.lists import recommend_users
+from shelfkin.recommending.policies import Policy, Repurchase
+
+KS = (5, 10, 20)
+# Task "all" counts repeats, so its lists may hold past purchases; task "new" counts only what was never bought.
+TASKS: dict[str, Repurchase] = {"all": "allow", "new": "exclude"}
+# Users whose lists are collected and scored on the driver; beyond, a sample by hash of the id. The standard error of
+# a mean NDCG over this many users is about 0.001.
+MAX_USERS = 50_000
+
+
+@dataclass(frozen=True)
+class Window:
+    """One cut and how far ahead of it is judged.
+
+    Attributes
+    ----------
+    cut
+        Models know only what happened strictly before it (UTC).
+    horizon_days
+        What users buy from the cut up to this many days later is the truth.
+    """
+
+    cut: datetime
+    horizon_days: int
+
+    @classmethod
+    def before(cls, as_of: datetime, horizon_days: int) -> Window:
+        """Return the newest window that is complete at `as_of`."""
+        return cls(as_of - timedelta(days=horizon_days), horizon_days)
+
+    @property
+    def end(self) -> datetime:
+        """First moment that no longer counts."""
+        return self.cut + timedelta(days=self.horizon_days)
+
+
+def truth(purchases: DataFrame, window: Window) -> DataFrame:
+    """Return what known users bought within the window.
+
+    Users count who bought before the cut; products count that were sold before it.
+
+    Parameters
+    ----------
+    purchases
+        Events of the type that counts as buying, before and after the cut.
+    window
+        The cut and the horizon.
+
+    Returns
+    -------
+    DataFrame
+        Distinct ``user_id`` string, ``product_id`` string, ``is_new`` boolean (never bought by the user before).
+    """
+    at = F.col("occurred_at")
+    past = purchases.filter(at < F.lit(window.cut))
+    future = purchases.filter((at >= F.lit(window.cut)) & (at < F.lit(window.end)) & F.col("user_id").isNotNull())
+    owned = past.select("user_id", "product_id").distinct().withColumn("owned", F.lit(True))
+    return (
+        future.select("user_id", "product_id")
+        .distinct()
+        .join(past.select("product_id").distinct(), "product_id", how="left_semi")
+        .join(past.select("user_id").distinct(), "user_id", how="left_semi")
+        .join(owned, ["user_id", "product_id"], how="left")
+        .select("user_id", "product_id", F.col("owned").isNull().alias("is_new"))
+    )
+
+
+def wanted_products(truth: DataFrame, task: str, max_users: int = MAX_USERS) -> pd.DataFrame:
+    """Return the truth of one task on the driver, for at most about `max_users` users: ``user_id``, ``product_id``."""
+    counted = truth.filter(F.col("is_new")) if task == "new" else truth
+    n_users = counted.select("user_id").distinct().count()
+    if n_users > max_users:
+        share = int(max_users / n_users * 10_000)
+        counted = counted.filter(F.pmod(F.xxhash64("user_id"), F.lit(10_000)) < share)
+    return counted.select("user_id", "product_id").toPandas()
+
+
+def judge(lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay lists and truth out as arrays.
+
+    Parameters
+    ----------
+    lists
+        ``user_id``, ``rank`` (from 1), ``product_id``; ranks beyond `n_ranks` and users without truth don't count.
+    wanted
+        Distinct ``user_id``, ``product_id``. A user without a list scores zero.
+    n_ranks
+        Width of the result.
+
+    Returns
+    -------
+    hits, items, n_wanted
+        As `metrics.mean_metrics` takes them; users by rising id.
+    """
+    users, n_wanted = np.unique(wanted["user_id"].to_numpy(dtype=str), return_counts=True)
+    shown = lists[(lists["rank"] >= 1) & (lists["rank"] <= n_ranks)]
+    merged = shown.merge(wanted.assign(hit=True), on=["user_id", "product_id"], how="left")
+    row = pd.Index(users).get_indexer(pd.Index(merged["user_id"]))
+    codes = pd.factorize(merged["product_id"])[0]
+    column = merged["rank"].to_numpy() - 1
+    hits, items = np.zeros((len(users), n_ranks), dtype=bool), np.full((len(users), n_ranks), -1)
+    met = row >= 0
+    hits[row[met], column[met]] = merged["hit"].notna().to_numpy()[met]
+    items[row[met], column[met]] = codes[met]
+    return hits, items, n_wanted
+
+
+def evaluate(
+    contestants_of: dict[str, list[Contestant]], truth: DataFrame, window: Window, list_length: int
+) -> pd.DataFrame:
+    """Score every contestant in every task.
+
+    Parameters
+    ----------
+    contestants_of
+        The contestants by task.
+    truth
+        Result of `truth`.
+    window
+        What it was made for.
+    list_length
+        Length of the lists; metrics at larger k aren't reported.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of ``recommender_metrics``; none for a task in which nobody counts.
+    """
+    truth = truth.persist()
+    rows = []
+    for task, repurchase in TASKS.items():
+        wanted = wanted_products(truth, task)
+        if wanted.empty:
+            continue
+        session = truth.sparkSession
+        users = session.createDataFrame(wanted[["user_id"]].drop_duplicates(), "user_id string")
+        for contestant in contestants_of[task]:
+            asking = contestant.histories.join(F.broadcast(users), "user_id", how="left_semi")
+            lists = collect_lists(asking, contestant, Policy(list_length, repurchase))
+            hits, items, n_wanted = judge(lists, wanted, list_length)
+            for metric, k, value in mean_metrics(hits, items, n_wanted, [k for k in KS if k <= list_length]):
+                rows.append(
+                    (contestant.name, task, window.cut.date(), window.horizon_days, metric, k, value, len(hits))
+                )
+    truth.unpersist()
+    columns = ["model", "task", "cut", "horizon_days", "metric", "k", "value", "users"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def collect_lists(histories: DataFrame, contestant: Contestant, policy: Policy) -> pd.DataFrame:
+    """Return one contestant's lists on the driver, by the path that makes the nightly lists."""
+    lists = recommend_users(histories, contestant.items, contestant.weights, policy, explain=False)
+    return lists.select("user_id", "rank", "product_id").toPandas()
+
+
+def value_of(metrics: pd.DataFrame, model: str, task: str, metric: str, k: int) -> float | None:
+    """Return one figure of `evaluate`'s result, or None if it isn't there."""
+    chosen = metrics[
+        (metrics["model"] == model) & (metrics["task"] == task) & (metrics["metric"] == metric) & (metrics["k"] == k)
+    ]
+    return None if chosen.empty else float(chosen["value"].iloc[0])
+
+
+def best_baseline(metrics: pd.DataFrame, ours: str, task: str, metric: str, k: int) -> tuple[str, float] | None:
+    """Return the strongest baseline of a task and its figure; of equal ones the first by name."""
+    chosen = metrics[
+        (metrics["model"] != ours) & (metrics["task"] == task) & (metrics["metric"] == metric) & (metrics["k"] == k)
+    ].sort_values(["value", "model"], ascending=[False, True])
+    return None if chosen.empty else (str(chosen["model"].iloc[0]), float(chosen["value"].iloc[0]))

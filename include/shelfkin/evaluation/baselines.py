@@ -1,0 +1,56 @@
+"""What a list must beat: three plain recommenders, made by the same code path as ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin.recommending.candidates import ItemModel
+from shelfkin.recommending.model import Fitted
+from shelfkin.settings import BlendWeights
+
+OURS = "blend"
+
+_SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One recommender of the backtest.
+
+    Attributes
+    ----------
+    name
+        As in ``recommender_metrics.model``.
+    items
+        The products' signals.
+    histories
+        The users' histories.
+    weights
+        The blend.
+    """
+
+    name: str
+    items: ItemModel
+    histories: DataFrame
+    weights: BlendWeights
+
+
+def contestants(fitted: Fitted, ours: BlendWeights) -> list[Contestant]:
+    """Return our blend and the baselines; each fills its lists with popular products.
+
+    - ``popularity``: the orders of the last days.
+    - ``own_purchases``: the user's own products by number of orders, ties by popularity.
+    - ``item_knn``: cosine of shared customers, recent orders weigh more (`co_purchase.item_knn`).
+    """
+    silent = replace(fitted.items, co_purchase=fitted.items.co_purchase * 0, content=fitted.items.content * 0)
+    knn = replace(fitted.items, co_purchase=fitted.item_knn, content=fitted.items.content * 0)
+    counted = fitted.histories.withColumn("strengths", F.col("n_bought").cast("array<double>"))
+    return [
+        Contestant(OURS, fitted.items, fitted.histories, ours),
+        Contestant("popularity", silent, fitted.histories, _SILENT.model_copy(update={"popular": 1.0})),
+        Contestant("own_purchases", silent, counted, _SILENT.model_copy(update={"own": 1.0})),
+        Contestant("item_knn", knn, fitted.histories, _SILENT.model_copy(update={"co_purchase": 1.0})),
+    ]

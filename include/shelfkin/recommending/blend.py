@@ -1,0 +1,109 @@
+"""The fixed blend: five signals, each brought to [0, 1] for its user, and added with documented weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shelfkin.recommending.candidates import ItemModel
+from shelfkin.settings import BlendWeights
+
+SCORE_DECIMALS = 6
+
+# The strategy word of a list entry is the personal signal that adds most to its score; with none, it is popular.
+STRATEGIES = ("repurchase", "co_purchase", "similar")
+POPULAR = "popular"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One personal signal of one user: the items it speaks for, and how strongly.
+
+    Attributes
+    ----------
+    items
+        (n,) item numbers, rising.
+    values
+        (n,) float64, at least 0.
+    """
+
+    items: np.ndarray
+    values: np.ndarray
+
+    def at(self, items: np.ndarray) -> np.ndarray:
+        """Return the values at `items`, 0 where the signal is silent."""
+        if len(self.items) == 0:
+            return np.zeros(len(items))
+        place = np.minimum(np.searchsorted(self.items, items), len(self.items) - 1)
+        return np.where(self.items[place] == items, self.values[place], 0.0)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Candidates of one user.
+
+    Attributes
+    ----------
+    items
+        (n,) item numbers, rising.
+    personal
+        (3, n) float64: weighted own, co-purchase and content parts, in the order of `STRATEGIES`.
+    scores
+        (n,) float64, rounded: personal parts plus popularity and trend.
+    """
+
+    items: np.ndarray
+    personal: np.ndarray
+    scores: np.ndarray
+
+
+def normalised(signal: Signal, eligible: np.ndarray, weight: float) -> Signal:
+    """Return a signal over eligible items only, divided by its maximum and times `weight`.
+
+    Parameters
+    ----------
+    signal
+        Raw values; negative ones (EASE^R may speak against a product) count as silence.
+    eligible
+        (n_items,) bool.
+    weight
+        The blend's weight; 0 silences the signal.
+    """
+    keep = eligible[signal.items] & (signal.values > 0)
+    items, values = signal.items[keep], signal.values[keep]
+    if weight == 0 or len(values) == 0:
+        return Signal(items[:0], values[:0])
+    return Signal(items, values * (weight / values.max()))
+
+
+def blend(
+    own: Signal,
+    co_purchase: Signal,
+    content: Signal,
+    popular_items: np.ndarray,
+    model: ItemModel,
+    weights: BlendWeights,
+) -> Scored:
+    """Add up the signals over all items that any of them names.
+
+    Parameters
+    ----------
+    own, co_purchase, content
+        The user's personal signals, normalised and weighted.
+    popular_items
+        Eligible items that lead by popularity and trend, so that a list can always be filled.
+    model
+        Popularity and trend of each item.
+    weights
+        The blend.
+    """
+    items = np.unique(np.concatenate([own.items, co_purchase.items, content.items, popular_items]))
+    personal = np.stack([own.at(items), co_purchase.at(items), content.at(items)])
+    common = item_scores(model, weights)[items]
+    return Scored(items, personal, np.round(personal.sum(axis=0) + common, SCORE_DECIMALS))
+
+
+def item_scores(model: ItemModel, weights: BlendWeights) -> np.ndarray:
+    """Return the part of the score that is the same for every user: (n_items,) float64."""
+    return weights.popular * model.popular + weights.trending * model.trending

@@ -1,0 +1,123 @@
+"""What every user did with every product, as weights that fade with time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin.settings import EventType
+
+# Sums of floats depend on the order of rows in their last digits; six decimals are the same in any order, and far
+# finer than any signal.
+DECIMALS = 6
+
+_SECONDS_PER_DAY = 86_400.0
+
+
+def purchase_type(event_types: Mapping[str, EventType]) -> str:
+    """Return the event type that counts as buying: ``purchase`` if there is one or no type, else the heaviest."""
+    if "purchase" in event_types or not event_types:
+        return "purchase"
+    return max(sorted(event_types), key=lambda name: event_types[name].weight)
+
+
+def age_days(occurred_at: Column, as_of: datetime) -> Column:
+    """Return how many days before `as_of` something happened, as a double."""
+    return (F.lit(as_of.timestamp()) - occurred_at.cast("double")) / F.lit(_SECONDS_PER_DAY)
+
+
+def decay(age: Column, half_life_days: Column | float) -> Column:
+    """Return ``0.5 ** (age / half_life_days)``: 1 today, one half after one half-life."""
+    half_life = half_life_days if isinstance(half_life_days, Column) else F.lit(float(half_life_days))
+    return F.pow(F.lit(0.5), age / half_life)
+
+
+def orders(events: DataFrame, items: DataFrame) -> DataFrame:
+    """Return one row per user, product, kind of event and order.
+
+    Two lines of one order say no more about taste than one. Events without an order id count once a day.
+
+    Parameters
+    ----------
+    events
+        Contract table ``events``, already cut at the run's as_of.
+    items
+        Columns ``product_id`` string and ``item`` int; events of other products are left out.
+
+    Returns
+    -------
+    DataFrame
+        ``user_id`` string?, ``item`` int, ``event_type`` string, ``occurred_at`` timestamp (the order's last line).
+    """
+    order = F.coalesce(F.col("order_id"), F.to_date("occurred_at").cast("string"))
+    return (
+        events.join(F.broadcast(items), "product_id", how="inner")
+        .groupBy("user_id", "item", "event_type", order.alias("order_key"))
+        .agg(F.max("occurred_at").alias("occurred_at"))
+        .select("user_id", "item", "event_type", "occurred_at")
+    )
+
+
+def user_histories(orders: DataFrame, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:
+    """Return every known user's products with their faded weights.
+
+    The strength of a product is the sum over its orders of ``weight * 0.5 ** (age_days / half_life_days)``, with weight
+    and half-life of the event's type.
+
+    Parameters
+    ----------
+    orders
+        Result of `orders`.
+    event_types
+        The profile's event types.
+    as_of
+        Moment that ages are counted from (UTC).
+
+    Returns
+    -------
+    DataFrame
+        One row per user: ``user_id`` string, and three arrays of one length, by rising item: ``items`` array<int>,
+        ``strengths`` array<double>, ``n_bought`` array<int> (orders that bought it; 0: only looked at).
+    """
+    weight, half_life = _per_type(event_types)
+    bought = (F.col("event_type") == purchase_type(event_types)).cast("int")
+    strength = weight * decay(age_days(F.col("occurred_at"), as_of), half_life)
+    pairs = (
+        orders.filter(F.col("user_id").isNotNull())
+        .groupBy("user_id", "item")
+        .agg(F.round(F.sum(strength), DECIMALS).alias("strength"), F.sum(bought).cast("int").alias("n_bought"))
+    )
+    rows = F.sort_array(F.collect_list(F.struct("item", "strength", "n_bought")))
+    return (
+        pairs.groupBy("user_id")
+        .agg(rows.alias("rows"))
+        .select(
+            "user_id",
+            F.col("rows.item").alias("items"),
+            F.col("rows.strength").alias("strengths"),
+            F.col("rows.n_bought").alias("n_bought"),
+        )
+    )
+
+
+def known_users(events: DataFrame, histories: DataFrame) -> DataFrame:
+    """Return `histories` with an empty history for users all of whose products have left the catalogue."""
+    users = events.filter(F.col("user_id").isNotNull()).select("user_id").distinct()
+    return users.join(histories, "user_id", how="left").select(
+        "user_id",
+        F.coalesce("items", F.array().cast("array<int>")).alias("items"),
+        F.coalesce("strengths", F.array().cast("array<double>")).alias("strengths"),
+        F.coalesce("n_bought", F.array().cast("array<int>")).alias("n_bought"),
+    )
+
+
+def _per_type(event_types: Mapping[str, EventType]) -> tuple[Column, Column]:
+    weight, half_life = F.lit(0.0), F.lit(1.0)
+    for name, kind in sorted(event_types.items()):
+        is_type = F.col("event_type") == name
+        weight = F.when(is_type, F.lit(kind.weight)).otherwise(weight)
+        half_life = F.when(is_type, F.lit(kind.half_life_days)).otherwise(half_life)
+    return weight, half_life

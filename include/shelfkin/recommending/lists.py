@@ -1,0 +1,202 @@
+"""Personal lists: the one path by which users are scored, in the nightly tables and in the backtest alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, blend, item_scores, normalised
+from shelfkin.recommending.candidates import ItemModel, UserBlock, tastes
+from shelfkin.recommending.policies import Policy, first_of_twins
+from shelfkin.recommending.reasons import contributions, shares
+from shelfkin.settings import BlendWeights
+
+# The strongest past products that co-purchase and content start from: beyond some hundreds they add time, not taste.
+MAX_HISTORY = 200
+_USERS_PER_BLOCK = 256
+_USERS_PER_TASK = 512
+
+_LISTS_SCHEMA = (
+    "user_id string, rank int, product_id string, score float, strategy string, "
+    "reasons array<struct<product_id: string, share: float>>"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place on one list.
+
+    Attributes
+    ----------
+    item
+        Item number.
+    score
+        The blend's score.
+    strategy
+        The signal that adds most of what is personal: repurchase, co_purchase or similar; popular if none does.
+    reasons
+        Past items and their shares, which sum to 1; none for a popular product.
+    """
+
+    item: int
+    score: float
+    strategy: str
+    reasons: tuple[tuple[int, float], ...]
+
+
+class Recommender:
+    """Scores users with one model, one blend and one policy.
+
+    Parameters
+    ----------
+    model
+        The products' signals.
+    weights
+        The blend.
+    policy
+        What a list may hold.
+    explain
+        Whether to work out strategies and reasons; the backtest needs neither, and leaves them empty.
+    """
+
+    def __init__(self, model: ItemModel, weights: BlendWeights, policy: Policy, *, explain: bool = True) -> None:
+        self.model, self.weights, self.policy, self.explain = model, weights, policy, explain
+        common = np.round(item_scores(model, weights), 6)
+        leaders = np.lexsort((model.rank, -common))
+        self._leaders = leaders[model.allowed[leaders]]
+
+    def recommend(self, block: UserBlock) -> Iterator[list[Entry]]:
+        """Yield each user's list, in the block's order.
+
+        Lists have the policy's length unless the store holds too few products that the user may be shown.
+        """
+        taste = tastes(block, self.model.n_items, MAX_HISTORY)
+        co_purchase = _rows(taste @ self.model.co_purchase)
+        content = _rows(taste @ self.model.content)
+        for user in range(block.n_users):
+            entries = block.of(user)
+            past = block.items[entries]
+            barred = self.policy.barred(past, block.n_bought[entries])
+            eligible = self.model.allowed.copy()
+            eligible[barred] = False
+            own = normalised(Signal(past, np.log1p(block.strengths[entries])), eligible, self.weights.own)
+            related = normalised(co_purchase[user], eligible, self.weights.co_purchase)
+            similar = normalised(content[user], eligible, self.weights.content)
+            scored, places = self._rank(own, related, similar, eligible, past)
+            start, stop = taste.indptr[user], taste.indptr[user + 1]
+            yield self._explain(scored, places, taste.indices[start:stop], taste.data[start:stop], past)
+
+    def _rank(
+        self, own: Signal, related: Signal, similar: Signal, eligible: np.ndarray, past: np.ndarray
+    ) -> tuple[Scored, np.ndarray]:
+        """Return the scored candidates and the places of the best of them, best first."""
+        length = self.policy.list_length
+        n_leaders = 2 * length + len(past)
+        while True:
+            leaders = self._leaders[:n_leaders]
+            scored = blend(own, related, similar, leaders[eligible[leaders]], self.model, self.weights)
+            order = np.lexsort((self.model.rank[scored.items], -scored.scores))
+            # Twins rarely take more than a few places, so the head of the ranking usually fills the list.
+            for head in (order[: 8 * length], order):
+                items = scored.items[head]
+                places = head[first_of_twins(self.model.texts[items], np.isin(items, past))][:length]
+                if len(places) == length:
+                    return scored, places
+            if n_leaders >= len(self._leaders):
+                return scored, places
+            n_leaders *= 4
+
+    def _explain(
+        self, scored: Scored, places: np.ndarray, liked: np.ndarray, tastes: np.ndarray, past: np.ndarray
+    ) -> list[Entry]:
+        if not self.explain:
+            return [Entry(int(scored.items[place]), float(scored.scores[place]), "", ()) for place in places]
+        chosen, parts = scored.items[places], scored.personal[:, places]
+        terms = contributions(self.model.co_purchase, liked, tastes, chosen, parts[1])
+        terms += contributions(self.model.content, liked, tastes, chosen, parts[2])
+        result = []
+        for place, item in enumerate(chosen):
+            behind, amounts = liked, terms[:, place]
+            if parts[0, place] > 0:
+                behind = np.concatenate([[item], liked[liked != item]])
+                same = float(amounts[liked == item].sum())
+                amounts = np.concatenate([[parts[0, place] + same], amounts[liked != item]])
+            reasons = tuple(zip(*(array.tolist() for array in shares(amounts, behind)), strict=True))
+            strategy = STRATEGIES[int(np.argmax(parts[:, place]))] if reasons else POPULAR
+            result.append(Entry(int(item), float(scored.scores[places[place]]), strategy, reasons))
+        return result
+
+
+def recommend_users(
+    histories: DataFrame, model: ItemModel, weights: BlendWeights, policy: Policy, *, explain: bool = True
+) -> DataFrame:
+    """Return ``user_recommendations`` for the users of `histories`.
+
+    The model is broadcast; users are scored in tasks of about 512, each with vectors of its own candidates only.
+
+    Parameters
+    ----------
+    histories
+        Result of `interactions.user_histories`; item numbers are the model's.
+    model, weights, policy, explain
+        As in `Recommender`.
+    """
+    session = histories.sparkSession
+    recommender = session.sparkContext.broadcast(Recommender(model, weights, policy, explain=explain))
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for start in range(0, batch.num_rows, _USERS_PER_BLOCK):
+                yield _to_arrow(batch.slice(start, _USERS_PER_BLOCK), recommender.value)
+
+    n_tasks = max(1, -(-histories.count() // _USERS_PER_TASK))
+    columns = histories.select("user_id", "items", "strengths", "n_bought")
+    return columns.repartition(n_tasks, "user_id").mapInArrow(score, _LISTS_SCHEMA)
+
+
+def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch:
+    user_ids = batch.column("user_id").to_pylist()
+    lists = list(recommender.recommend(_block(batch)))
+    product_ids = recommender.model.product_ids
+    entries = [entry for one in lists for entry in one]
+    reasons = [reason for entry in entries for reason in entry.reasons]
+    offsets = np.cumsum([0, *(len(entry.reasons) for entry in entries)])
+    named = pa.StructArray.from_arrays(
+        [
+            pa.array([product_ids[item] for item, _ in reasons], pa.string()),
+            pa.array([share for _, share in reasons], pa.float32()),
+        ],
+        names=["product_id", "share"],
+    )
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([user for user, one in zip(user_ids, lists, strict=True) for _ in one], pa.string()),
+            pa.array([rank for one in lists for rank in range(1, len(one) + 1)], pa.int32()),
+            pa.array([product_ids[entry.item] for entry in entries], pa.string()),
+            pa.array([entry.score for entry in entries], pa.float32()),
+            pa.array([entry.strategy for entry in entries], pa.string()),
+            pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), named),
+        ],
+        names=["user_id", "rank", "product_id", "score", "strategy", "reasons"],
+    )
+
+
+def _block(batch: pa.RecordBatch) -> UserBlock:
+    def flat(name: str) -> np.ndarray:
+        return np.asarray(batch.column(name).flatten())
+
+    lengths = np.asarray(batch.column("items").value_lengths())
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return UserBlock(indptr, flat("items"), flat("strengths"), flat("n_bought"))
+
+
+def _rows(matrix: object) -> list[Signal]:
+    """Split a sparse matrix into its rows."""
+    matrix.sort_indices()  # type: ignore[attr-defined]
+    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data  # type: ignore[attr-defined]
+    return [Signal(indices[start:stop], data[start:stop]) for start, stop in pairwise(indptr)]

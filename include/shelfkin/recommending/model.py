@@ -1,0 +1,235 @@
+"""From tables to the model that lists are made with: the one way, for the nightly tables and the backtest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin.recommending import co_purchase
+from shelfkin.recommending.candidates import ItemModel, content_relations
+from shelfkin.recommending.interactions import known_users, orders, user_histories
+from shelfkin.recommending.policies import on_sale
+from shelfkin.recommending.popularity import (
+    item_popularity,
+    popular_scores,
+    popularity_rank,
+    trending_scores,
+)
+from shelfkin.settings import EventType, Recommending
+
+# Shared customers alone make item-kNN and the twins' choice; neighbours kept per product.
+KNN_NEIGHBOURS = 100
+KNN_SHRINKAGE = 5.0
+# Above this many weights per product EASE^R's remaining ones are noise of the order of 1e-3.
+EASE_NEIGHBOURS = 500
+CONTENT_NEIGHBOURS = 10
+# User-product pairs that the item-item model is trained on: 16 bytes each on the driver. Beyond, users are sampled.
+MAX_TRAINING_PAIRS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The products on the driver, item i in row i, sorted by id.
+
+    Attributes
+    ----------
+    product_ids
+        (n_items,) str.
+    on_sale
+        (n_items,) bool: not known to be out of stock.
+    texts
+        (n_items,) int64: number of the product's text. Texts with a vector come first, in the order of `vectors`.
+    vectors
+        (n_vectors, d) float32 unit norm, sorted by text_hash; (0, 0) without an embedding.
+    """
+
+    product_ids: np.ndarray
+    on_sale: np.ndarray
+    texts: np.ndarray
+    vectors: np.ndarray
+
+    @property
+    def n_texts(self) -> int:
+        """Number of distinct texts."""
+        return int(self.texts.max(initial=-1)) + 1
+
+
+@dataclass(frozen=True)
+class TextNeighbours:
+    """Each text's nearest texts (`similar.nearest_texts`): (n_texts, m) numbers and cosines."""
+
+    neighbours: np.ndarray
+    cosines: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A store's model as of one moment.
+
+    Attributes
+    ----------
+    items
+        The products' signals, with the co-purchase model that fits the store's size.
+    method
+        ``ease``, ``item_knn`` or ``none``.
+    item_knn
+        (n_items, n_items) sparse float32 cosine of shared customers.
+    popularity
+        Result of `popularity.item_popularity`.
+    histories
+        Histories of every known user (`interactions.user_histories`), persisted.
+    """
+
+    items: ItemModel
+    method: str
+    item_knn: sp.csr_array
+    popularity: pd.DataFrame
+    histories: DataFrame
+
+
+def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
+    """Bring ids, stock, texts and vectors to the driver: about 200 bytes a product and 4 * d bytes a text.
+
+    Parameters
+    ----------
+    products
+        Contract table ``products``.
+    vectors
+        Contract table ``product_vectors``; None for a catalogue that isn't embedded.
+    """
+    table = products.select("product_id", "in_stock", "text_hash").toPandas().sort_values("product_id")
+    hashes, matrix = np.empty(0, dtype=object), np.empty((0, 0), dtype=np.float32)
+    if vectors is not None:
+        found = vectors.select("text_hash", "vector").toPandas().sort_values("text_hash")
+        found = found[found["text_hash"].isin(table["text_hash"])]
+        hashes = found["text_hash"].to_numpy()
+        matrix = np.stack(found["vector"].tolist()).astype(np.float32) if len(found) else matrix
+    unembedded = np.setdiff1d(table["text_hash"].to_numpy().astype(str), hashes.astype(str))
+    numbers = pd.Index(np.concatenate([hashes.astype(str), unembedded]))
+    return Catalogue(
+        product_ids=table["product_id"].to_numpy().astype(object),
+        on_sale=on_sale(table["in_stock"].to_numpy()),
+        texts=numbers.get_indexer(pd.Index(table["text_hash"].astype(str))).astype(np.int64),
+        vectors=matrix,
+    )
+
+
+def no_neighbours(n_texts: int) -> TextNeighbours:
+    """Return the neighbours of texts that have no vectors: none."""
+    return TextNeighbours(np.full((n_texts, 0), -1, dtype=np.int32), np.zeros((n_texts, 0), dtype=np.float32))
+
+
+def padded(found: TextNeighbours, n_texts: int) -> TextNeighbours:
+    """Return `found` with rows of "none" for the texts that have no vector."""
+    missing = n_texts - len(found.neighbours)
+    return TextNeighbours(
+        np.pad(found.neighbours, ((0, missing), (0, 0)), constant_values=-1),
+        np.pad(found.cosines, ((0, missing), (0, 0))),
+    )
+
+
+def item_numbers(session: SparkSession, product_ids: np.ndarray) -> DataFrame:
+    """Return ``product_id`` and its ``item`` number as a table."""
+    table = pd.DataFrame({"product_id": product_ids, "item": np.arange(len(product_ids), dtype=np.int32)})
+    return session.createDataFrame(table, "product_id string, item int")
+
+
+def unknown_products(events: DataFrame, items: DataFrame) -> dict[str, int]:
+    """Count events, and their products, that the catalogue doesn't know: they can't be recommended or explained."""
+    unknown = events.join(F.broadcast(items), "product_id", how="left_anti")
+    row = unknown.agg(F.count(F.lit(1)).alias("n"), F.countDistinct("product_id").alias("products")).first()
+    return {"events_of_unknown_products": row["n"], "unknown_products": row["products"]} if row else {}
+
+
+def fit_model(
+    catalogue: Catalogue,
+    near: TextNeighbours,
+    events: DataFrame,
+    as_of: datetime,
+    event_types: dict[str, EventType],
+    settings: Recommending,
+    *,
+    backtest: bool = False,
+) -> Fitted:
+    """Fit everything that lists are made from, on the events before `as_of` and nothing else.
+
+    Parameters
+    ----------
+    catalogue
+        The products.
+    near
+        Nearest texts, of `no_neighbours` or `similar.nearest_texts`.
+    events
+        Contract table ``events``; later events are left out here.
+    as_of
+        Only events strictly before this moment (UTC) are used.
+    event_types, settings
+        Of the profile.
+    backtest
+        Whether `as_of` lies before the catalogue's own date. Then stock as known today is ignored, and products not
+        yet sold at `as_of` are masked: today's catalogue may hold them only because of what came later.
+    """
+    session = events.sparkSession
+    before = events.filter(F.col("occurred_at") < F.lit(as_of))
+    n_items = len(catalogue.product_ids)
+    ordered = orders(before, item_numbers(session, catalogue.product_ids)).persist()
+    histories = known_users(before, user_histories(ordered, event_types, as_of)).persist()
+    popularity = item_popularity(ordered, as_of, settings.popular_half_life_days, n_items)
+    ordered.unpersist()
+    rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
+    allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
+    strengths = training_matrix(histories, n_items)
+    knn = co_purchase.fit(
+        strengths,
+        method="item_knn",
+        ease_max_items=0,
+        l2=0.0,
+        shrinkage=KNN_SHRINKAGE,
+        n_neighbours=KNN_NEIGHBOURS,
+    )
+    fitted = knn
+    if 0 < knn.n_active <= settings.ease_max_items and knn.method != "none":
+        fitted = co_purchase.fit(
+            strengths,
+            ease_max_items=settings.ease_max_items,
+            l2=settings.ease_l2,
+            shrinkage=KNN_SHRINKAGE,
+            n_neighbours=EASE_NEIGHBOURS,
+        )
+    items = ItemModel(
+        product_ids=catalogue.product_ids,
+        texts=catalogue.texts,
+        allowed=allowed,
+        popular=popular_scores(popularity["recent"].to_numpy()),
+        trending=trending_scores(popularity["trend"].to_numpy(), popularity["usual"].to_numpy()),
+        rank=rank,
+        co_purchase=fitted.weights,
+        content=content_relations(catalogue.texts, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
+    )
+    return Fitted(items, fitted.method, knn.weights, popularity, histories)
+
+
+def training_matrix(histories: DataFrame, n_items: int, max_pairs: int = MAX_TRAINING_PAIRS) -> sp.csr_array:
+    """Bring the users' strengths to the driver as a sparse (n_users, n_items) float64 matrix.
+
+    At most about `max_pairs` entries: above, a share of the users is taken by a hash of their id, which is enough for
+    item-item statistics and the same in every run.
+    """
+    n_pairs = histories.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
+    users = histories.filter(F.size("items") > 0)
+    if n_pairs > max_pairs:
+        share = int(max_pairs / n_pairs * 10_000)
+        users = users.filter(F.pmod(F.xxhash64("user_id"), F.lit(10_000)) < share)
+    # In the order of user ids: sums of floats, and so the last digits of weights, depend on the order of rows.
+    rows = users.select("user_id", "items", "strengths").toPandas().sort_values("user_id")
+    if rows.empty:
+        return sp.csr_array((0, n_items), dtype=np.float64)
+    indptr = np.concatenate([[0], np.cumsum(rows["items"].map(len).to_numpy())])
+    items, strengths = np.concatenate(rows["items"].tolist()), np.concatenate(rows["strengths"].tolist())
+    return sp.csr_array((strengths.astype(np.float64), items, indptr), shape=(len(rows), n_items))

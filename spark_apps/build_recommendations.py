@@ -1,0 +1,129 @@
+"""Build similar products, personal lists with reasons, and popular products."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from shelfkin.recommending.lists import recommend_users
+from shelfkin.recommending.model import (
+    Catalogue,
+    Fitted,
+    TextNeighbours,
+    fit_model,
+    item_numbers,
+    padded,
+    read_catalogue,
+    unknown_products,
+)
+from shelfkin.recommending.policies import Policy
+from shelfkin.recommending.popularity import popular_products
+from shelfkin.recommending.similar import SimilarModel, nearest_texts, similar_products
+from shelfkin.stage import Stage, main, optional
+from shelfkin.tables import (
+    EVENTS,
+    POPULAR_PRODUCTS,
+    PRODUCT_CLUSTERS,
+    PRODUCT_VECTORS,
+    PRODUCTS,
+    SIMILAR_PRODUCTS,
+    USER_RECOMMENDATIONS,
+)
+
+# Texts looked at per product before co-purchase re-ranks them.
+NEAREST_PER_RESULT = 3
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the lists; "" means as the profile says."""
+    parser.add_argument("--list-length", type=optional(int), help="products per list")
+    parser.add_argument("--repurchase", type=optional(str), help="allow or exclude past purchases")
+
+
+def run(stage: Stage) -> None:
+    """Read the tables, fit the model as of the run's date, and write the three tables."""
+    settings = stage.profile.recommending
+    policy = Policy(
+        settings.list_length if stage.options.list_length is None else stage.options.list_length,
+        stage.options.repurchase or settings.repurchase,
+    )
+    catalogue = read_catalogue(stage.read("clean_catalog", PRODUCTS), stage.read("embed_products", PRODUCT_VECTORS))
+    stage.progress("searching the nearest of %s texts", f"{len(catalogue.vectors):,}")
+    may_answer = np.zeros(catalogue.n_texts, dtype=bool)
+    may_answer[catalogue.texts[catalogue.on_sale]] = True
+    near = padded(
+        TextNeighbours(
+            *nearest_texts(
+                stage.spark,
+                catalogue.vectors,
+                may_answer[: len(catalogue.vectors)],
+                NEAREST_PER_RESULT * settings.similar_length,
+            )
+        ),
+        catalogue.n_texts,
+    )
+    event_types = stage.profile.events.event_types if stage.profile.events else {}
+    events = stage.read("clean_events", EVENTS)
+    stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
+    fitted = fit_model(catalogue, near, events, stage.cutoff, event_types, settings)
+    write_similar(stage, catalogue, near, fitted)
+
+    n_users = fitted.histories.count()
+    stage.metrics |= {"products": len(catalogue.product_ids), "users": n_users, "repurchase": policy.repurchase}
+    if events.isEmpty():
+        stage.metrics["skipped_reason"] = (
+            "The store has no events before as_of: no personal lists, no popular products."
+        )
+        stage.write_empty(USER_RECOMMENDATIONS)
+        stage.write_empty(POPULAR_PRODUCTS)
+        return
+    stage.metrics["co_purchase_method"] = fitted.method
+    stage.metrics |= unknown_products(events, item_numbers(stage.spark, catalogue.product_ids))
+    stage.progress("scoring %s users (co-purchase by %s)", f"{n_users:,}", fitted.method)
+    lists = recommend_users(fitted.histories, fitted.items, settings.blend_for(policy.repurchase), policy)
+    stage.write(USER_RECOMMENDATIONS, lists.orderBy("user_id", "rank"), n_files=4)
+    write_popular(stage, catalogue, fitted, policy.list_length)
+    fitted.histories.unpersist()
+
+
+def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted) -> None:
+    """Write ``similar_products``."""
+    settings = stage.profile.recommending
+    model = SimilarModel(
+        product_ids=catalogue.product_ids,
+        texts=catalogue.texts,
+        allowed=fitted.items.allowed,
+        rank=fitted.items.rank,
+        neighbours=near.neighbours,
+        cosines=near.cosines,
+        co_purchase=fitted.item_knn,
+        content_share=settings.similar_content_share,
+    )
+    stage.write(SIMILAR_PRODUCTS, similar_products(stage.spark, model, settings.similar_length), n_files=4)
+
+
+def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: int) -> None:
+    """Write ``popular_products`` of the store and of each cluster."""
+    table = stage.read("cluster_products", PRODUCT_CLUSTERS).select("product_id", "cluster_id").toPandas()
+    clusters = table.set_index("product_id")["cluster_id"].reindex(catalogue.product_ids, fill_value=-1).to_numpy()
+    rows = popular_products(
+        fitted.popularity["recent"].to_numpy(),
+        fitted.items.rank,
+        fitted.items.allowed,
+        catalogue.product_ids,
+        clusters,
+        length,
+    )
+    schema = "scope string, rank int, product_id string, score float"
+    stage.write(POPULAR_PRODUCTS, stage.spark.createDataFrame(rows, schema), n_files=1)
+
+
+if __name__ == "__main__":
+    main(
+        "build_recommendations",
+        run,
+        inputs=("clean_catalog", "clean_events", "embed_products", "cluster_products", "evaluate_recommenders"),
+        add_flags=add_flags,
+        description=__doc__,
+    )

@@ -1,0 +1,246 @@
+"""From event tables to lists: decay, orders, leakage, shuffled input, unknown products, the backtest."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
+from shelfkin.evaluation.baselines import contestants
+from shelfkin.recommending.interactions import known_users, orders, purchase_type, user_histories
+from shelfkin.recommending.lists import recommend_users
+from shelfkin.recommending.model import (
+    fit_model,
+    item_numbers,
+    no_neighbours,
+    read_catalogue,
+    training_matrix,
+    unknown_products,
+)
+from shelfkin.recommending.policies import Policy
+from shelfkin.recommending.similar import SimilarModel, block_nearest, nearest_texts, similar_products
+from shelfkin.settings import EventType, Recommending
+from shelfkin.spark import contract_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+pytestmark = pytest.mark.spark
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+TYPES = {"purchase": EventType(weight=2.0, half_life_days=10), "view": EventType(weight=1.0, half_life_days=5)}
+
+
+def event(user: str | None, product: str, days_ago: float, kind: str = "purchase", order: str | None = None) -> tuple:
+    return (user, product, kind, AS_OF - timedelta(days=days_ago), 1.0, order)
+
+
+def events_table(spark: SparkSession, rows: list[tuple]) -> DataFrame:
+    return spark.createDataFrame(rows, contract_columns("events"))
+
+
+def products_table(spark: SparkSession, n: int, sold_out: tuple[str, ...] = ()) -> DataFrame:
+    rows = [
+        (
+            f"p{i:02d}",
+            f"title {i}",
+            None,
+            None,
+            None,
+            None,
+            None,
+            False if f"p{i:02d}" in sold_out else None,
+            "t",
+            f"h{i:02d}",
+            None,
+        )
+        for i in range(n)
+    ]
+    return spark.createDataFrame(rows, contract_columns("products"))
+
+
+def shop(seed: int = 1, n_users: int = 30, n_products: int = 15) -> list[tuple]:
+    """Users buy mostly from their own third of the products, over 60 days."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(n_users):
+        own = np.arange(n_products)[user % 3 :: 3]
+        for n in range(6):
+            product = int(rng.choice(own)) if rng.random() < 0.8 else int(rng.integers(n_products))
+            rows.append(event(f"u{user:02d}", f"p{product:02d}", float(rng.uniform(0.5, 60)), order=f"o{user}-{n}"))
+    rows.append(event(None, "p00", 1.0, order="anonymous"))
+    return rows
+
+
+def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", **more: Any) -> list[Any]:
+    catalogue = read_catalogue(products_table(spark, 15, **more), None)
+    settings = Recommending()
+    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), events_table(spark, rows), AS_OF, TYPES, settings)
+    policy = Policy(8, repurchase)  # type: ignore[arg-type]
+    lists = recommend_users(fitted.histories, fitted.items, settings.blend_for(repurchase), policy)
+    return lists.orderBy("user_id", "rank").collect()
+
+
+def test_strengths_fade_by_type_and_orders_count_once(spark: SparkSession) -> None:
+    rows = [
+        event("u", "a", 10, order="1"),
+        event("u", "a", 10, order="1"),  # a second line of the same order
+        event("u", "a", 20, order="2"),
+        event("u", "b", 5, "view"),
+        event(None, "a", 1),
+    ]
+    items = item_numbers(spark, np.array(["a", "b"], dtype=object))
+    found = user_histories(orders(events_table(spark, rows), items), TYPES, AS_OF).collect()
+    assert len(found) == 1
+    assert found[0]["items"] == [0, 1]
+    assert found[0]["strengths"] == pytest.approx([2 * 0.5 + 2 * 0.25, 0.5])
+    assert found[0]["n_bought"] == [2, 0]
+
+
+def test_buying_is_the_purchase_type_or_the_heaviest() -> None:
+    assert purchase_type(TYPES) == "purchase"
+    assert purchase_type({"view": EventType(weight=1), "deal": EventType(weight=3)}) == "deal"
+
+
+def test_unknown_products_are_counted_and_their_users_still_get_lists(spark: SparkSession) -> None:
+    rows = [*shop(), event("stranger", "gone", 3), event("stranger", "gone", 4), event("stranger", "lost", 4)]
+    items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
+    table = events_table(spark, rows)
+    assert unknown_products(table, items) == {"events_of_unknown_products": 3, "unknown_products": 2}
+    known = known_users(table, user_histories(orders(table, items), TYPES, AS_OF))
+    assert known.filter("user_id = 'stranger'").first()["items"] == []  # type: ignore[index]
+    strangers = [row for row in lists_of(spark, rows) if row["user_id"] == "stranger"]
+    assert [row["strategy"] for row in strangers] == ["popular"] * 8
+    assert all(row["reasons"] == [] for row in strangers)
+
+
+def test_lists_do_not_depend_on_the_order_of_events(spark: SparkSession) -> None:
+    rows = shop()
+    shuffled = [rows[i] for i in np.random.default_rng(9).permutation(len(rows))]
+    assert lists_of(spark, rows) == lists_of(spark, shuffled)
+
+
+def test_later_events_change_nothing(spark: SparkSession) -> None:
+    planted = [event("u00", "p14", -days, order=f"x{n}-{days}") for n in range(20) for days in (0.0, 0.1, 3.0)]
+    assert lists_of(spark, shop()) == lists_of(spark, [*shop(), *planted])
+
+
+@pytest.mark.parametrize("repurchase", ["allow", "exclude"])
+def test_every_user_gets_a_full_list_of_what_is_on_sale(spark: SparkSession, repurchase: str) -> None:
+    rows = shop()
+    found = pd.DataFrame([row.asDict() for row in lists_of(spark, rows, repurchase, sold_out=("p01", "p02"))])
+    bought = {(user, product) for user, product, *_ in rows}
+    assert (found.groupby("user_id")["product_id"].nunique() == 8).all()
+    assert found["user_id"].nunique() == 30
+    assert not set(found["product_id"]) & {"p01", "p02"}
+    if repurchase == "exclude":
+        assert not bought & set(zip(found["user_id"], found["product_id"], strict=True))
+    for reasons in found["reasons"]:
+        assert not reasons or sum(reason["share"] for reason in reasons) == pytest.approx(1, abs=1e-6)
+
+
+def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> None:
+    items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
+    histories = user_histories(orders(events_table(spark, shop()), items), TYPES, AS_OF)
+    whole, part = training_matrix(histories, 15), training_matrix(histories, 15, max_pairs=60)
+    assert whole.shape == (30, 15)
+    assert 0 < part.shape[0] < 30
+
+
+def test_truth_follows_the_protocol(spark: SparkSession) -> None:
+    rows = [
+        event("u", "a", 40),
+        event("v", "b", 40),
+        event("u", "a", 5),  # a repeat
+        event("u", "b", 5),  # new to u, sold before the cut
+        event("u", "c", 5),  # never sold before the cut
+        event("w", "a", 5),  # a user without a past
+        event("v", "a", 0),  # at as_of: past the horizon
+    ]
+    window = Window.before(AS_OF, 30)
+    found = {(r["user_id"], r["product_id"], r["is_new"]) for r in truth(events_table(spark, rows), window).collect()}
+    assert found == {("u", "a", False), ("u", "b", True)}
+
+
+def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession) -> None:
+    window = Window.before(AS_OF, 14)
+    late = [event(f"u{n:02d}", "p14x", 3, order=f"late{n}") for n in range(30)]
+    table = events_table(spark, [*shop(), *late])
+    catalogue = read_catalogue(products_table(spark, 15), None)
+    fitted = fit_model(
+        catalogue, no_neighbours(catalogue.n_texts), table, window.cut, TYPES, Recommending(), backtest=True
+    )
+    wanted = truth(table, window)
+    settings = Recommending()
+    metrics = evaluate(
+        {task: contestants(fitted, settings.blend_for(policy)) for task, policy in TASKS.items()}, wanted, window, 10
+    )
+    assert set(metrics["model"]) == {"blend", "popularity", "own_purchases", "item_knn"}
+    assert set(metrics["k"]) == {5, 10}
+    assert metrics["value"].between(0, 15).all()
+    own = value_of(metrics, "own_purchases", "all", "ndcg", 10)
+    popular = value_of(metrics, "popularity", "all", "ndcg", 10)
+    assert own is not None
+    assert popular is not None
+    assert own > popular  # users here come back to their own third
+    # Fitting on a table that ends at the cut gives the same model.
+    before = fit_model(
+        catalogue,
+        no_neighbours(catalogue.n_texts),
+        table.filter(table["occurred_at"] < window.cut),
+        window.cut,
+        TYPES,
+        settings,
+        backtest=True,
+    )
+    assert (before.items.co_purchase != fitted.items.co_purchase).nnz == 0
+    np.testing.assert_array_equal(before.items.popular, fitted.items.popular)
+    np.testing.assert_array_equal(before.items.allowed, fitted.items.allowed)
+
+
+def test_nearest_texts_in_blocks_equal_one_block(spark: SparkSession) -> None:
+    vectors = np.random.default_rng(2).normal(size=(1100, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    eligible = np.ones(1100, dtype=bool)
+    near, cosines = nearest_texts(spark, vectors, eligible, 5)
+    expected_near, expected = block_nearest(vectors, 0, 1100, eligible, 5)
+    np.testing.assert_allclose(cosines, expected, atol=2e-5)
+    assert (near == expected_near).mean() > 0.99  # a fifth decimal may round the other way
+
+
+def test_similar_products_table_without_events(spark: SparkSession) -> None:
+    texts = np.array([0, 0, 1, 2])
+    model = SimilarModel(
+        product_ids=np.array(list("abcd"), dtype=object),
+        texts=texts,
+        allowed=np.array([True, True, True, False]),
+        rank=np.arange(4),
+        neighbours=np.array([[1, 2], [0, 2], [1, 0]], dtype=np.int32),
+        cosines=np.array([[0.9, 0.8], [0.9, 0.7], [0.7, 0.8]], dtype=np.float32),
+        co_purchase=sp.csr_array((4, 4), dtype=np.float32),
+        content_share=1.0,
+    )
+    rows = similar_products(spark, model, 2).orderBy("product_id", "rank").collect()
+    assert [(r["product_id"], r["rank"], r["similar_product_id"]) for r in rows] == [
+        ("a", 1, "c"),
+        ("b", 1, "c"),
+        ("c", 1, "a"),
+        ("d", 1, "a"),
+        ("d", 2, "c"),
+    ]
+    assert rows[0]["score"] == pytest.approx(0.9)
+    assert rows[0]["co_purchase_score"] == 0
+
+
+def test_a_store_without_events_gets_a_model_without_signals(spark: SparkSession) -> None:
+    catalogue = read_catalogue(products_table(spark, 3), None)
+    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), events_table(spark, []), AS_OF, {}, Recommending())
+    assert fitted.method == "none"
+    assert fitted.histories.count() == 0
+    assert fitted.items.allowed.all()
+    assert not fitted.items.popular.any()
