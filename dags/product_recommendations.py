@@ -136,6 +136,7 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
                 spark_apps_dir=str(PROJECT / "spark_apps"),
                 artifact_root=settings.artifact_root,
                 stores_dir=str(settings.stores_dir),
+                data_dir=str(settings.data_dir),
                 store=profile.store,
                 as_of=AS_OF,
                 run_id="{{ run_id }}",

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder outside pytest's own: as root, Postgres runs as another user, and every pytest that starts makes
+    pytest's folder private again, also while another one is running."""
+    folder = Path(tempfile.mkdtemp(prefix="shelfkin-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -56,7 +56,7 @@ def _size_local_shuffles(session: SparkSession) -> None:
     Spark's default of 200 suits a cluster; on a laptop most of the time would go into starting empty tasks.
     """
     context = session.sparkContext
-    if context.master.startswith("local") and not context.getConf().contains("spark.sql.shuffle.partitions"):
+    if str(context.master).startswith("local") and not context.getConf().contains("spark.sql.shuffle.partitions"):
         session.conf.set("spark.sql.shuffle.partitions", str(4 * context.defaultParallelism))
 
 

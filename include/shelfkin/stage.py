@@ -207,6 +207,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--store", required=True, help="name of the store profile")
     parser.add_argument("--stores-dir", help="folder of store profiles (default: SHELFKIN_STORES_DIR)")
     parser.add_argument("--artifact-root", help="path or URI of all artifacts (default: ARTIFACT_ROOT)")
+    parser.add_argument("--data-dir", help="folder of raw demo data (default: SHELFKIN_DATA)")
     parser.add_argument("--as-of", required=True, type=parse_as_of, help="use only what was known before this date")
     parser.add_argument("--run-id", required=True, help="unique name of the run")
     parser.add_argument("--attempt", default="1", help="number of this try; each try writes to its own folder")
@@ -214,7 +215,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-_FRAME_FLAGS = {"store", "stores_dir", "artifact_root", "as_of", "run_id", "attempt", "input"}
+_FRAME_FLAGS = {"store", "stores_dir", "artifact_root", "data_dir", "as_of", "run_id", "attempt", "input"}
 
 
 def main(
@@ -266,13 +267,13 @@ def main(
 
 
 def _open_stage(name: str, flags: argparse.Namespace, needed: Sequence[str]) -> Stage:
-    settings = Settings.from_env(
-        {
-            **os.environ,
-            **({"SHELFKIN_STORES_DIR": flags.stores_dir} if flags.stores_dir else {}),
-            **({"ARTIFACT_ROOT": flags.artifact_root} if flags.artifact_root else {}),
-        }
-    )
+    # Flags, not defaults: on a worker this package runs from a zip, and knows nothing of the project's folders.
+    given_folders = {
+        "SHELFKIN_STORES_DIR": flags.stores_dir,
+        "ARTIFACT_ROOT": flags.artifact_root,
+        "SHELFKIN_DATA": flags.data_dir,
+    }
+    settings = Settings.from_env({**os.environ, **{name: value for name, value in given_folders.items() if value}})
     root = Root.at(settings.artifact_root)
     manifests = [Manifest.read(root, uri) for uri in flags.input]
     given = {manifest.stage: manifest for manifest in manifests}

@@ -36,8 +36,8 @@ class SparkStageOperator(SparkSubmitOperator):
     ----------
     store, as_of, run_id
         Name the run (templated), as in the artifact layout.
-    artifact_root, stores_dir
-        Where artifacts and store profiles are.
+    artifact_root, stores_dir, data_dir
+        Where artifacts, store profiles and the demo's raw data are.
     stage_flags
         The stage's own flags, as ``["--k", "auto"]`` (templated).
     input_manifests
@@ -63,6 +63,7 @@ class SparkStageOperator(SparkSubmitOperator):
         spark_apps_dir: str,
         artifact_root: str,
         stores_dir: str,
+        data_dir: str,
         store: str,
         as_of: str,
         run_id: str,
@@ -78,6 +79,7 @@ class SparkStageOperator(SparkSubmitOperator):
         )
         self.artifact_root = artifact_root
         self.stores_dir = stores_dir
+        self.data_dir = data_dir
         self.store = store
         self.as_of = as_of
         self.run_id = run_id
@@ -94,7 +96,7 @@ class SparkStageOperator(SparkSubmitOperator):
         """Return the stage's arguments."""
         arguments = ["--store", self.store, "--as-of", self.as_of, "--run-id", self.run_id]
         arguments += ["--attempt", str(try_number), "--artifact-root", self.artifact_root]
-        arguments += ["--stores-dir", self.stores_dir]
+        arguments += ["--stores-dir", self.stores_dir, "--data-dir", self.data_dir]
         for manifest in self.input_manifests:
             arguments += ["--input", str(manifest)]
         return arguments + [str(flag) for flag in self.stage_flags]

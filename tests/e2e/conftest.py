@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from installation import Installation
+from installation import Installation, temporary_folder
 from small_shop import write_shop
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp("installation")
-    return Installation(folder, write_shop(folder))
+def installation() -> Iterator[Installation]:
+    with temporary_folder() as folder:
+        yield Installation(folder, write_shop(folder))

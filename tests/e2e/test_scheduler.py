@@ -15,7 +15,7 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 
-from installation import Installation
+from installation import Installation, temporary_folder
 from shelfkin.artifacts import Root, RunPaths
 from small_shop import events, products, write_csv, write_shop
 from stages import Run
@@ -52,15 +52,18 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-def scheduled(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def scheduled() -> Iterator[Installation]:
     """The shop with a daily schedule, a dated catalogue, and a trap: what comes later than the days under test."""
-    folder = tmp_path_factory.mktemp("scheduled")
+    with temporary_folder() as folder:
+        yield scheduled_shop(folder)
+
+
+def scheduled_shop(folder: Path) -> Installation:
     catalog = {
         "kind": "dated_snapshots",
         "source": {"path": "data/products-{snapshot_date}-r{revision}.csv"},
         "fields": {"product_id": "sku", "title": "name", "category_path": "aisle", "brand": "brand", "price": "price"},
     }
-    # Paused until told otherwise: unpausing would start the latest interval at once, years after this shop's data.
     stores = write_shop(
         folder,
         schedule="0 3 * * *",

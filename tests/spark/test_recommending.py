@@ -180,7 +180,7 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     metrics = evaluate(
         {task: contestants(fitted, settings.blend_for(policy)) for task, policy in TASKS.items()}, wanted, window, 10
     )
-    assert set(metrics["model"]) == {"blend", "popularity", "own_purchases", "item_knn"}
+    assert set(metrics["model"]) == {"shelfkin", "popularity", "own_purchases", "item_knn"}
     assert set(metrics["k"]) == {5, 10}
     assert metrics["value"].between(0, 15).all()
     own = value_of(metrics, "own_purchases", "all", "ndcg", 10)

@@ -43,10 +43,10 @@ def test_ranks_beyond_the_width_do_not_count() -> None:
 
 
 def test_best_baseline_leaves_ours_out() -> None:
-    rows = [("blend", 0.9), ("popularity", 0.1), ("item_knn", 0.3), ("own_purchases", 0.3)]
+    rows = [("shelfkin", 0.9), ("popularity", 0.1), ("item_knn", 0.3), ("own_purchases", 0.3)]
     metrics = pd.DataFrame(
         [(m, "all", "ndcg", 10, v) for m, v in rows], columns=["model", "task", "metric", "k", "value"]
     )
-    assert best_baseline(metrics, "blend", "all", "ndcg", 10) == ("item_knn", 0.3)
-    assert value_of(metrics, "blend", "all", "ndcg", 10) == 0.9
-    assert best_baseline(metrics, "blend", "new", "ndcg", 10) is None
+    assert best_baseline(metrics, "shelfkin", "all", "ndcg", 10) == ("item_knn", 0.3)
+    assert value_of(metrics, "shelfkin", "all", "ndcg", 10) == 0.9
+    assert best_baseline(metrics, "shelfkin", "new", "ndcg", 10) is None

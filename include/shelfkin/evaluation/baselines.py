@@ -11,7 +11,7 @@ from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.model import Fitted
 from shelfkin.settings import BlendWeights
 
-OURS = "blend"
+OURS = "shelfkin"
 
 _SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
 

@@ -12,6 +12,9 @@ import duckdb
 N_CLUSTERS = 40
 N_CUSTOMERS = 3
 N_LINES = 8
+N_REPEATS = 4
+N_DISCOVERIES = 4
+LEAST_SHARE_SHOWN = 0.05
 
 
 def printable(text: str | None, width: int = 60) -> str:
@@ -139,23 +142,35 @@ def _customer(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[str]:
     for day, title in bought:
         yield f"    {day}  {printable(title) or '(not in the catalogue)'}"
     yield "  recommended:"
+    yield from _recommended(db, user, "r.strategy = 'repurchase'", N_REPEATS)
+    yield from _recommended(db, user, "r.strategy <> 'repurchase'", N_DISCOVERIES)
+
+
+def _recommended(db: duckdb.DuckDBPyConnection, user: str, condition: str, n: int) -> Iterator[str]:
+    """The best `n` of a kind, each with its place in the list: repeats would else hide what is new to the customer."""
     rows = db.execute(
-        """
-        SELECT r.rank, p.title, r.strategy, r.reasons
+        f"""
+        SELECT r.rank, r.product_id, p.title, r.strategy, r.reasons
         FROM user_recommendations r LEFT JOIN products p USING (product_id)
-        WHERE r.user_id = ? ORDER BY r.rank LIMIT ?
+        WHERE r.user_id = ? AND {condition} ORDER BY r.rank LIMIT ?
         """,
-        [user, N_LINES],
+        [user, n],
     ).fetchall()
-    for rank, title, strategy, reasons in rows:
-        yield f"    {rank:>2}  {printable(title, 48):<48}  {strategy}{_because(db, reasons)}"
+    for rank, product_id, title, strategy, reasons in rows:
+        yield f"    {rank:>2}  {printable(title, 44):<44}  {strategy}{_because(db, product_id, reasons)}"
 
 
-def _because(db: duckdb.DuckDBPyConnection, reasons: list[dict[str, Any]] | None) -> str:
+def _because(db: duckdb.DuckDBPyConnection, product_id: str, reasons: list[dict[str, Any]] | None) -> str:
+    """The past products that speak for this one; those of less than 5% would only clutter the line."""
     parts = []
     for reason in sorted(reasons or [], key=lambda entry: -entry["share"])[:2]:
+        if reason["share"] < LEAST_SHARE_SHOWN:
+            continue
+        if reason["product_id"] == product_id:
+            parts.append(f"buying it before {reason['share']:.0%}")
+            continue
         row = db.execute("SELECT title FROM products WHERE product_id = ?", [reason["product_id"]]).fetchone()
-        parts.append(f"{printable(row[0] if row else reason['product_id'], 32)} {reason['share']:.0%}")
+        parts.append(f"{printable(row[0] if row else reason['product_id'], 36)} {reason['share']:.0%}")
     return f", because of {' and '.join(parts)}" if parts else ""
 
 
