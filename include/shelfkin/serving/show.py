@@ -9,6 +9,8 @@ from typing import Any
 
 import duckdb
 
+from shelfkin.serving.session import recommend_for_session
+
 N_CLUSTERS = 40
 N_CUSTOMERS = 3
 N_LINES = 8
@@ -143,7 +145,8 @@ def _customer(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[str]:
         yield f"    {day}  {printable(title) or '(not in the catalogue)'}"
     yield "  recommended:"
     yield from _recommended(db, user, "r.strategy = 'repurchase'", N_REPEATS)
-    yield from _recommended(db, user, "r.strategy <> 'repurchase'", N_DISCOVERIES)
+    discoveries = list(_recommended(db, user, "r.strategy <> 'repurchase'", N_DISCOVERIES))
+    yield from discoveries or _for_the_last_basket(db, user)
 
 
 def _recommended(db: duckdb.DuckDBPyConnection, user: str, condition: str, n: int) -> Iterator[str]:
@@ -158,6 +161,26 @@ def _recommended(db: duckdb.DuckDBPyConnection, user: str, condition: str, n: in
     ).fetchall()
     for rank, product_id, title, strategy, reasons in rows:
         yield f"    {rank:>2}  {printable(title, 44):<44}  {strategy}{_because(db, product_id, reasons)}"
+
+
+def _for_the_last_basket(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[str]:
+    """What goes with the last purchases, for a customer whose list holds nothing but repeats."""
+    recent = [
+        product_id
+        for (product_id,) in db.execute(
+            """
+            SELECT e.product_id FROM recent_events e JOIN products USING (product_id)
+            WHERE e.user_id = ? ORDER BY e.occurred_at, e.product_id
+            """,
+            [user],
+        ).fetchall()
+    ]
+    if not recent:
+        return
+    yield "  nothing but repeats; new, from the last purchases:"
+    for item in recommend_for_session(db, recent, N_DISCOVERIES).items:
+        because = f"similar, because of {printable(item.because_title, 36)}" if item.because_title else "popular"
+        yield f"        {printable(item.title, 44):<44}  {because}"
 
 
 def _because(db: duckdb.DuckDBPyConnection, product_id: str, reasons: list[dict[str, Any]] | None) -> str:
