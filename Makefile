@@ -49,8 +49,8 @@ down: ## stop Airflow and everything that it started
 show: setup ## print clusters, a product with its neighbours and three customers of the newest run (STORE=..., AS_OF=...)
 	@$(PY) -m shelfkin show --store '$(STORE)' --as-of '$(AS_OF)'
 
-recommend: setup ## products for a handful of recently viewed ids: make recommend STORE=titles_only RECENT=P316,P333,P1115
-	@$(PY) -m shelfkin recommend --store '$(STORE)' --recent '$(RECENT)'
+recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
+	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(RECENT)'
 
 test: setup ## all tests but the slow drills
 	$(PY) -m pytest -m "not slow"

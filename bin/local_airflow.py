@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -35,6 +36,7 @@ import psutil
 
 from shelfkin.errors import OptionError, ShelfkinError
 from shelfkin.settings import Settings
+from shelfkin.stage import check_not_in_the_future
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOME = Path(os.environ.get("AIRFLOW_HOME") or PROJECT / ".airflow")
@@ -124,20 +126,26 @@ def airflow(environment: dict[str, str], *words: str, quiet: bool = False) -> No
 def prepare(environment: dict[str, str]) -> None:
     """Bring the database to this Airflow's schema and make the pool of the embedding stage."""
     stamp = HOME / "prepared"
-    key = f"{environment['AIRFLOW__DATABASE__SQL_ALCHEMY_CONN']} {_lock_hash()}"
+    # A hash: the URL may hold a password.
+    key = _sha256(
+        environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].encode(), (PROJECT / "requirements.lock").read_bytes()
+    )
     if stamp.exists() and stamp.read_text() == key:
         return
     print("Preparing Airflow's metadata database ...", flush=True)
     airflow(environment, "db", "migrate", quiet=True)
     # One slot: two stages that embed at once would each believe that they own the whole API quota.
     airflow(environment, "pools", "set", "embedding", "1", "one embedding stage at a time", quiet=True)
+    # One slot: latest.json is read, then moved.
+    airflow(environment, "pools", "set", "publishing", "1", "one run publishes at a time", quiet=True)
     stamp.write_text(key)
 
 
-def _lock_hash() -> str:
-    import hashlib
-
-    return hashlib.sha256((PROJECT / "requirements.lock").read_bytes()).hexdigest()[:16]
+def _sha256(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part + b"\0")
+    return digest.hexdigest()
 
 
 def dag_id_of(store: str, settings: Settings) -> str:
@@ -219,9 +227,11 @@ def _conf_object(text: str) -> dict[str, object]:
 
 def _checked_date(text: str) -> str:
     try:
-        return date.fromisoformat(text).isoformat()
+        as_of = date.fromisoformat(text)
     except ValueError as error:
         raise OptionError(f"AS_OF={text!r} is not a date.", next_step="Write it like 2011-11-01.") from error
+    check_not_in_the_future(as_of)
+    return as_of.isoformat()
 
 
 def up(port: int) -> None:

@@ -19,8 +19,6 @@ end of their data interval; a manual run takes the Param, and without it the end
 **Look at the result** with `make show STORE=<store>`. Every task's XCom holds the path of its manifest and the figures
 that matter. **If a task fails**, its last log lines say what was wrong and what to do next.
 
-**To backfill**: `airflow backfill create --dag-id <this DAG> --from-date 2011-11-01 --to-date 2011-11-03`. Days run in
-date order, and only texts that changed are embedded again.
 """
 
 from __future__ import annotations
@@ -37,6 +35,16 @@ from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
 PROJECT = Path(__file__).resolve().parents[1]
 EMBEDDING_POOL = "embedding"
+PUBLISHING_POOL = "publishing"
+
+BACKFILL_DOC = """
+**To backfill**: `airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in
+date order, oldest first, and only texts that changed are embedded again.
+"""
+
+FROZEN_DOC = """
+This store's profile has no `schedule`: it runs only when triggered, and Airflow backfills only scheduled DAGs.
+"""
 
 AS_OF = "{{ params.as_of or ((data_interval_end or dag_run.run_after) | ds) }}"
 
@@ -61,7 +69,7 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             None,
             type=["null", "integer"],
             minimum=2,
-            maximum=10_000,
+            maximum=9_999,
             title="Number of clusters",
             description="Blank: chosen automatically, with reasons in the task log.",
         ),
@@ -110,7 +118,7 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
         dag_id=dag_id,
         dag_display_name=f"Recommendations: {profile.title}",
         description=f"Clusters, similar products and recommendations for {profile.title}",
-        doc_md=__doc__,
+        doc_md=(__doc__ or "") + (BACKFILL_DOC.format(dag_id=dag_id) if profile.schedule else FROZEN_DOC),
         schedule=CronDataIntervalTimetable(profile.schedule, timezone="UTC") if profile.schedule else None,
         start_date=datetime.combine(profile.start_date, datetime.min.time(), UTC) if profile.start_date else None,
         catchup=False,
@@ -160,6 +168,8 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
         tables = stage("build_recommendations", (catalog, events, vectors, clusters, metrics), lists)
         PublishOperator(
             task_id="publish_recommendations",
+            # One slot: the pointer is read, then moved, and a backfill may run beside a scheduled day.
+            pool=PUBLISHING_POOL,
             artifact_root=settings.artifact_root,
             store=profile.store,
             as_of=AS_OF,

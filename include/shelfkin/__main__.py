@@ -59,11 +59,11 @@ def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
         print(f"Warning: {printable(product_id)} is not in the catalogue as of {pointer['as_of']}; it was left out.")
     print("Recently viewed:")
     for product_id, title in found.recent:
-        print(f"      {printable(title):<60} [{product_id}]")
+        print(f"      {printable(title):<60} [{printable(product_id, 30)}]")
     print("Recommended:")
     for item in found.items:
         because = f"  because of {printable(item.because_title, 40)}" if item.because_title else "  popular"
-        print(f"  {item.rank:>2}  {printable(item.title):<60} [{item.product_id}]{because}")
+        print(f"  {item.rank:>2}  {printable(item.title):<60} [{printable(item.product_id, 30)}]{because}")
 
 
 def _cache() -> Path:

@@ -90,13 +90,7 @@ class Root:
 
     def read_json(self, uri: str) -> dict[str, Any]:
         """Return one JSON object; raises ArtifactError if it is missing or not an object."""
-        try:
-            content = json.loads(self.read_bytes(uri))
-        except ValueError as error:
-            raise ArtifactError(f"{uri} is not valid JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise ArtifactError(f"{uri} holds a JSON {type(content).__name__}, not an object.")
-        return content
+        return _json_object(uri, self.read_bytes(uri))
 
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write one file so that a reader sees either the old content or the whole new one."""
@@ -166,6 +160,16 @@ class Root:
         beside = target.with_name(f".put-{target.name}-{os.getpid()}")
         shutil.move(local, beside)
         beside.replace(target)
+
+
+def _json_object(uri: str, data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise ArtifactError(f"{uri} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{uri} holds a JSON {type(content).__name__}, not an object.")
+    return content
 
 
 def _jsonable(value: object) -> object:
@@ -267,8 +271,9 @@ class Manifest:
     @classmethod
     def read(cls, root: Root, uri: str) -> Manifest:
         """Read a manifest; raises ArtifactError if it is missing or of another format version."""
+        # Read once: a hash of one version beside the content of another would be worse than no hash.
         data = root.read_bytes(uri)
-        content = root.read_json(uri)
+        content = _json_object(uri, data)
         if content.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(
                 f"{uri} has format_version {content.get('format_version')!r}; this code reads {FORMAT_VERSION}.",

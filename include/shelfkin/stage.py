@@ -266,7 +266,20 @@ def main(
         raise SystemExit(1) from None
 
 
+def check_not_in_the_future(as_of: date) -> None:
+    """Raise OptionError for a date that has not begun: what is known before it isn't known yet.
+
+    Published once, such a date would also keep every later day from becoming the latest.
+    """
+    today = datetime.now(UTC).date()
+    if as_of > today:
+        raise OptionError(
+            f"as_of={as_of} lies in the future; today is {today} (UTC).", next_step="Choose today or an earlier date."
+        )
+
+
 def _open_stage(name: str, flags: argparse.Namespace, needed: Sequence[str]) -> Stage:
+    check_not_in_the_future(flags.as_of)
     # Flags, not defaults: on a worker this package runs from a zip, and knows nothing of the project's folders.
     given_folders = {
         "SHELFKIN_STORES_DIR": flags.stores_dir,

@@ -221,6 +221,10 @@ def require_java() -> None:
     )
 
 
+def _run_type(run: Any) -> str:
+    return str(getattr(run.run_type, "value", run.run_type))
+
+
 def wait_for_older_days(context: Context) -> None:
     """Put a backfilled day back in line while an older run of its DAG is still running.
 
@@ -228,10 +232,19 @@ def wait_for_older_days(context: Context) -> None:
     ------
     AirflowRescheduleException
         An older day runs; the task frees its slot and looks again later.
+    AirflowFailException
+        An older day of a backfill still waits for its turn: the backfill runs backwards. Waiting for it could last for
+        ever, because it may wait for us.
     """
-    run = context["dag_run"]
-    if str(getattr(run.run_type, "value", run.run_type)) != "backfill":
+    if _run_type(context["dag_run"]) != "backfill":
         return
     older = context["ti"].get_previous_dagrun(state="running")
     if older is not None:
         raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_POLL_INTERVAL_S))
+    waiting = context["ti"].get_previous_dagrun(state="queued")
+    if waiting is not None and _run_type(waiting) == "backfill":
+        raise AirflowFailException(
+            f"The older day {waiting.run_id} is still queued, and cluster ids pass from day to day.\n"
+            "Next step: create the backfill without --run-backwards; if the older day was cleared, clear this one "
+            "after it."
+        )

@@ -99,7 +99,8 @@ def test_policy_of_every_dag_and_task(dags: dict[str, DAG]) -> None:
             assert task.owner == "shelfkin", where
             assert task.retries and task.retries >= 1, where
             assert task.execution_timeout is not None and task.execution_timeout <= timedelta(hours=12), where
-            assert task.pool == ("embedding" if task.task_id == "embed_products" else "default_pool"), where
+            pools = {"embed_products": "embedding", "publish_recommendations": "publishing"}
+            assert task.pool == pools.get(task.task_id, "default_pool"), where
 
 
 def test_every_stage_has_an_app_of_its_name(dags: dict[str, DAG]) -> None:
@@ -121,6 +122,7 @@ def test_every_param_describes_itself(dags: dict[str, DAG]) -> None:
     [
         ("as_of", "01.11.2011"),
         ("k", 1),
+        ("k", 10_000),
         ("k", "many"),
         ("list_length", 0),
         ("repurchase", "sometimes"),
@@ -361,3 +363,21 @@ def test_settings_of_this_file_are_those_of_the_environment() -> None:
         Settings.from_env({"SHELFKIN_SPARK_CONF": '{"spark.executor.cores": 4}'}).spark_conf["spark.executor.cores"]
         == "4"
     )
+
+
+def test_a_backfill_that_runs_backwards_is_refused() -> None:
+    """With run_backwards the older day is queued while the newer one runs; waiting for it could last for ever."""
+    older = SimpleNamespace(run_type="backfill", run_id="backfill__2011-10-31")
+    ti = SimpleNamespace(get_previous_dagrun=lambda state: older if state == "queued" else None)
+    context: Any = {"dag_run": SimpleNamespace(run_type="backfill"), "ti": ti}
+    with pytest.raises(AirflowFailException, match="backfill__2011-10-31 is still queued"):
+        operators.wait_for_older_days(context)
+
+
+def test_only_a_scheduled_store_is_told_how_to_backfill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_store(tmp_path, store="daily_shop", schedule="0 3 * * *", start_date="2011-10-01")
+    write_store(tmp_path, store="frozen_shop")
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    dags = dags_of(load_dag_file())
+    assert "--dag-id product_recommendations__daily_shop" in str(dags["product_recommendations__daily_shop"].doc_md)
+    assert "backfill create" not in str(dags["product_recommendations__frozen_shop"].doc_md)

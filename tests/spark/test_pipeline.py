@@ -185,6 +185,11 @@ def test_a_wrong_store_name_lists_the_known_ones(spark: SparkSession, shop: Path
     assert "known stores: corner_shop" in error["message"]
 
 
+def test_a_date_that_has_not_begun_is_refused(spark: SparkSession, shop: Path, tmp_path: Path) -> None:
+    error = failing(shop, tmp_path, "clean_catalog", as_of="2099-01-01")
+    assert error["kind"] == "option" and "as_of=2099-01-01 lies in the future" in error["message"]
+
+
 def test_a_missing_file_is_named(spark: SparkSession, tmp_path: Path) -> None:
     stores = write_shop(tmp_path)
     (stores / "data" / "events.csv").unlink()

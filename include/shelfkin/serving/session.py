@@ -60,8 +60,8 @@ def recommend_for_session(db: duckdb.DuckDBPyConnection, recent_ids: Sequence[st
     unknown = tuple(dict.fromkeys(product_id for product_id in recent_ids if product_id not in titles))
     if not known:
         raise OptionError(
-            f"None of these ids is in the catalogue: {', '.join(unknown)}.",
-            next_step="Use ids of the products table; `make show` prints some.",
+            f"None of these ids is in this store's catalogue: {', '.join(unknown)[:200]}.",
+            next_step="Use ids of its products table (`make show STORE=...` prints some), or name the store: STORE=...",
         )
     rows = db.execute(
         "SELECT product_id, similar_product_id, score FROM similar_products WHERE product_id IN ?", [known]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +28,8 @@ def printable(text: str | None, width: int = 60) -> str:
         for character in text or ""
         if character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
     )
-    return textwrap.shorten(kept, width=width, placeholder=" ...") if len(kept) > width else kept.strip()
+    kept = " ".join(kept.split())
+    return kept if len(kept) <= width else kept[: width - 4].rstrip() + " ..."
 
 
 def show_run(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any]) -> Iterator[str]:
@@ -89,7 +89,7 @@ def _product(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
         yield "SIMILAR PRODUCTS: none in this run"
         return
     (title,) = _one(db, "SELECT title FROM products WHERE product_id = ?", chosen[0])
-    yield f"SIMILAR PRODUCTS of {printable(title)} [{chosen[0]}]"
+    yield f"SIMILAR PRODUCTS of {printable(title)} [{printable(chosen[0], 30)}]"
     rows = db.execute(
         """
         SELECT s.rank, s.similar_product_id, p.title, s.score, s.content_score, s.co_purchase_score
@@ -100,7 +100,7 @@ def _product(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
     ).fetchall()
     for rank, product_id, other, score, content, co_purchase in rows:
         yield (
-            f"  {rank:>2}  {printable(other, 52):<52} [{product_id}]  "
+            f"  {rank:>2}  {printable(other, 52):<52} [{printable(product_id, 30)}]  "
             f"score {score:.2f} (content {content:.2f}, co-purchase {co_purchase or 0:.2f})"
         )
 

@@ -1,0 +1,42 @@
+"""The floors of the house: imports point down, and nobody takes a short cut."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_imports_keep_to_the_floors() -> None:
+    result = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": "plugins"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def test_only_the_session_builder_builds_sessions() -> None:
+    builders = [
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("include", "spark_apps", "plugins", "dags")
+        for path in (PROJECT / folder).rglob("*.py")
+        if "SparkSession.builder" in path.read_text()
+    ]
+    assert builders == ["include/shelfkin/spark.py"]
+
+
+def test_nothing_is_pickled() -> None:
+    offenders = [
+        path.relative_to(PROJECT).as_posix()
+        for path in (PROJECT / "include").rglob("*.py")
+        if re.search(r"^\s*(import|from) (pickle|joblib|cloudpickle)\b", path.read_text(), re.MULTILINE)
+    ]
+    assert offenders == []
