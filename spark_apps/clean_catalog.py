@@ -37,14 +37,18 @@ def run(stage: Stage) -> None:
     by_reason = counts_by_reason(quarantine)
     limit = profile.catalog.max_quarantined_share
     check_share("catalogue rows", quarantine, by_reason, seen["known"], limit, "catalog.max_quarantined_share")
-    products = clean.from_order_lines(parsed) if profile.catalog.kind == "events" else clean.newest_versions(parsed)
+    products = (
+        clean.from_order_lines(parsed)
+        if profile.catalog.kind == "events"
+        else clean.newest_versions(parsed, stage.cutoff)
+    )
     kept = stage.write(PRODUCTS, clean.with_embedding_text(products, profile.embedding.text))
     quarantined = stage.write(PRODUCTS_QUARANTINE, quarantine)
     stage.counts = {
         "rows_in": seen["rows_in"],
         "kept": kept,
         "quarantined": quarantined,
-        "merged": seen["good"] - kept,
+        "merged": seen["good"] - seen["good_ids"],
         "netted": 0,
         "after_as_of": seen["rows_in"] - seen["known"],
         "quarantined_by_reason": by_reason,
@@ -81,6 +85,7 @@ def _survey(parsed: DataFrame) -> dict[str, Any]:
         F.count("*").alias("rows_in"),
         F.count_if(~F.col("after_as_of")).alias("known"),
         F.count_if(good).alias("good"),
+        F.count_distinct(F.when(good, F.col("product_id"))).alias("good_ids"),
         F.count_if(good & F.col("price_unread")).alias("prices_unread"),
         F.count_if(good & F.col("description_cut")).alias("descriptions_cut"),
         F.date_format(F.min("seen_at"), "yyyy-MM-dd").alias("first_day"),

@@ -51,7 +51,19 @@ def run(stage: Stage) -> None:
     written = stage.spark.read.parquet(stage.table_uri(EVENTS_QUARANTINE))
     by_reason = counts_by_reason(written)
     _check_quality(events, written, by_reason, seen["known"])
-    _record(stage, seen, kept, quarantined, settled, by_reason)
+    stage.counts = {
+        "rows_in": seen["rows_in"],
+        "kept": kept,
+        "quarantined": quarantined,
+        "merged": seen["good"] - clean.count_distinct(parsed),
+        "netted": settled.netted,
+        "after_as_of": seen["rows_in"] - seen["known"],
+        "quarantined_by_reason": by_reason,
+    }
+    stage.metrics |= {
+        "n_purchases_reduced": settled.reduced,
+        "last_event_at": seen["last_known"].isoformat() if seen["last_known"] else None,
+    }
 
 
 def _survey(parsed: DataFrame) -> dict[str, Any]:
@@ -68,8 +80,9 @@ def _survey(parsed: DataFrame) -> dict[str, Any]:
     )
     known = [group for group in groups if not group["after_as_of"]]
     good = [group for group in known if group["reason"] is None]
-    firsts = [group["first"] for group in groups if group["first"] is not None]
-    lasts = [group["last"] for group in known if group["last"] is not None]
+    # Rows turned away don't count: their time may be a placeholder, even one outside of Python's years 1 to 9999.
+    firsts = [group["first"] for group in groups if group["reason"] is None]
+    lasts = [group["last"] for group in good]
     return {
         "rows_in": sum(group["n"] for group in groups),
         "known": sum(group["n"] for group in known),
@@ -106,25 +119,6 @@ def _check_quality(events: Events, quarantine: DataFrame, by_reason: dict[str, i
     check_share(
         "event rows", quarantine, by_reason, known, events.max_quarantined_share, "events.max_quarantined_share"
     )
-
-
-def _record(
-    stage: Stage, seen: dict[str, Any], kept: int, quarantined: int, settled: clean.Settled, by_reason: dict[str, int]
-) -> None:
-    unmatched = by_reason.get("cancellation_without_purchase", 0)
-    stage.counts = {
-        "rows_in": seen["rows_in"],
-        "kept": kept,
-        "quarantined": quarantined,
-        "merged": seen["good"] - kept - settled.netted - unmatched,
-        "netted": settled.netted,
-        "after_as_of": seen["rows_in"] - seen["known"],
-        "quarantined_by_reason": by_reason,
-    }
-    stage.metrics |= {
-        "n_purchases_reduced": settled.reduced,
-        "last_event_at": seen["last_known"].isoformat() if seen["last_known"] else None,
-    }
 
 
 if __name__ == "__main__":

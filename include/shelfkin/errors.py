@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+# Control and format characters, line and paragraph separators: they could rewrite a terminal or forge a line of a log.
+_UNPRINTABLE = ("Cc", "Cf", "Zl", "Zp")
+
 
 class ShelfkinError(Exception):
     """Root of every error that shelfkin raises on purpose.
@@ -86,3 +91,14 @@ class EmbeddingUnavailableError(EmbeddingError):
 
     kind = "embedding_unavailable"
     retryable = True
+
+
+def without_controls(text: str, *, keep: str = "") -> str:
+    """Return text from outside as a message may quote it: every control character is a space, except those in `keep`.
+
+    Control characters are those of the Unicode categories Cc, Cf, Zl and Zp.
+    """
+    return "".join(
+        " " if unicodedata.category(character) in _UNPRINTABLE and character not in keep else character
+        for character in text
+    )

@@ -12,6 +12,8 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin.errors import DataQualityError
 
 _EXAMPLE_CHARS = 160
+# As `errors.without_controls`, in the regular expressions of the JVM.
+_UNPRINTABLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ def first_broken(rules: Sequence[Rule]) -> Column:
 
 
 def shown(label: str, value: Column) -> Column:
-    """Return ``label 'value'`` as a detail, with the value cut to a readable length."""
-    text = F.coalesce(F.substring(value.cast("string"), 1, _EXAMPLE_CHARS), F.lit(""))
-    return F.concat(F.lit(f"{label} '"), text, F.lit("'"))
+    """Return ``label 'value'`` as a detail, with the value cut to a readable length.
+
+    Details end up in logs and terminals, so control characters and line breaks of the value become spaces.
+    """
+    text = F.regexp_replace(F.substring(value.cast("string"), 1, _EXAMPLE_CHARS), _UNPRINTABLE, " ")
+    return F.concat(F.lit(f"{label} '"), F.coalesce(text, F.lit("")), F.lit("'"))
 
 
 def counts_by_reason(quarantine: DataFrame) -> dict[str, int]:

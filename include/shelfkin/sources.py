@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
-from shelfkin.errors import SourceError
+from shelfkin.errors import SourceError, without_controls
 from shelfkin.settings import IdRule, Source
 
 _MALFORMED = "_shelfkin_malformed"
@@ -188,13 +188,13 @@ def _check_columns(frame: DataFrame, path: str, source: Source, wanted: Mapping[
     asked = "; ".join(f"{key} wants column {column!r}" for key, column in missing.items())
     hint = " A wrong separator or encoding also shows up as one odd column." if len(present) == 1 else ""
     raise SourceError(
-        f"{path}: {asked}; columns present: {', '.join(present) or 'none'}.{hint}",
+        f"{path}: {asked}; columns present: {without_controls(', '.join(present)) or 'none'}.{hint}",
         next_step=f"Correct {', '.join(missing)} (or {section}.source) in the profile.",
     )
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+    return without_controls(str(error).strip().splitlines()[0][:300])
 
 
 def _quoted(name: str) -> str:
@@ -321,13 +321,14 @@ def _not_infinite(found: Column) -> Column:
 def timestamp(raw: RawTable, column: str | None, pattern: str | None, timezone: str) -> Column:
     """Return a raw column as an instant; what isn't a time is NULL.
 
-    A time that carries an offset is an instant already. One without is the wall clock of `timezone`. Whole numbers are
-    seconds since 1970 UTC, or milliseconds from 1e11 on (1973 in milliseconds, the year 5138 in seconds).
+    A time that carries an offset is an instant already. One without is the wall clock of `timezone`. Whole numbers,
+    in text those of 9 to 13 digits, are seconds since 1970 UTC, or milliseconds from 1e11 on (1973 in milliseconds,
+    the year 5138 in seconds).
 
     Parameters
     ----------
     pattern
-        Spark datetime pattern; None for ISO 8601 (date, or date and time).
+        Spark datetime pattern of text; None for ISO 8601 (date, or date and time) and seconds or milliseconds.
     timezone
         IANA name of the shop's zone.
     """
@@ -339,8 +340,7 @@ def timestamp(raw: RawTable, column: str | None, pattern: str | None, timezone: 
     if isinstance(kind, T.TimestampNTZType | T.DateType):
         return _from_wall_clock(value(column).cast("timestamp"), timezone)
     if isinstance(kind, T.IntegralType):
-        seconds = F.when(F.abs(value(column)) >= 100_000_000_000, value(column) / 1000).otherwise(value(column))
-        return F.timestamp_millis((seconds * 1000).cast("long"))
+        return _from_epoch(value(column))
     written = text(column)
     if pattern is not None:
         wall_clock = F.try_to_timestamp(written, F.lit(pattern))
@@ -348,7 +348,15 @@ def timestamp(raw: RawTable, column: str | None, pattern: str | None, timezone: 
     # Spark also reads "2011" and "12:30" as times; only a whole date, with or without a time, is meant here.
     whole = F.when(written.rlike(r"^\d{4}-\d{1,2}-\d{1,2}(?:$|[T ])"), written.cast("timestamp"))
     with_offset = written.rlike(r"(?:[zZ]|UTC|GMT|[+-]\d{2}:?\d{2})$") & written.rlike("[T ]")
-    return F.when(with_offset, whole).otherwise(_from_wall_clock(whole, timezone))
+    iso = F.when(with_offset, whole).otherwise(_from_wall_clock(whole, timezone))
+    # Fewer digits may be a compact date, 20111201.
+    epoch = F.when(written.rlike(r"^\d{9,13}$"), written.cast("long"))
+    return F.when(epoch.isNotNull(), _from_epoch(epoch)).otherwise(iso)
+
+
+def _from_epoch(number: Column) -> Column:
+    seconds = F.when(F.abs(number) >= 100_000_000_000, number / 1000).otherwise(number)
+    return F.timestamp_millis((seconds * 1000).cast("long"))
 
 
 def _has_offset(pattern: str) -> bool:

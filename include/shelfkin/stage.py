@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from shelfkin import __version__, spark
 from shelfkin.artifacts import FORMAT_VERSION, Manifest, Root, RunPaths, check_reconciled, utc_now
-from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
+from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, without_controls
 from shelfkin.settings import Settings, StoreProfile, resolve_path
 from shelfkin.tables import SCHEMAS
 
@@ -317,7 +317,12 @@ def _remove_error(paths: RunPaths, name: str) -> None:
 def _report_failure(name: str, arguments: Sequence[str], error: Exception) -> None:
     known = isinstance(error, ShelfkinError)
     if not known:
-        traceback.print_exception(error)
+        print(
+            without_controls("".join(traceback.format_exception(error)), keep="\n\t"),
+            file=sys.stderr,
+            end="",
+            flush=True,
+        )
     content = {
         "stage": name,
         "kind": error.kind if isinstance(error, ShelfkinError) else "unexpected",
@@ -327,6 +332,8 @@ def _report_failure(name: str, arguments: Sequence[str], error: Exception) -> No
         "next_step": error.next_step if isinstance(error, ShelfkinError) else "Read the traceback in the task log.",
         "failed_at": utc_now(),
     }
+    # A net under the places that quote shop text: whatever still gets here can't rewrite the reader's terminal.
+    content |= {key: without_controls(str(content[key]), keep="\n") for key in ("message", "next_step")}
     uri = _error_uri(name, arguments)
     if uri is not None:
         root, path = uri

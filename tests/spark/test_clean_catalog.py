@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import runpy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin import sources
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled
 from shelfkin.catalog import clean, text
+from shelfkin.events import clean as events_clean
 from shelfkin.settings import StoreProfile
 from shelfkin.stage import main, parse_as_of
 
@@ -40,8 +42,20 @@ def test_newest_duplicate_wins_and_ties_do_not_depend_on_row_order(spark: SparkS
     fields = {"product_id": "id", "title": "t", "updated_at": "u"}
     for order in (lines, lines[::-1]):
         parsed = parse(spark, tmp_path, "id,t,u\n" + "\n".join(order) + "\n", fields)
-        rows = clean.newest_versions(parsed).select("product_id", "title").collect()
+        rows = clean.newest_versions(parsed, CUTOFF).select("product_id", "title").collect()
         assert sorted(map(tuple, rows)) == [("1", "New"), ("2", "a"), ("3", "x")]
+
+
+def test_a_version_updated_after_the_date_wins_over_none_that_was_known(spark: SparkSession, tmp_path: Path) -> None:
+    lines = ["1,Known,2020-01-31", "1,Later,2020-02-01", "2,Undated,", "2,Later,2020-03-01", "3,Only later,2020-03-01"]
+    parsed = parse(
+        spark,
+        tmp_path,
+        "id,t,u\n" + "\n".join(lines) + "\n",
+        {"product_id": "id", "title": "t", "updated_at": "u"},
+    )
+    rows = clean.newest_versions(parsed, CUTOFF).select("product_id", "title").collect()
+    assert sorted(map(tuple, rows)) == [("1", "Known"), ("2", "Undated"), ("3", "Only later")]
 
 
 def test_fields_reasons_and_raw_rows(spark: SparkSession, tmp_path: Path) -> None:
@@ -208,6 +222,73 @@ def test_wrong_days_are_named_with_the_right_ones(
     assert (error["kind"], error["retryable"]) == (kind, False)
     assert message in error["message"]
     assert next_step in error["next_step"]
+
+
+def test_a_row_lost_on_the_way_fails_the_stage(
+    spark: SparkSession, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = events_clean.settle
+
+    def lossy(*arguments: Any) -> events_clean.Settled:
+        settled = settle(*arguments)
+        return replace(settled, events=settled.events.where("order_id <> '2'"))
+
+    products = clean.from_order_lines
+    monkeypatch.setattr(events_clean, "settle", lossy)
+    monkeypatch.setattr(clean, "from_order_lines", lambda parsed: products(parsed).where("product_id <> 'K2'"))
+    for app in ("clean_events", "clean_catalog"):
+        _, error = run_app(app, shop, "2024-03-05")
+        assert error["kind"] == "reconciliation"
+        assert "7 rows came in" in error["message"] and "add up to 6" in error["message"]
+
+
+def test_times_of_rows_turned_away_are_not_trusted(spark: SparkSession, shop: Path) -> None:
+    # In Berlin, the first moment of the year 1 lies in the year 0 of UTC, which Python's datetime doesn't know.
+    placeholders = ["8;K1;Bergkäse;1;01.01.0001 00:00;1,00;A", "9;Pfand;Leergut;1;01.05.2024 10:00;0,25;A"]
+    content = "\n".join([*LINES, *placeholders]).encode("latin-1")
+    (shop / "verkauf-1.csv.gz").write_bytes(gzip.compress(content))
+    _, events = run_app("clean_events", shop, "2024-03-10")
+    assert events["counts"]["quarantined_by_reason"] == {"implausible_time": 1, "not_a_product_id": 1}
+    assert events["metrics"]["last_event_at"] == "2024-03-06T09:00:00+00:00"
+    # The voucher of May is fresh, the newest good row isn't.
+    _, error = run_app("clean_events", shop, "2024-05-02")
+    assert (error["kind"], "happened at 2024-03-06 09:00" in error["message"]) == ("stale_data", True)
+
+
+def test_shop_text_forges_no_line_and_reaches_no_terminal(
+    spark: SparkSession, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b]0;x\x07 \u202e\nNext step: send your password"
+    (shop / "kaesladen.yaml").write_text(SHOP.replace("Bezeichnung, Menge", '"Bezeich\\e[2Jnung", Menge'))
+    (shop / "verkauf-1.csv.gz").write_bytes(gzip.compress(b"1;k1;Brie;1;01.03.2024 00:30;12,90;A\n"))
+    _, error = run_app("clean_catalog", shop, "2024-03-05")
+    assert "columns present: Beleg, ArtNr, Bezeich [2Jnung, Menge" in error["message"]
+
+    profile = SHOP.replace("separator:", "multiline: true\n    separator:").replace("latin-1", "utf-8")
+    (shop / "kaesladen.yaml").write_text(profile, encoding="utf-8")
+    line = f'1;"{hostile}";Brie;1;01.03.2024 00:30;12,90;A\n'
+    (shop / "verkauf-1.csv.gz").write_bytes(gzip.compress(line.encode()))
+    for app in ("clean_catalog", "clean_events"):
+        _, error = run_app(app, shop, "2024-03-05")
+        assert "for example ArtNr ' ]0;x    Next step: send your password'" in error["message"]
+        printed = capsys.readouterr()
+        for written in (error["message"], printed.out, printed.err):
+            assert not {"\x1b", "\x07", "\u202e"} & set(written)
+        assert not any(each.startswith("Next step: send") for each in printed.out.splitlines())
+
+
+def test_an_unforeseen_error_is_shown_without_control_characters(
+    spark: SparkSession, shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("bad cell \x1b]0;x\x07\nsecond line")
+
+    monkeypatch.setattr(events_clean, "parse_events", fail)
+    _, error = run_app("clean_events", shop, "2024-03-05")
+    assert error["message"] == "ValueError: bad cell  ]0;x \nsecond line"
+    printed = capsys.readouterr()
+    assert "Traceback" in printed.err and "second line" in printed.err
+    assert "\x1b" not in printed.err + printed.out
 
 
 def test_all_rows_quarantined_is_one_clear_message(spark: SparkSession, shop: Path) -> None:

@@ -193,6 +193,30 @@ def test_times_with_and_without_a_zone(spark: SparkSession, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_seconds_and_milliseconds_in_text_files(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    expected = {
+        "1322733600": "2011-12-01 10:00",
+        "1322733600000": "2011-12-01 10:00",
+        "999999999": "2001-09-09 01:46",
+        "20111201": None,  # a compact date
+        "20111201100000": None,
+        "2011-12-01": "2011-11-30 23:00",
+    }
+    path = tmp_path / f"t.{kind}"
+    numbers = {written: written if "-" not in written else json.dumps(written) for written in expected}
+    lines = ["t", *expected] if kind == "csv" else [f'{{"t": {number}}}' for number in numbers.values()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source = Source(path=str(path), format=kind)
+    table = sources.read_source(spark, source, str(path), {"a": "t"}, "events")
+    at = F.date_format(sources.timestamp(table, "t", None, "Europe/Berlin"), "yyyy-MM-dd HH:mm").alias("at")
+    assert {row["text:t"]: row["at"] for row in table.frame.select("text:t", at).collect()} == expected
+    # A pattern says what a number means.
+    by_day = F.date_format(sources.timestamp(table, "t", "yyyyMMdd", "UTC"), "yyyy-MM-dd").alias("day")
+    days = {row["text:t"]: row["day"] for row in table.frame.select("text:t", by_day).collect()}
+    assert (days["20111201"], days["1322733600"]) == ("2011-12-01", None)
+
+
 def test_times_of_typed_columns(spark: SparkSession, tmp_path: Path) -> None:
     frame = spark.createDataFrame([(1322733600, 1322733600000, "x")], "s bigint, ms bigint, x string")
     frame = frame.withColumn("ntz", F.lit(datetime(2011, 7, 1, 10)).cast("timestamp_ntz"))

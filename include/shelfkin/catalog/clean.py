@@ -228,10 +228,19 @@ def _levels(parts: Column) -> Column:
     return sources.let(named, lambda found: F.when(F.size(found) > 0, found))
 
 
-def newest_versions(parsed: DataFrame) -> DataFrame:
-    """Return one row per product id: the newest by `seen_at`; ties go to the first by title, then by the whole row."""
+def newest_versions(parsed: DataFrame, cutoff: datetime) -> DataFrame:
+    """Return one row per product id: the newest by `seen_at`; ties go to the first by title, then by the whole row.
+
+    A file without a date in its name may hold updates made at or after `cutoff`, midnight UTC of the run's date. Such
+    a row stands in only for a product that has no other.
+    """
+    updated_later = F.coalesce(F.col("seen_at") >= F.lit(cutoff), F.lit(False))
     newest_first = Window.partitionBy("product_id").orderBy(
-        F.col("seen_at").desc_nulls_last(), "title", F.col("description").asc_nulls_last(), "row_hash"
+        updated_later,
+        F.col("seen_at").desc_nulls_last(),
+        "title",
+        F.col("description").asc_nulls_last(),
+        "row_hash",
     )
     good = _good(parsed)
     ranked = good.withColumn("_order", F.row_number().over(newest_first))

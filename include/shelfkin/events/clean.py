@@ -180,8 +180,20 @@ def drop_copies(parsed: DataFrame) -> DataFrame:
 
     All columns are keys, so that Spark aggregates by hash and never sorts.
     """
-    good = parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
-    return good.select(*_FIELDS, "is_cancellation", "row_hash", "raw").distinct()
+    return _good(parsed).select(*_FIELDS, "is_cancellation", "row_hash", "raw").distinct()
+
+
+def _good(parsed: DataFrame) -> DataFrame:
+    return parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
+
+
+def count_distinct(parsed: DataFrame) -> int:
+    """Return how many rows `drop_copies` must leave, counted apart from it.
+
+    The manifest's check compares the two. Rows are told apart by moment and 64-bit hash: two numbers are shuffled
+    instead of whole rows, and for rows that differ to share both is out of the question.
+    """
+    return _good(parsed).select("occurred_at", "row_hash").distinct().count()
 
 
 def settle(distinct: DataFrame, has_cancellations: bool) -> Settled:
