@@ -33,6 +33,7 @@ from shelfkin.tables import (
 
 # Texts looked at per product before co-purchase re-ranks them.
 NEAREST_PER_RESULT = 3
+LIST_FILES = 4
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +82,11 @@ def run(stage: Stage) -> None:
     stage.metrics["co_purchase_method"] = fitted.method
     stage.metrics |= unknown_products(events, item_numbers(stage.spark, catalogue.product_ids))
     stage.progress("scoring %s users (co-purchase by %s)", f"{n_users:,}", fitted.method)
-    lists = recommend_users(fitted.histories, fitted.items, settings.blend_for(policy.repurchase), policy)
-    stage.write(USER_RECOMMENDATIONS, lists.orderBy("user_id", "rank"), n_files=4)
+    with recommend_users(fitted.histories, fitted.items, settings.blend_for(policy.repurchase), policy) as lists:
+        # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
+        # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
+        by_user = lists.repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
+        stage.write(USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
     write_popular(stage, catalogue, fitted, policy.list_length)
     fitted.histories.unpersist()
 
@@ -100,7 +104,8 @@ def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitt
         co_purchase=fitted.item_knn,
         content_share=settings.similar_content_share,
     )
-    stage.write(SIMILAR_PRODUCTS, similar_products(stage.spark, model, settings.similar_length), n_files=4)
+    with similar_products(stage.spark, model, settings.similar_length) as table:
+        stage.write(SIMILAR_PRODUCTS, table, n_files=4)
 
 
 def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: int) -> None:

@@ -57,7 +57,7 @@ def run(stage: Stage) -> None:
 
     catalogue = read_catalogue(stage.read("clean_catalog", PRODUCTS), stage.read("embed_products", PRODUCT_VECTORS))
     sold = (
-        events.filter(F.col("occurred_at") < F.lit(window.cut))
+        purchases.filter(F.col("occurred_at") < F.lit(window.cut))
         .select("product_id")
         .distinct()
         .join(F.broadcast(item_numbers(stage.spark, catalogue.product_ids)), "product_id", how="inner")

@@ -12,9 +12,10 @@ import scipy.sparse as sp
 
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import contestants
-from shelfkin.recommending.interactions import known_users, orders, purchase_type, user_histories
+from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.model import (
+    Fitted,
     fit_model,
     item_numbers,
     no_neighbours,
@@ -82,8 +83,8 @@ def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", 
     settings = Recommending()
     fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), events_table(spark, rows), AS_OF, TYPES, settings)
     policy = Policy(8, repurchase)  # type: ignore[arg-type]
-    lists = recommend_users(fitted.histories, fitted.items, settings.blend_for(repurchase), policy)
-    return lists.orderBy("user_id", "rank").collect()
+    with recommend_users(fitted.histories, fitted.items, settings.blend_for(repurchase), policy) as lists:
+        return lists.orderBy("user_id", "rank").collect()
 
 
 def test_strengths_fade_by_type_and_orders_count_once(spark: SparkSession) -> None:
@@ -146,10 +147,49 @@ def test_every_user_gets_a_full_list_of_what_is_on_sale(spark: SparkSession, rep
 
 def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> None:
     items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
-    histories = user_histories(orders(events_table(spark, shop()), items), TYPES, AS_OF)
-    whole, part = training_matrix(histories, 15), training_matrix(histories, 15, max_pairs=60)
+    ordered = orders(events_table(spark, shop()), items)
+    histories, baskets = user_histories(ordered, TYPES, AS_OF), anonymous_baskets(ordered, TYPES, AS_OF)
+    whole, part = training_matrix(histories, baskets, 15), training_matrix(histories, baskets, 15, max_pairs=60)
     assert whole.shape == (30, 15)
     assert 0 < part.shape[0] < 30
+
+
+def fit(spark: SparkSession, rows: list[tuple]) -> Fitted:
+    catalogue = read_catalogue(products_table(spark, 15), None)
+    neighbours = no_neighbours(catalogue.n_texts)
+    return fit_model(catalogue, neighbours, events_table(spark, rows), AS_OF, TYPES, Recommending())
+
+
+def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spark: SparkSession) -> None:
+    rows = [event("u", "p05", 1, order="known")]
+    rows += [event(None, product, n + 1, order=f"o{n}") for n in range(2) for product in ("p00", "p01")]
+    rows += [event(None, "p02", 1, order="alone"), event(None, "p03", 1), event(None, "p04", 1)]
+    fitted = fit(spark, rows)
+    assert fitted.item_knn[0, 1] > 0
+    assert fitted.items.co_purchase[0, 1] > 0
+    assert fitted.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
+    assert [row["user_id"] for row in fitted.histories.collect()] == ["u"]
+
+
+def test_anonymous_events_without_an_order_count_each_and_a_users_once_a_day(spark: SparkSession) -> None:
+    anonymous = [event(None, "p00", days_ago) for days_ago in (0.1, 0.2, 0.2, 0.3)]  # two lines of one moment
+    fitted = fit(spark, [*anonymous, *(event("u", "p01", days_ago) for days_ago in (0.1, 0.2, 0.3))])
+    assert fitted.popularity["total"].tolist()[:3] == [3.0, 1.0, 0.0]
+
+
+def test_views_are_no_sales(spark: SparkSession) -> None:
+    views = [event(f"u{n}", "p01", 1, "view") for n in range(5)]
+    fitted = fit(spark, [event("u0", "p00", 1), *views])
+    assert fitted.popularity["total"].tolist()[:2] == [1.0, 0.0]
+    assert fitted.items.popular[:2].tolist() == [1.0, 0.0]
+    assert fitted.items.trending[1] == 0
+    assert fitted.items.rank[0] == 0
+
+
+def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
+    by_name = {one.name: one.items for one in contestants(fit(spark, shop()), Recommending().blend_for("allow"))}
+    assert by_name["shelfkin"].co_purchase.nnz > 0
+    assert by_name["popularity"].co_purchase.nnz == by_name["item_knn"].content.nnz == 0
 
 
 def test_truth_follows_the_protocol(spark: SparkSession) -> None:
@@ -225,7 +265,8 @@ def test_similar_products_table_without_events(spark: SparkSession) -> None:
         co_purchase=sp.csr_array((4, 4), dtype=np.float32),
         content_share=1.0,
     )
-    rows = similar_products(spark, model, 2).orderBy("product_id", "rank").collect()
+    with similar_products(spark, model, 2) as table:
+        rows = table.orderBy("product_id", "rank").collect()
     assert [(r["product_id"], r["rank"], r["similar_product_id"]) for r in rows] == [
         ("a", 1, "c"),
         ("b", 1, "c"),

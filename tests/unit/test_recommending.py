@@ -12,6 +12,7 @@ from shelfkin.errors import OptionError
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.candidates import ItemModel, UserBlock, content_relations, tastes
 from shelfkin.recommending.lists import MAX_HISTORY, Recommender
+from shelfkin.recommending.model import check_result_size
 from shelfkin.recommending.policies import Policy, first_of_twins, on_sale
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
 from shelfkin.recommending.reasons import contributions, shares
@@ -271,3 +272,11 @@ def test_recent_session_adds_up_and_never_repeats() -> None:
     assert recommend_from_recent(rows, ["a", "b"], 5, texts) == [("x", 0.9), ("y", 0.8)]
     assert recommend_from_recent(reversed(rows), ["a", "b"], 1) == [("x", 0.9)]
     assert recommend_from_recent(rows, ["unknown"], 5) == []
+
+
+def test_vectors_beyond_the_drivers_limit_are_refused_with_the_numbers() -> None:
+    check_result_size(1_000, 384, 1_636_000)
+    check_result_size(10**9, 384, 0)  # no limit
+    with pytest.raises(OptionError, match=r"1,000 vectors of 384 dimensions take about 2 MiB.*maxResultSize") as caught:
+        check_result_size(1_000, 384, 1_635_999)
+    assert "SHELFKIN_SPARK_CONF" in caught.value.next_step

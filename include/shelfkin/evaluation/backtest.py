@@ -164,8 +164,8 @@ def evaluate(
 
 def collect_lists(histories: DataFrame, contestant: Contestant, policy: Policy) -> pd.DataFrame:
     """Return one contestant's lists on the driver, by the path that makes the nightly lists."""
-    lists = recommend_users(histories, contestant.items, contestant.weights, policy, explain=False)
-    return lists.select("user_id", "rank", "product_id").toPandas()
+    with recommend_users(histories, contestant.items, contestant.weights, policy, explain=False) as lists:
+        return lists.select("user_id", "rank", "product_id").toPandas()
 
 
 def value_of(metrics: pd.DataFrame, model: str, task: str, metric: str, k: int) -> float | None:

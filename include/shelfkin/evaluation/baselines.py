@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import scipy.sparse as sp
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -45,8 +47,9 @@ def contestants(fitted: Fitted, ours: BlendWeights) -> list[Contestant]:
     - ``own_purchases``: the user's own products by number of orders, ties by popularity.
     - ``item_knn``: cosine of shared customers, recent orders weigh more (`co_purchase.item_knn`).
     """
-    silent = replace(fitted.items, co_purchase=fitted.items.co_purchase * 0, content=fitted.items.content * 0)
-    knn = replace(fitted.items, co_purchase=fitted.item_knn, content=fitted.items.content * 0)
+    nothing = sp.csr_array((fitted.items.n_items, fitted.items.n_items), dtype=np.float32)
+    silent = replace(fitted.items, co_purchase=nothing, content=nothing)
+    knn = replace(fitted.items, co_purchase=fitted.item_knn, content=nothing)
     counted = fitted.histories.withColumn("strengths", F.col("n_bought").cast("array<double>"))
     return [
         Contestant(OURS, fitted.items, fitted.histories, ours),

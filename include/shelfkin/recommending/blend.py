@@ -100,10 +100,10 @@ def blend(
     """
     items = np.unique(np.concatenate([own.items, co_purchase.items, content.items, popular_items]))
     personal = np.stack([own.at(items), co_purchase.at(items), content.at(items)])
-    common = item_scores(model, weights)[items]
+    common = item_scores(model, weights, items)
     return Scored(items, personal, np.round(personal.sum(axis=0) + common, SCORE_DECIMALS))
 
 
-def item_scores(model: ItemModel, weights: BlendWeights) -> np.ndarray:
-    """Return the part of the score that is the same for every user: (n_items,) float64."""
-    return weights.popular * model.popular + weights.trending * model.trending
+def item_scores(model: ItemModel, weights: BlendWeights, items: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return the part of the score of `items` (all by default) that is the same for every user, as float64."""
+    return np.asarray(weights.popular * model.popular[items] + weights.trending * model.trending[items])

@@ -38,7 +38,8 @@ def decay(age: Column, half_life_days: Column | float) -> Column:
 def orders(events: DataFrame, items: DataFrame) -> DataFrame:
     """Return one row per user, product, kind of event and order.
 
-    Two lines of one order say no more about taste than one. Events without an order id count once a day.
+    Two lines of one order say no more about taste than one. A user's events without an order id count once a day.
+    Those of nobody known, without an order id either, count once each moment: a day holds many customers.
 
     Parameters
     ----------
@@ -50,14 +51,16 @@ def orders(events: DataFrame, items: DataFrame) -> DataFrame:
     Returns
     -------
     DataFrame
-        ``user_id`` string?, ``item`` int, ``event_type`` string, ``occurred_at`` timestamp (the order's last line).
+        ``user_id`` string?, ``item`` int, ``event_type`` string, ``order_id`` string?, ``occurred_at`` timestamp (the
+        order's last line).
     """
-    order = F.coalesce(F.col("order_id"), F.to_date("occurred_at").cast("string"))
+    moment = F.when(F.col("user_id").isNull(), F.col("occurred_at").cast("string"))
+    order = F.coalesce(F.col("order_id"), moment, F.to_date("occurred_at").cast("string"))
     return (
         events.join(F.broadcast(items), "product_id", how="inner")
-        .groupBy("user_id", "item", "event_type", order.alias("order_key"))
+        .groupBy("user_id", "item", "event_type", "order_id", order.alias("order_key"))
         .agg(F.max("occurred_at").alias("occurred_at"))
-        .select("user_id", "item", "event_type", "occurred_at")
+        .select("user_id", "item", "event_type", "order_id", "occurred_at")
     )
 
 
@@ -82,20 +85,43 @@ def user_histories(orders: DataFrame, event_types: Mapping[str, EventType], as_o
         One row per user: ``user_id`` string, and three arrays of one length, by rising item: ``items`` array<int>,
         ``strengths`` array<double>, ``n_bought`` array<int> (orders that bought it; 0: only looked at).
     """
+    return _strengths_by(orders.filter(F.col("user_id").isNotNull()), "user_id", event_types, as_of)
+
+
+def anonymous_baskets(orders: DataFrame, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:
+    """Return the products of every order that names no user, in the shape of `user_histories`.
+
+    What one order holds went to one customer, whoever that was: such orders tell which products belong together, and
+    nothing else. Baskets of one product are left out, because they hold no pair.
+
+    Parameters
+    ----------
+    orders, event_types, as_of
+        As in `user_histories`.
+
+    Returns
+    -------
+    DataFrame
+        One row per order: ``order_id`` string, ``items``, ``strengths`` and ``n_bought``.
+    """
+    anonymous = orders.filter(F.col("user_id").isNull() & F.col("order_id").isNotNull())
+    return _strengths_by(anonymous, "order_id", event_types, as_of).filter(F.size("items") > 1)
+
+
+def _strengths_by(orders: DataFrame, key: str, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:
+    """Return the faded weights of each key's products as arrays, see `user_histories`."""
     weight, half_life = _per_type(event_types)
     bought = (F.col("event_type") == purchase_type(event_types)).cast("int")
     strength = weight * decay(age_days(F.col("occurred_at"), as_of), half_life)
-    pairs = (
-        orders.filter(F.col("user_id").isNotNull())
-        .groupBy("user_id", "item")
-        .agg(F.round(F.sum(strength), DECIMALS).alias("strength"), F.sum(bought).cast("int").alias("n_bought"))
+    pairs = orders.groupBy(key, "item").agg(
+        F.round(F.sum(strength), DECIMALS).alias("strength"), F.sum(bought).cast("int").alias("n_bought")
     )
     rows = F.sort_array(F.collect_list(F.struct("item", "strength", "n_bought")))
     return (
-        pairs.groupBy("user_id")
+        pairs.groupBy(key)
         .agg(rows.alias("rows"))
         .select(
-            "user_id",
+            key,
             F.col("rows.item").alias("items"),
             F.col("rows.strength").alias("strengths"),
             F.col("rows.n_bought").alias("n_bought"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -132,12 +133,14 @@ class Recommender:
         return result
 
 
+@contextmanager
 def recommend_users(
     histories: DataFrame, model: ItemModel, weights: BlendWeights, policy: Policy, *, explain: bool = True
-) -> DataFrame:
-    """Return ``user_recommendations`` for the users of `histories`.
+) -> Iterator[DataFrame]:
+    """Give ``user_recommendations`` for the users of `histories`, to be used up within the ``with`` block.
 
-    The model is broadcast; users are scored in tasks of about 512, each with vectors of its own candidates only.
+    The model is broadcast, and released at the end of the block; users are scored in tasks of about 512, each with
+    vectors of its own candidates only.
 
     Parameters
     ----------
@@ -156,7 +159,10 @@ def recommend_users(
 
     n_tasks = max(1, -(-histories.count() // _USERS_PER_TASK))
     columns = histories.select("user_id", "items", "strengths", "n_bought")
-    return columns.repartition(n_tasks, "user_id").mapInArrow(score, _LISTS_SCHEMA)
+    try:
+        yield columns.repartition(n_tasks, "user_id").mapInArrow(score, _LISTS_SCHEMA)
+    finally:
+        recommender.destroy()
 
 
 def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch:

@@ -11,9 +11,10 @@ import scipy.sparse as sp
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.errors import OptionError
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.candidates import ItemModel, content_relations
-from shelfkin.recommending.interactions import known_users, orders, user_histories
+from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
     item_popularity,
@@ -29,8 +30,11 @@ KNN_SHRINKAGE = 5.0
 # Above this many weights per product EASE^R's remaining ones are noise of the order of 1e-3.
 EASE_NEIGHBOURS = 500
 CONTENT_NEIGHBOURS = 10
-# User-product pairs that the item-item model is trained on: 16 bytes each on the driver. Beyond, users are sampled.
+# Pairs of a user, or an anonymous order, with a product that the item-item model is trained on: 16 bytes each on the
+# driver. Beyond, users and orders are sampled.
 MAX_TRAINING_PAIRS = 20_000_000
+# A text's hash of 64 characters beside its vector, with Arrow's offsets.
+_BYTES_PER_HASH = 100
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ class Fitted:
 
 
 def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
-    """Bring ids, stock, texts and vectors to the driver: about 200 bytes a product and 4 * d bytes a text.
+    """Bring ids, stock, texts and vectors to the driver: about 200 bytes a product and 4 * d + 100 bytes a text.
+
+    Spark refuses to collect more than ``spark.driver.maxResultSize``; its default of 1 GB holds about 650,000 texts
+    of 384 dimensions.
 
     Parameters
     ----------
@@ -102,10 +109,18 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
         Contract table ``products``.
     vectors
         Contract table ``product_vectors``; None for a catalogue that isn't embedded.
+
+    Raises
+    ------
+    OptionError
+        The vectors exceed ``spark.driver.maxResultSize``.
     """
     table = products.select("product_id", "in_stock", "text_hash").toPandas().sort_values("product_id")
     hashes, matrix = np.empty(0, dtype=object), np.empty((0, 0), dtype=np.float32)
     if vectors is not None:
+        size = vectors.agg(F.count(F.lit(1)).alias("n"), F.max(F.size("vector")).alias("d")).first()
+        if size is not None and size["n"]:
+            check_result_size(size["n"], size["d"], result_limit_bytes(vectors.sparkSession))
         found = vectors.select("text_hash", "vector").toPandas().sort_values("text_hash")
         found = found[found["text_hash"].isin(table["text_hash"])]
         hashes = found["text_hash"].to_numpy()
@@ -118,6 +133,37 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
         texts=numbers.get_indexer(pd.Index(table["text_hash"].astype(str))).astype(np.int64),
         vectors=matrix,
     )
+
+
+def result_limit_bytes(session: SparkSession) -> int:
+    """Return ``spark.driver.maxResultSize`` in bytes; 0 is no limit."""
+    conf = session.sparkContext._jsc.sc().getConf()
+    return int(conf.getSizeAsBytes("spark.driver.maxResultSize", "1g"))
+
+
+def check_result_size(n_vectors: int, n_dimensions: int, limit_bytes: int) -> None:
+    """Refuse vectors that Spark wouldn't bring to the driver, before minutes of work end in its own error.
+
+    Parameters
+    ----------
+    n_vectors, n_dimensions
+        Size of ``product_vectors``.
+    limit_bytes
+        Result of `result_limit_bytes`; 0 is no limit.
+
+    Raises
+    ------
+    OptionError
+        ``n_vectors * (4 * n_dimensions + 100)`` bytes exceed the limit.
+    """
+    needed = n_vectors * (4 * n_dimensions + _BYTES_PER_HASH)
+    if 0 < limit_bytes < needed:
+        raise OptionError(
+            f"{n_vectors:,} vectors of {n_dimensions} dimensions take about {needed / 2**20:,.0f} MiB on the driver, "
+            f"more than spark.driver.maxResultSize={limit_bytes / 2**20:,.0f} MiB.",
+            next_step="Raise spark.driver.maxResultSize, and the driver's memory with it, in SHELFKIN_SPARK_CONF or "
+            "the Spark connection; or embed with fewer dimensions.",
+        )
 
 
 def no_neighbours(n_texts: int) -> TextNeighbours:
@@ -180,11 +226,12 @@ def fit_model(
     n_items = len(catalogue.product_ids)
     ordered = orders(before, item_numbers(session, catalogue.product_ids)).persist()
     histories = known_users(before, user_histories(ordered, event_types, as_of)).persist()
-    popularity = item_popularity(ordered, as_of, settings.popular_half_life_days, n_items)
-    ordered.unpersist()
+    bought = ordered.filter(F.col("event_type") == purchase_type(event_types))
+    popularity = item_popularity(bought, as_of, settings.popular_half_life_days, n_items)
     rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
     allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
-    strengths = training_matrix(histories, n_items)
+    strengths = training_matrix(histories, anonymous_baskets(ordered, event_types, as_of), n_items)
+    ordered.unpersist()  # only now: the histories are made from it, and the training matrix is their first use
     knn = co_purchase.fit(
         strengths,
         method="item_knn",
@@ -215,21 +262,37 @@ def fit_model(
     return Fitted(items, fitted.method, knn.weights, popularity, histories)
 
 
-def training_matrix(histories: DataFrame, n_items: int, max_pairs: int = MAX_TRAINING_PAIRS) -> sp.csr_array:
-    """Bring the users' strengths to the driver as a sparse (n_users, n_items) float64 matrix.
+def training_matrix(
+    histories: DataFrame, baskets: DataFrame, n_items: int, max_pairs: int = MAX_TRAINING_PAIRS
+) -> sp.csr_array:
+    """Bring the strengths to the driver as a sparse (n_users + n_baskets, n_items) float64 matrix.
 
-    At most about `max_pairs` entries: above, a share of the users is taken by a hash of their id, which is enough for
+    At most about `max_pairs` entries: above, a share of the rows is taken by a hash of their id, which is enough for
     item-item statistics and the same in every run.
+
+    Parameters
+    ----------
+    histories
+        Result of `interactions.known_users` or `interactions.user_histories`; users without products are left out.
+    baskets
+        Result of `interactions.anonymous_baskets`: each counts like a user of its own.
+    n_items
+        Number of columns.
+    max_pairs
+        Entries before sampling.
     """
-    n_pairs = histories.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
-    users = histories.filter(F.size("items") > 0)
+    customers = histories.filter(F.size("items") > 0)
+    arrays = ["items", "strengths"]
+    known = customers.select(F.lit(0).alias("kind"), F.col("user_id").alias("id"), *arrays)
+    rows = known.unionByName(baskets.select(F.lit(1).alias("kind"), F.col("order_id").alias("id"), *arrays))
+    n_pairs = rows.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
     if n_pairs > max_pairs:
         share = int(max_pairs / n_pairs * 10_000)
-        users = users.filter(F.pmod(F.xxhash64("user_id"), F.lit(10_000)) < share)
-    # In the order of user ids: sums of floats, and so the last digits of weights, depend on the order of rows.
-    rows = users.select("user_id", "items", "strengths").toPandas().sort_values("user_id")
-    if rows.empty:
+        rows = rows.filter(F.pmod(F.xxhash64("id"), F.lit(10_000)) < share)
+    # In the order of ids: sums of floats, and so the last digits of weights, depend on the order of rows.
+    table = rows.toPandas().sort_values(["kind", "id"])
+    if table.empty:
         return sp.csr_array((0, n_items), dtype=np.float64)
-    indptr = np.concatenate([[0], np.cumsum(rows["items"].map(len).to_numpy())])
-    items, strengths = np.concatenate(rows["items"].tolist()), np.concatenate(rows["strengths"].tolist())
-    return sp.csr_array((strengths.astype(np.float64), items, indptr), shape=(len(rows), n_items))
+    indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
+    items, strengths = np.concatenate(table["items"].tolist()), np.concatenate(table["strengths"].tolist())
+    return sp.csr_array((strengths.astype(np.float64), items, indptr), shape=(len(table), n_items))

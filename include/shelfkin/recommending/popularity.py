@@ -22,7 +22,7 @@ def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: 
     Parameters
     ----------
     orders
-        Result of `interactions.orders`.
+        Rows of `interactions.orders` of the type that counts as buying: a view is no sale.
     as_of
         Moment that ages are counted from (UTC).
     popular_half_life_days

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,7 +132,10 @@ def nearest_texts(
 
     n_blocks = -(-len(vectors) // _TEXTS_PER_BLOCK)
     blocks = session.range(0, n_blocks, 1, numPartitions=min(n_blocks, 4 * session.sparkContext.defaultParallelism))
-    rows = sorted(blocks.mapInArrow(search, "block long, near binary, cosines binary").collect())
+    try:
+        rows = sorted(blocks.mapInArrow(search, "block long, near binary, cosines binary").collect())
+    finally:
+        shared.destroy()
     neighbours = np.concatenate([np.frombuffer(row["near"], np.int32) for row in rows]).reshape(-1, n)
     cosines = np.concatenate([np.frombuffer(row["cosines"], np.float32) for row in rows]).reshape(-1, n)
     return neighbours, cosines
@@ -194,8 +198,12 @@ def similar_rows(
     return asking[kept] + start, rank[kept], similar[order], score[order], content[order], co_purchase[order]
 
 
-def similar_products(session: SparkSession, model: SimilarModel, length: int) -> DataFrame:
-    """Return the table ``similar_products``; products are worked on in Spark tasks, the model is broadcast."""
+@contextmanager
+def similar_products(session: SparkSession, model: SimilarModel, length: int) -> Iterator[DataFrame]:
+    """Give the table ``similar_products``, to be used up within the ``with`` block.
+
+    Products are worked on in Spark tasks; the model is broadcast, and released at the end of the block.
+    """
     default = text_representatives(model.texts, model.allowed, model.rank, len(model.neighbours))
     shared = session.sparkContext.broadcast((model, default))
 
@@ -225,4 +233,7 @@ def similar_products(session: SparkSession, model: SimilarModel, length: int) ->
                 )
 
     n_blocks = max(1, -(-len(model.product_ids) // _PRODUCTS_PER_BLOCK))
-    return session.range(0, n_blocks, 1, numPartitions=n_blocks).mapInArrow(work, _SIMILAR_SCHEMA)
+    try:
+        yield session.range(0, n_blocks, 1, numPartitions=n_blocks).mapInArrow(work, _SIMILAR_SCHEMA)
+    finally:
+        shared.destroy()
