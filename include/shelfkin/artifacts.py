@@ -6,6 +6,7 @@ local disk a temporary file is swapped in with ``os.replace``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import posixpath
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -98,19 +100,8 @@ class Root:
             self.fs.pipe_file(uri, data)
             return
         target = Path(uri.removeprefix("file://"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".put-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes files private; artifacts are read by other users of the shop's machine.
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with _finished_file(target.parent, data) as temporary:
+            temporary.replace(target)
 
     def put_json(self, uri: str, content: dict[str, Any]) -> bytes:
         """Write one JSON object atomically and return the bytes written."""
@@ -132,21 +123,12 @@ class Root:
                 return False
             return True
         target = Path(uri.removeprefix("file://"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".put-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
+        with _finished_file(target.parent, data) as temporary:
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
             return True
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
     def put_file(self, local: Path, uri: str) -> None:
         """Move one finished local file to `uri`, so that a reader sees nothing or all of it."""
@@ -160,6 +142,23 @@ class Root:
         beside = target.with_name(f".put-{target.name}-{os.getpid()}")
         shutil.move(local, beside)
         beside.replace(target)
+
+
+@contextlib.contextmanager
+def _finished_file(folder: Path, data: bytes) -> Iterator[Path]:
+    """Write `data` to a temporary file on disk in `folder`; whatever is left of it afterwards is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".put-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; artifacts are read by other users of the shop's machine.
+        Path(name).chmod(0o644)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _json_object(uri: str, data: bytes) -> dict[str, Any]:
