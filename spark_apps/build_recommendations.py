@@ -45,10 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(stage: Stage) -> None:
     """Read the tables, fit the model as of the run's date, and write the three tables."""
     settings = stage.profile.recommending
-    policy = Policy(
-        settings.list_length if stage.options.list_length is None else stage.options.list_length,
-        stage.options.repurchase or settings.repurchase,
-    )
+    policy = Policy.of(settings, stage.options.list_length, stage.options.repurchase)
     catalogue = read_catalogue(stage.read("clean_catalog", PRODUCTS), stage.read("embed_products", PRODUCT_VECTORS))
     stage.progress("searching the nearest of %s texts", f"{len(catalogue.vectors):,}")
     may_answer = np.zeros(catalogue.n_texts, dtype=bool)

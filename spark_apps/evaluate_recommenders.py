@@ -38,10 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(stage: Stage) -> None:
     """Fit before the cut, score every contestant in both tasks, and write ``recommender_metrics``."""
     settings = stage.profile.recommending
-    policy = Policy(
-        settings.list_length if stage.options.list_length is None else stage.options.list_length,
-        stage.options.repurchase or settings.repurchase,
-    )
+    policy = Policy.of(settings, stage.options.list_length, stage.options.repurchase)
     window = Window.before(stage.cutoff, settings.horizon_days)
     stage.metrics |= {"cut": window.cut.date().isoformat(), "horizon_days": window.horizon_days}
     events = stage.read("clean_events", EVENTS)

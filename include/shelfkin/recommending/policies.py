@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from shelfkin.errors import OptionError
+from shelfkin.settings import Recommending
 
 Repurchase = Literal["allow", "exclude"]
 
@@ -32,6 +33,14 @@ class Policy:
             raise OptionError(f"list_length={self.list_length} is below 1.", next_step="Ask for at least 1 product.")
         if self.repurchase not in ("allow", "exclude"):
             raise OptionError(f"repurchase={self.repurchase!r} is neither allow nor exclude.")
+
+    @classmethod
+    def of(cls, settings: Recommending, list_length: int | None, repurchase: Repurchase | None) -> Policy:
+        """Return a run's policy: what the run says, and where it says nothing (None) what the profile says.
+
+        Judging and building lists both start here, so that the lists that are judged are the lists that are built.
+        """
+        return cls(settings.list_length if list_length is None else list_length, repurchase or settings.repurchase)
 
     def barred(self, items: np.ndarray, n_bought: np.ndarray) -> np.ndarray:
         """Return which of a user's past `items` must not be recommended to that user."""
