@@ -145,6 +145,17 @@ def test_every_user_gets_a_full_list_of_what_is_on_sale(spark: SparkSession, rep
         assert not reasons or sum(reason["share"] for reason in reasons) == pytest.approx(1, abs=1e-6)
 
 
+def test_no_anonymous_order_speaks_louder_than_one_of_twenty_products(spark: SparkSession) -> None:
+    products = [f"p{i:02d}" for i in range(40)]
+    rows = [event(None, product, 0, order="wholesale") for product in products]
+    rows += [event(None, product, 0, order="retail") for product in products[:20]]
+    items = item_numbers(spark, np.array(products, dtype=object))
+    found = anonymous_baskets(orders(events_table(spark, rows), items), TYPES, AS_OF).collect()
+    strengths = {row["order_id"]: row["strengths"] for row in found}
+    # A purchase of today weighs 2; 40 products share what 20 would have.
+    assert strengths == {"wholesale": [1.0] * 40, "retail": [2.0] * 20}
+
+
 def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> None:
     items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
     ordered = orders(events_table(spark, shop()), items)

@@ -14,6 +14,11 @@ from shelfkin.settings import EventType
 # finer than any signal.
 DECIMALS = 6
 
+# An anonymous order of n products holds n * (n - 1) pairs: unchecked, a few wholesalers' orders of hundreds of lines
+# decide what goes with what. Measured on Online Retail (mean of four 30-day windows, May to August 2011, task new,
+# NDCG@10): .1514 with anonymous orders at full weight, .1549 with this limit, .1548 without anonymous orders.
+FULL_WEIGHT_PRODUCTS = 20
+
 _SECONDS_PER_DAY = 86_400.0
 
 
@@ -92,7 +97,8 @@ def anonymous_baskets(orders: DataFrame, event_types: Mapping[str, EventType], a
     """Return the products of every order that names no user, in the shape of `user_histories`.
 
     What one order holds went to one customer, whoever that was: such orders tell which products belong together, and
-    nothing else. Baskets of one product are left out, because they hold no pair.
+    nothing else. Baskets of one product are left out, because they hold no pair; in baskets of more than
+    `FULL_WEIGHT_PRODUCTS` each product counts less, so that no order speaks louder than one of that size.
 
     Parameters
     ----------
@@ -105,7 +111,12 @@ def anonymous_baskets(orders: DataFrame, event_types: Mapping[str, EventType], a
         One row per order: ``order_id`` string, ``items``, ``strengths`` and ``n_bought``.
     """
     anonymous = orders.filter(F.col("user_id").isNull() & F.col("order_id").isNotNull())
-    return _strengths_by(anonymous, "order_id", event_types, as_of).filter(F.size("items") > 1)
+    share = F.least(F.lit(1.0), F.lit(float(FULL_WEIGHT_PRODUCTS)) / F.size("items"))
+    return (
+        _strengths_by(anonymous, "order_id", event_types, as_of)
+        .filter(F.size("items") > 1)
+        .withColumn("strengths", F.transform("strengths", lambda strength: F.round(strength * share, DECIMALS)))
+    )
 
 
 def _strengths_by(orders: DataFrame, key: str, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:
