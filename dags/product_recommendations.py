@@ -109,6 +109,13 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             title="Vector dimensions",
             description="Blank: the model's own.",
         ),
+        "budget_usd": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="Embedding budget in US dollars",
+            description="The run stops before it spends more, and keeps what is paid. Blank: the profile's.",
+        ),
     }
 
 
@@ -157,6 +164,7 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
 
         lists = ["--list-length", blank_if_none("list_length"), "--repurchase", blank_if_none("repurchase")]
         model = ["--model", blank_if_none("model"), "--dimensions", blank_if_none("dimensions")]
+        model += ["--budget-usd", blank_if_none("budget_usd")]
 
         catalog = stage("clean_catalog", (), [], in_date_order=True)
         events = stage("clean_events", (), [], in_date_order=True)

@@ -54,6 +54,7 @@ class Server:
     base_url: str = ""
     faults: list[Fault] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    poison: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -70,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.scripted.lock:
             self.scripted.seen.append(Seen(time.monotonic(), self.headers.get("Authorization", ""), body))
             fault = self.scripted.faults.pop(0) if self.scripted.faults else None
+        if fault is None and self.scripted.poison and any(self.scripted.poison in text for text in body["input"]):
+            fault = refuse(400, "invalid_request_error", "'$.input' is invalid.")
         if fault is None:
             self.reply(200, answer(entries(body["input"])))
         else:

@@ -301,9 +301,24 @@ class Embedding(_Section):
     # OpenAI's limits of one request and one input; lower them for a smaller server.
     max_inputs_per_request: int | None = Field(None, ge=1, le=2048, description="default: 512 bundled, 2048 elsewhere")
     max_tokens_per_request: int = Field(300_000, ge=1, le=300_000)
-    max_tokens_per_input: int = Field(8192, ge=16)
+    max_tokens_per_input: int = Field(8192, ge=16, description="longer texts are split at sentences and averaged")
     timeout_s: float = Field(60.0, gt=0, description="longest wait for one answer")
-    deadline_s: float = Field(300.0, gt=0, description="longest time for one batch of texts, with all its retries")
+    deadline_s: float = Field(300.0, gt=0, description="from a batch's first failure to its success, waits included")
+    # The key's limits, as the account's page shows them; blank: learned from the first answer.
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+    requests_per_day: float | None = Field(None, gt=0)
+    tokens_per_day: float | None = Field(None, gt=0)
+    quota_headroom: float = Field(0.01, ge=0, lt=1, description="share of every limit that is left unused")
+    # Servers may count by the second: 60,000 requests a minute as 1,000 a second.
+    quota_burst_s: float = Field(5.0, gt=0, le=60, description="seconds' worth of quota that may leave at once")
+    max_requests_under_way: int = Field(64, ge=1, le=4096)
+    coordinator_port: int = Field(0, ge=0, le=65_535, description="of the quota coordinator on the driver; 0: any")
+    max_refused_share: float = Field(0.01, ge=0, le=1, description="of the distinct texts, that the server may refuse")
+    retry_refused: bool = Field(False, description="send texts again that the server once refused for good")
+    budget_tokens: int | None = Field(None, ge=1, description="a run stops before it spends more")
+    budget_usd: float | None = Field(None, gt=0)
+    usd_per_million_tokens: float | None = Field(None, ge=0, description="blank: the price table of the package")
 
     @model_validator(mode="after")
     def _known_fields(self) -> Embedding:

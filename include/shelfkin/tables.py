@@ -12,6 +12,7 @@ EVENTS = "events"
 EVENTS_QUARANTINE = "events_quarantine"
 PRODUCT_VECTORS = "product_vectors"
 EMBEDDING_LEDGER = "embedding_ledger"
+EMBEDDING_REFUSED = "embedding_refused"
 K_SCORES = "k_scores"
 PRODUCT_CLUSTERS = "product_clusters"
 CLUSTERS = "clusters"
@@ -34,10 +35,15 @@ SCHEMAS: dict[str, str] = {
     EVENTS_QUARANTINE: "reason string, detail string, raw string",
     # One row per distinct embedding text, not per product: exact twins share a vector.
     PRODUCT_VECTORS: "text_hash string, n_products bigint, vector array<float>",
+    # One row per request, also of earlier runs that ended without a manifest. `n_tokens` is our count,
+    # `n_tokens_billed` the server's; `n_tokens_unconfirmed` may have been billed although no usable answer came.
     EMBEDDING_LEDGER: (
-        "request_id string, requested_at timestamp, model string, n_inputs bigint, n_tokens bigint, "
-        "n_retries bigint, latency_s double, status string"
+        "request_id string, journal string, requested_at timestamp, model string, n_inputs bigint, n_tokens bigint, "
+        "n_tokens_billed bigint, n_tokens_unconfirmed bigint, n_retries bigint, status string, http_status int, "
+        "latency_s double, cost_usd double, server_request_id string, shard string"
     ),
+    # Texts of this run that the server refuses for good: their products have no vector.
+    EMBEDDING_REFUSED: "text_hash string, n_products bigint, reason string, detail string",
     K_SCORES: "k int, inertia double, silhouette double, silhouette_se double, chosen boolean",
     PRODUCT_CLUSTERS: "product_id string, cluster_id int, distance float",
     CLUSTERS: (

@@ -21,7 +21,7 @@ import embedding_server as faulty
 from embedding_server import Server, refuse, running_server, vector_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.embedding import embed
-from shelfkin.embedding.client import BadKeyError, InsufficientQuotaError
+from shelfkin.embedding.client import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
 from shelfkin.embedding.provider import Provider, choose_provider
 from shelfkin.embedding.store import VectorStore
 from shelfkin.errors import EmbeddingUnavailableError
@@ -84,11 +84,18 @@ def stage_of(spark: Any, tmp_path: Path) -> Callable[..., Stage]:
             profile=profile,
             settings=Settings.from_env({}),
             attempt=f"attempt-1-{folder}",
-            options=argparse.Namespace(**{"model": None, "dimensions": None, **(flags or {})}),
+            options=argparse.Namespace(**{"model": None, "dimensions": None, "budget_usd": None, **(flags or {})}),
             inputs={"clean_catalog": Manifest.read(root, root.join(folder, "manifest.json"))},
         )
 
     return make
+
+
+def run(app: ModuleType, stage: Stage) -> Stage:
+    """Run the stage to its end, manifest included."""
+    app.run(stage)
+    stage.paths.root.put_json(stage.paths.manifest_uri(stage.name), stage.manifest())
+    return stage
 
 
 def vectors_of(stage: Stage) -> dict[str, tuple[int, np.ndarray]]:
@@ -104,7 +111,7 @@ def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
 ) -> None:
     caplog.set_level(logging.INFO, "shelfkin")
     first = stage_of(TEXTS + TEXTS[:5] + TEXTS[:2])
-    app.run(first)
+    run(app, first)
     assert sorted(server.texts) == sorted(TEXTS)
     assert all(len(request.body["input"]) <= 4 for request in server.seen)
     found = vectors_of(first)
@@ -123,10 +130,10 @@ def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
 
     # The catalogue changes: only the new text goes out. Then nothing changes.
     second = stage_of([*TEXTS[3:], "a new title"])
-    app.run(second)
+    run(app, second)
     assert server.texts[21:] == ["a new title"]
     third = stage_of(TEXTS)
-    app.run(third)
+    run(app, third)
     assert len(server.seen) == n_requests + 1
     assert third.metrics["requests_sent"] == 0 and third.metrics["generation"] == 2
     assert "0 requests sent: all 21 texts were in the vector store" in caplog.text
@@ -152,7 +159,7 @@ def test_a_refusal_keeps_what_is_paid_and_the_next_run_sends_the_rest(
     server.faults.clear()
     server.seen.clear()
     second = stage_of(TEXTS)
-    app.run(second)
+    run(app, second)
     assert sorted(server.texts) == sorted(set(TEXTS) - paid)
     assert second.metrics["texts_reused"] == len(paid)
     assert len(vectors_of(second)) == 21
@@ -171,7 +178,7 @@ def test_passing_faults_of_every_kind_change_no_vector(
         faulty.truncated_json,
     ]
     stage = stage_of(TEXTS)
-    app.run(stage)
+    run(app, stage)
     found = vectors_of(stage)
     assert all(found[sha(text)][1].tobytes() == vector_of(text).tobytes() for text in TEXTS)
     assert stage.metrics["requests_sent"] == len(server.seen)
@@ -189,8 +196,9 @@ def test_a_server_that_stays_away_is_a_retryable_error(
 def test_shards_of_a_killed_run_are_used(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
     stage = stage_of(TEXTS)
     store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
-    store.write_shard("killed", [sha(text) for text in TEXTS[:9]], np.stack([vector_of(text) for text in TEXTS[:9]]))
-    app.run(stage)
+    paid = np.stack([vector_of(text) for text in TEXTS[:9]])
+    store.write_shard("killed", 0, "request-1", [sha(text) for text in TEXTS[:9]], paid)
+    run(app, stage)
     assert sorted(server.texts) == sorted(TEXTS[9:])
     assert len(vectors_of(stage)) == 21
 
@@ -199,23 +207,80 @@ def test_a_text_stored_twice_gives_one_row(app: ModuleType, stage_of: Callable[.
     stage = stage_of(TEXTS[:2])
     store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
     for journal, fill in (("run-a", 2.0), ("run-b", 1.0)):
-        store.write_shard(journal, [sha(TEXTS[0])], np.full((1, faulty.DIMENSIONS), fill, np.float32))
-    app.run(stage)
+        store.write_shard(journal, 0, "r", [sha(TEXTS[0])], np.full((1, faulty.DIMENSIONS), fill, np.float32))
+    run(app, stage)
     assert vectors_of(stage)[sha(TEXTS[0])][1].tolist() == [1.0] * faulty.DIMENSIONS
 
 
-def test_long_texts_are_cut_at_a_character_and_counted(
+def test_long_texts_are_split_at_sentences_and_averaged_by_tokens(
     app: ModuleType, stage_of: Callable[..., Stage], server: Server
 ) -> None:
-    texts = ["é" * 30, "é" * 31, "short", "x" + "é" * 30]
-    stage = stage_of(texts, max_tokens_per_input=41)
-    app.run(stage)
-    # 41 bytes hold 20 two-byte letters and half of another; both long é-texts become the same text as sent.
-    assert sorted(server.texts) == sorted(["é" * 20, "short", "x" + "é" * 20])
-    found = vectors_of(stage)
-    assert set(found) == {sha(text) for text in texts}
-    np.testing.assert_array_equal(found[sha(texts[0])][1], found[sha(texts[1])][1])
-    assert stage.metrics["texts_truncated"] == 3
+    # A model that tiktoken doesn't know: tokens are bounded by bytes.
+    long = "A red mug for tea. It is large. " + "x" * 40
+    stage = stage_of([long, "short"], max_tokens_per_input=32)
+    run(app, stage)
+    parts = ["A red mug for tea. It is large. ", "x" * 20, "x" * 20]
+    assert sorted(server.texts) == sorted([parts[0], parts[1], "short"])  # a part that comes twice is sent once
+    mean = sum(len(part) * vector_of(part).astype(np.float64) for part in parts)
+    expected = (mean / np.linalg.norm(mean)).astype(np.float32)
+    np.testing.assert_allclose(vectors_of(stage)[sha(long)][1], expected, rtol=1e-6)
+    assert stage.metrics["texts_split"] == 1
+    assert (stage.metrics["texts_distinct"], stage.metrics["texts_embedded"]) == (2, 3)
+
+
+def test_a_poisonous_text_is_found_and_the_rest_is_embedded(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    server.poison = "title 7"
+    stage = stage_of([*TEXTS, "title 7"], max_refused_share=0.05)
+    run(app, stage)
+    assert set(vectors_of(stage)) == {sha(text) for text in TEXTS if text != "title 7"}
+    refused = stage.spark.read.parquet(stage.table_uri("embedding_refused")).collect()
+    assert [(row["text_hash"], row["n_products"], row["reason"]) for row in refused] == [
+        (sha("title 7"), 2, "refused_by_server")
+    ]
+    assert "input" in refused[0]["detail"]
+    # The next day it isn't sent again, unless the profile says so.
+    n_requests = len(server.seen)
+    again = stage_of(TEXTS, max_refused_share=0.05)
+    run(app, again)
+    assert len(server.seen) == n_requests and again.metrics["texts_refused"] == 1
+    server.poison = None
+    mended = stage_of(TEXTS, retry_refused=True)
+    run(app, mended)
+    assert server.texts[-1] == "title 7" and len(vectors_of(mended)) == 21
+
+
+def test_too_many_refused_texts_end_the_run(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+    server.poison = "title"
+    with pytest.raises(TooManyRefusedError, match="refused 2 texts"):
+        app.run(stage_of(TEXTS))
+    # Not every text was tried: 21 alone would have been 21 requests and the halving on top.
+    assert len(server.seen) < 15
+
+
+def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    # 8 bytes a text bound its tokens; the server bills 7 a request.
+    with pytest.raises(BudgetError, match="budget of 60 tokens") as caught:
+        app.run(stage_of(TEXTS, budget_tokens=60))
+    assert 7 * len(server.seen) <= 60
+    assert "only the rest" in caught.value.next_step
+    paid = len(server.texts)
+    assert paid > 0
+    second = stage_of(TEXTS)
+    run(app, second)
+    assert len(server.texts) == 21 and second.metrics["texts_reused"] == paid
+    # The ledger takes in the run that was stopped.
+    assert second.metrics["tokens"] + second.metrics["tokens_of_unfinished_runs"] == 7 * len(server.seen)
+    assert second.metrics["tokens_of_unfinished_runs"] > 0
+    ledger = second.spark.read.parquet(second.table_uri("embedding_ledger")).collect()
+    assert len(ledger) == len(server.seen) and len({row["journal"] for row in ledger}) == 2
+    # And no later ledger does so again.
+    third = stage_of(TEXTS)
+    run(app, third)
+    assert third.spark.read.parquet(third.table_uri("embedding_ledger")).count() == 0
 
 
 def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
@@ -225,7 +290,7 @@ def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     titles = ["red mug", "crimson cup", "garden hose"]
     stage = stage_of(titles, model="text-embedding-3-small", dimensions=512)
-    app.run(stage)
+    run(app, stage)
     assert (stage.metrics["provider"], stage.metrics["dimensions"]) == ("local", 384)
     found = {text: vectors_of(stage)[sha(text)][1] for text in titles}
     assert found["red mug"] @ found["crimson cup"] > found["red mug"] @ found["garden hose"]
@@ -254,7 +319,7 @@ def test_executors_without_the_key_are_found_before_the_first_request(
 
 def test_an_empty_catalogue_gives_empty_tables(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
     stage = stage_of([])
-    app.run(stage)
+    run(app, stage)
     assert vectors_of(stage) == {} and server.seen == []
     json.dumps(stage.manifest())
 

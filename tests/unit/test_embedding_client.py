@@ -1,8 +1,9 @@
-"""Requests against a server that fails in every way a server can: what is retried, when, and what is believed."""
+"""One request against a server that fails in every way a server can: what each failure is called, what is believed."""
 
 from __future__ import annotations
 
-import logging
+import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,13 +18,14 @@ from shelfkin.embedding.client import (
     EmbeddingClient,
     InsufficientQuotaError,
     NoPermissionError,
+    RequestFailedError,
     UnknownModelError,
     UnusableAnswerError,
     read_answer,
-    retry_after_s,
 )
 from shelfkin.embedding.provider import Provider
-from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError
+from shelfkin.embedding.rate_headers import retry_after_s
+from shelfkin.errors import EmbeddingError
 
 KEY = "sk-proj-PLANTED0123456789abcdefWXYZ"
 TEXTS = ["red mug", "blue mug", "tea towel"]
@@ -35,16 +37,9 @@ def server() -> Iterator[Server]:
         yield running
 
 
-class Waits(list[float]):
-    """Records the waits between tries instead of suffering them."""
-
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
-def client(server: Server, waits: Waits | None = None, **options: float) -> EmbeddingClient:
+def client(server: Server, **options: float) -> EmbeddingClient:
     provider = Provider("compatible", server.base_url, "some-model", DIMENSIONS, True)
-    return EmbeddingClient(provider, KEY, sleep=Waits() if waits is None else waits, **options)
+    return EmbeddingClient(provider, KEY, **options)
 
 
 def expected() -> np.ndarray:
@@ -52,10 +47,10 @@ def expected() -> np.ndarray:
 
 
 def test_sends_what_was_asked_and_returns_vectors_in_order(server: Server) -> None:
-    answer = client(server).embed(TEXTS)
+    answer = client(server).send(TEXTS)
     assert answer.vectors.dtype == np.float32
     np.testing.assert_array_equal(answer.vectors, expected())
-    assert (answer.n_tokens, answer.n_retries) == (7, 0)
+    assert answer.n_tokens == 7
     assert server.seen[0].body == {
         "input": TEXTS,
         "model": "some-model",
@@ -68,75 +63,75 @@ def test_sends_what_was_asked_and_returns_vectors_in_order(server: Server) -> No
 @pytest.mark.parametrize("harmless", [faulty.shuffled, faulty.as_floats])
 def test_order_and_format_of_the_answer_do_not_matter(server: Server, harmless: faulty.Fault) -> None:
     server.faults = [harmless]
-    np.testing.assert_array_equal(client(server).embed(TEXTS).vectors, expected())
-    assert len(server.seen) == 1
+    np.testing.assert_array_equal(client(server).send(TEXTS).vectors, expected())
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "status", "http_status"),
     [
-        refuse(429, "rate_limit_exceeded"),
-        refuse(408),
-        refuse(409),
-        refuse(500),
-        refuse(503),
-        faulty.reset,
-        faulty.cut_off,
-        faulty.truncated_json,
-        faulty.html,
-        faulty.too_few,
-        faulty.no_data,
-        faulty.same_index_twice,
-        faulty.not_a_number,
-        faulty.too_short,
+        (refuse(429, "rate_limit_exceeded"), "rate_limited", 429),
+        (refuse(408), "failed", 408),
+        (refuse(409), "failed", 409),
+        (refuse(500), "failed", 500),
+        (refuse(503), "failed", 503),
+        (faulty.reset, "lost", None),
+        (faulty.cut_off, "lost", None),
+        (faulty.truncated_json, "unusable", 200),
+        (faulty.html, "unusable", 200),
+        (faulty.too_few, "unusable", 200),
+        (faulty.no_data, "unusable", 200),
+        (faulty.same_index_twice, "unusable", 200),
+        (faulty.not_a_number, "unusable", 200),
+        (faulty.too_short, "unusable", 200),
+        (refuse(400, "invalid_request_error"), "refused", 400),
+        (refuse(422), "refused", 422),
     ],
-    ids=lambda fault: getattr(fault, "__name__", "status").strip("<>"),
 )
-def test_passing_faults_are_retried(server: Server, fault: faulty.Fault) -> None:
-    waits = Waits()
-    server.faults = [fault, fault]
-    answer = client(server, waits).embed(TEXTS)
-    np.testing.assert_array_equal(answer.vectors, expected())
-    assert answer.n_retries == 2
-    assert len(server.seen) == 3
-    # Full jitter below 0.5 s doubled with each try.
-    assert len(waits) == 2 and 0 <= waits[0] <= 1 and 0 <= waits[1] <= 2
+def test_what_each_failure_is_called(server: Server, fault: faulty.Fault, status: str, http_status: int | None) -> None:
+    server.faults = [fault]
+    with pytest.raises(RequestFailedError) as caught:
+        client(server).send(TEXTS)
+    assert (caught.value.status, caught.value.http_status) == (status, http_status)
+    assert len(server.seen) == 1  # the SDK repeats nothing
 
 
-@pytest.mark.parametrize(
-    ("headers", "at_least_s"), [({"Retry-After": "7"}, 7.0), ({"retry-after-ms": "2500", "Retry-After": "3"}, 2.5)]
-)
-def test_never_sooner_than_the_server_asks(server: Server, headers: dict[str, str], at_least_s: float) -> None:
-    waits = Waits()
-    server.faults = [refuse(429, "rate_limit_exceeded", headers=headers)]
-    client(server, waits).embed(TEXTS)
-    assert at_least_s <= waits[0] <= at_least_s + 1
+def test_an_answer_that_was_billed_and_is_of_no_use_says_what_was_billed(server: Server) -> None:
+    server.faults = [faulty.too_few, faulty.truncated_json]
+    with pytest.raises(RequestFailedError) as caught:
+        client(server).send(TEXTS)
+    assert caught.value.billed == 7
+    with pytest.raises(RequestFailedError) as caught:
+        client(server).send(TEXTS)
+    assert caught.value.billed is None
+
+
+def test_a_slow_answer_is_lost_and_a_server_that_is_not_there_costs_nothing(server: Server) -> None:
+    server.faults = [lambda handler, texts: time.sleep(0.6)]
+    with pytest.raises(RequestFailedError) as caught:
+        client(server, timeout_s=0.1).send(TEXTS)
+    assert caught.value.status == "lost"
+    nowhere = Provider("compatible", "http://127.0.0.1:9/v1", "some-model", DIMENSIONS, True)
+    with pytest.raises(RequestFailedError) as caught:
+        EmbeddingClient(nowhere, KEY).send(TEXTS)
+    assert caught.value.status == "failed"
+
+
+def test_a_server_that_changes_its_vector_length_is_not_believed(server: Server) -> None:
+    provider = Provider("compatible", server.base_url, "some-model", None, False)
+    free = EmbeddingClient(provider, "")
+    assert free.send(TEXTS).vectors.shape == (3, DIMENSIONS)
+    with pytest.raises(RequestFailedError, match=f"length .{DIMENSIONS}.; expected 4"):
+        free.send(TEXTS, dimensions=4)
 
 
 def test_retry_after_as_http_date_and_nonsense() -> None:
     now = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
     assert retry_after_s({"retry-after": "Mon, 23 Nov 2026 12:00:30 GMT"}, now) == 30.0
     assert retry_after_s({"retry-after": "Mon, 23 Nov 2026 11:00:00 GMT"}, now) == 0.0
+    assert retry_after_s({"retry-after-ms": "2500", "retry-after": "3"}, now) == 2.5
     assert retry_after_s({"retry-after": "soon"}, now) is None
     assert retry_after_s({"retry-after": "-3"}, now) is None
     assert retry_after_s({}, now) is None
-
-
-def test_a_wait_beyond_the_deadline_is_not_begun(server: Server) -> None:
-    waits = Waits()
-    server.faults = [refuse(429, "rate_limit_exceeded", headers={"Retry-After": "3600"})]
-    with pytest.raises(EmbeddingUnavailableError) as caught:
-        client(server, waits, deadline_s=5).embed(TEXTS)
-    assert caught.value.retryable
-    assert waits == [] and len(server.seen) == 1
-
-
-def test_a_slow_server_times_out(server: Server) -> None:
-    import time
-
-    server.faults = [lambda handler, texts: time.sleep(0.6)] * 9
-    with pytest.raises(EmbeddingUnavailableError, match="APITimeoutError"):
-        client(server, timeout_s=0.1, deadline_s=1.0).embed(TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -144,38 +139,42 @@ def test_a_slow_server_times_out(server: Server) -> None:
     [
         (refuse(429, "insufficient_quota"), InsufficientQuotaError),
         (refuse(401, "invalid_api_key", f"Incorrect API key provided: sk-proj-****WXYZ or {KEY}"), BadKeyError),
-        (refuse(403, "model_not_allowed"), NoPermissionError),
+        (refuse(403, "model_not_allowed", f"Bearer {KEY}"), NoPermissionError),
         (refuse(404, "model_not_found"), UnknownModelError),
-        (refuse(400, None, f"bad input, Bearer {KEY}"), BadRequestError),
+        (refuse(405, None, f"bad method, Bearer {KEY}"), BadRequestError),
     ],
 )
-def test_refusals_end_at_once(
-    server: Server, fault: faulty.Fault, error: type[EmbeddingError], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refusals_that_end_the_run_are_typed(server: Server, fault: faulty.Fault, error: type[EmbeddingError]) -> None:
     server.faults = [fault]
-    waits = Waits()
-    with pytest.raises(error) as caught:
-        client(server, waits).embed(TEXTS)
-    assert len(server.seen) == 1 and waits == []
-    assert not caught.value.retryable and caught.value.next_step
-    assert_no_key(str(caught.value))
+    with pytest.raises(RequestFailedError) as caught:
+        client(server).send(TEXTS)
+    assert caught.value.status == "terminal"
+    assert type(caught.value.error) is error
+    assert not caught.value.error.retryable and caught.value.error.next_step
+    assert_no_key(str(caught.value.error))
 
 
-def test_the_key_is_in_no_log_and_no_traceback(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    import traceback
+def test_a_400_about_the_settings_blames_no_text(server: Server) -> None:
+    content = b'{"error": {"message": "no", "type": "invalid_request_error", "param": "dimensions", "code": null}}'
+    server.faults = [lambda handler, texts: handler.reply(400, content)]
+    with pytest.raises(RequestFailedError) as caught:
+        client(server).send(TEXTS)
+    assert caught.value.status == "terminal" and type(caught.value.error) is BadRequestError
 
-    caplog.set_level(logging.DEBUG)
+
+def test_the_key_is_in_no_message_and_no_traceback(server: Server) -> None:
     server.faults = [
         refuse(500, None, f"boom {KEY}"),
         refuse(429, "x", f"slow down sk-proj-PLAN****WXYZ {KEY}"),
+        refuse(400, None, f"bad input, Bearer {KEY}"),
         refuse(401, None, KEY),
     ]
-    with pytest.raises(BadKeyError) as caught:
-        client(server).embed(TEXTS)
+    for _ in range(4):
+        with pytest.raises(RequestFailedError) as caught:
+            client(server).send(TEXTS)
+        assert_no_key("".join(traceback.format_exception(caught.value)))
+        assert_no_key(f"{caught.value.said} {caught.value.error}")
     assert server.seen[0].authorization.endswith(KEY)  # it was really sent
-    assert len(caplog.records) > 2
-    assert_no_key(caplog.text)
-    assert_no_key("".join(traceback.format_exception(caught.value)))
 
 
 def assert_no_key(text: str) -> None:

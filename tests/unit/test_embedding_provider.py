@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfkin.embedding.batching import Limits, Text, pack, token_bound
+from shelfkin.embedding.batching import Limits, Text, pack
 from shelfkin.embedding.provider import choose_provider
 from shelfkin.errors import OptionError
 from shelfkin.settings import Embedding
@@ -74,13 +74,15 @@ def test_impossible_choices_are_refused(env: dict[str, str], flags: dict, messag
     st.integers(min_value=1, max_value=80),
 )
 def test_requests_keep_the_limits_and_lose_nothing(texts: list[str], max_inputs: int, max_tokens: int) -> None:
-    batches = list(pack((Text(str(i), t) for i, t in enumerate(texts)), Limits(max_inputs, max_tokens)))
+    sizes = {text: len(text.encode()) for text in texts}
+    stream = (Text(str(i), text, sizes[text]) for i, text in enumerate(texts))
+    batches = list(pack(stream, Limits(max_inputs, 1_000), lambda: max_tokens))
     assert [text.text for batch in batches for text in batch] == texts
     for batch in batches:
-        bound = sum(token_bound(text.text) for text in batch)
+        bound = sum(text.n_tokens for text in batch)
         assert 1 <= len(batch) <= max_inputs
         assert bound <= max_tokens or len(batch) == 1
     # Greedy: no request could have taken the first text of the next one.
     for batch, following in pairwise(batches):
-        full = sum(token_bound(text.text) for text in batch) + token_bound(following[0].text) > max_tokens
+        full = sum(text.n_tokens for text in batch) + following[0].n_tokens > max_tokens
         assert full or len(batch) == max_inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,8 @@ def test_an_empty_store_has_generation_0(store: VectorStore) -> None:
 
 
 def test_a_shard_is_sorted_exact_and_visible_only_when_committed(store: VectorStore) -> None:
-    shard = store.write_shard("run-a", ["cc", "aa", "bb"], vectors(3))
+    shard = store.write_shard("run-a", 3, "r1", ["cc", "aa", "bb"], vectors(3))
     assert store.latest().shards == ()
-    assert store.listed_rows("run-a") == 3
     generation = store.commit([shard])
     assert generation.number == 1
     table = pq.read_table(store.shard_uris(generation)[0])
@@ -43,8 +43,8 @@ def test_a_shard_is_sorted_exact_and_visible_only_when_committed(store: VectorSt
 
 
 def test_a_generation_never_changes(store: VectorStore) -> None:
-    first = store.commit([store.write_shard("run-a", ["aa"], vectors(1))])
-    second = store.commit([store.write_shard("run-b", ["bb"], vectors(1))])
+    first = store.commit([store.write_shard("run-a", 0, "r1", ["aa"], vectors(1))])
+    second = store.commit([store.write_shard("run-b", 0, "r1", ["bb"], vectors(1))])
     assert (first.number, second.number) == (1, 2)
     assert store.generation(1) == first and set(first.shards) < set(second.shards)
     assert store.commit(second.shards) == second  # nothing new: no new generation
@@ -53,7 +53,7 @@ def test_a_generation_never_changes(store: VectorStore) -> None:
 
 
 def test_racing_writers_all_arrive(store: VectorStore) -> None:
-    shards = [store.write_shard(f"run-{i}", [f"{i:02d}"], vectors(1, i)) for i in range(8)]
+    shards = [store.write_shard(f"run-{i}", 0, "r1", [f"{i:02d}"], vectors(1, i)) for i in range(8)]
     barrier = threading.Barrier(8)
 
     def commit(index: int) -> None:
@@ -75,9 +75,9 @@ def test_racing_writers_all_arrive(store: VectorStore) -> None:
 def test_shards_of_a_killed_run_are_adopted_and_torn_ones_are_not(
     store: VectorStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = store.write_shard("killed", ["aa", "bb"], vectors(2))
-    torn = store.write_shard("killed", ["cc", "dd"], vectors(2))
-    flipped = store.write_shard("killed", ["ee", "ff"], vectors(2))
+    whole = store.write_shard("killed", 0, "r0", ["aa", "bb"], vectors(2))
+    torn = store.write_shard("killed", 0, "r1", ["cc", "dd"], vectors(2))
+    flipped = store.write_shard("killed", 0, "r2", ["ee", "ff"], vectors(2))
     path = Path(store.join(torn.path))
     path.write_bytes(path.read_bytes()[:-20])
     path = Path(store.join(flipped.path))
@@ -91,16 +91,36 @@ def test_shards_of_a_killed_run_are_adopted_and_torn_ones_are_not(
     assert store.adopt_orphans() == generation
 
 
-def test_the_same_batch_of_a_task_is_found_again(store: VectorStore) -> None:
-    shard = store.write_shard("run-a", ["bb", "aa"], vectors(2))
-    assert store.find_shard("run-a", ["aa", "bb"]) == shard
-    assert store.find_shard("run-a", ["aa"]) is None
-    assert store.find_shard("run-b", ["aa", "bb"]) is None
+def test_a_task_that_takes_over_finds_what_is_paid_for(store: VectorStore) -> None:
+    store.write_shard("run-a", 1, "r1", ["bb", "aa"], vectors(2))
+    store.write_shard("run-a", 12, "r2", ["cc"], vectors(1))
+    store.write_refused("run-a", 1, "refused-x", {"dd": "not acceptable"})
+    assert store.hashes_of("run-a", 1) == {"aa", "bb", "dd"}
+    assert store.hashes_of("run-a", 12) == {"cc"}
+    assert store.hashes_of("run-b", 1) == set()
 
 
-def test_the_first_reason_to_stop_stays(store: VectorStore) -> None:
-    assert store.stop_reason("run-a") is None
-    store.stop("run-a", {"error": "BadKeyError"})
-    store.stop("run-a", {"error": "other"})
-    assert store.stop_reason("run-a") == {"error": "BadKeyError"}
-    assert store.stop_reason("run-b") is None
+def test_a_shard_of_another_model_is_never_adopted(store: VectorStore, caplog: pytest.LogCaptureFixture) -> None:
+    other = VectorStore.of(store.root, replace(PROVIDER, model="other-model"))
+    shard = other.write_shard("run-a", 0, "r1", ["aa"], vectors(1))
+    # Somebody copies files between two models' folders.
+    target = Path(store.join(shard.path))
+    target.parent.mkdir(parents=True)
+    target.write_bytes(Path(other.join(shard.path)).read_bytes())
+    assert store.adopt_orphans().shards == ()
+    assert "belongs to 'local/other-model/4'" in caplog.text
+
+
+def test_a_refusal_is_a_row_without_a_vector(store: VectorStore) -> None:
+    shard = store.write_refused("run-a", 0, "refused-x", {"bb": "too rude", "aa": "too long"})
+    table = pq.read_table(store.join(shard.path))
+    assert table.to_pylist() == [
+        {"text_hash": "aa", "vector": None, "refused": "too long"},
+        {"text_hash": "bb", "vector": None, "refused": "too rude"},
+    ]
+
+
+def test_the_requests_line_travels_in_its_shard(store: VectorStore) -> None:
+    line = {"permit": "run-a-0000001", "inputs": 1, "tokens": 5, "try": 1, "status": "ok", "billed": 4}
+    shard = store.write_shard("run-a", 0, "r1", ["aa"], vectors(1), line)
+    assert store.orphan_requests("run-a") == [{**line, "shard": vars(shard)}]

@@ -1,17 +1,14 @@
-"""Cutting a stream of texts into requests that keep within the API's limits."""
+"""Cutting a stream of texts into requests that fill the limits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one request may hold.
-
-    A text never has more tokens than UTF-8 bytes (a byte-level BPE token covers at least one byte), so counting bytes
-    keeps within token limits without the model's tokenizer.
 
     Attributes
     ----------
@@ -30,30 +27,30 @@ class Limits:
 
 @dataclass(frozen=True)
 class Text:
-    """One text to embed and its sha256 hex, the key under which its vector is kept."""
+    """One text to embed, the sha256 hex under which its vector is kept, and its tokens (or a bound of them)."""
 
     text_hash: str
     text: str
+    n_tokens: int
 
 
-def token_bound(text: str) -> int:
-    """Return a number of tokens that `text` can't exceed."""
-    return len(text.encode("utf-8"))
+def pack(texts: Iterable[Text], limits: Limits, wanted_tokens: Callable[[], int]) -> Iterator[list[Text]]:
+    """Yield requests in the order of `texts`, each as full as `limits` and the quota of the moment allow.
 
+    A text that alone exceeds a limit gets a request of its own.
 
-def pack(texts: Iterable[Text], limits: Limits) -> Iterator[list[Text]]:
-    """Yield requests in the order of `texts`, each as full as `limits` allow.
-
-    A text that alone exceeds `max_tokens` gets a request of its own.
+    Parameters
+    ----------
+    wanted_tokens
+        Tokens that the next request should hold; asked anew for every request, because limits are learned on the way.
     """
     batch: list[Text] = []
-    n_tokens = 0
+    n_tokens, most = 0, min(wanted_tokens(), limits.max_tokens)
     for text in texts:
-        bound = token_bound(text.text)
-        if batch and (len(batch) == limits.max_inputs or n_tokens + bound > limits.max_tokens):
+        if batch and (len(batch) == limits.max_inputs or n_tokens + text.n_tokens > most):
             yield batch
-            batch, n_tokens = [], 0
+            batch, n_tokens, most = [], 0, min(wanted_tokens(), limits.max_tokens)
         batch.append(text)
-        n_tokens += bound
+        n_tokens += text.n_tokens
     if batch:
         yield batch

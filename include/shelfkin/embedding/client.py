@@ -1,41 +1,36 @@
-"""One embedding request through the `openai` SDK: retried by kind of error, its answer checked before it is believed.
+"""One embedding request through the `openai` SDK: its answer is checked before it is believed, its failure is named.
 
-The SDK's own retries are off, because they would repeat ``insufficient_quota``; and its parser is bypassed, because
-a wrong count, order, length or a NaN passes it silently.
+The SDK's own retries are off, because they would repeat ``insufficient_quota`` and know nothing of the quota; and its
+parser is bypassed, because a wrong count, order, length or a NaN passes it silently.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import email.utils
-import logging
-import math
-import random
 import re
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import openai
 import orjson
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
 
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
-from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError
-
-log = logging.getLogger("shelfkin.embedding")
+from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError, without_controls
 
 # 429s (and others) that say "no money", not "not so fast": asking again can't help.
 _NO_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-_RETRYABLE_STATUS = frozenset({408, 409, 429})
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 30.0
+_RETRYABLE_STATUS = frozenset({408, 409})
+# A 400 that is about the request's settings, not about its texts: no text is to blame.
+_SETTINGS_PARAMS = frozenset({"model", "dimensions", "encoding_format", "user"})
+_SPOILT_INPUT_STATUS = frozenset({400, 413, 422})
+# Names, not classes: which HTTP library the SDK stands on is its own affair.
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 _MESSAGE_CHARS = 300
 
 
@@ -69,8 +64,27 @@ class BadRequestError(EmbeddingError):
     kind = "bad_request"
 
 
-class UnusableAnswerError(Exception):
-    """A 200 that doesn't hold what was asked for; another try may."""
+class BudgetError(EmbeddingError):
+    """The next request would cross the run's budget."""
+
+    kind = "budget"
+
+
+class TooManyRefusedError(EmbeddingError):
+    """The server refused more texts for good than the profile allows."""
+
+    kind = "too_many_refused"
+
+
+# What became of a request that brought no vectors:
+# rate_limited  429, not so fast
+# failed        the server says that it failed, or it was never reached: nothing is billed
+# lost          it was sent, and no answer came back: it may be billed
+# unusable      a 200 without what was asked for: it is billed
+# refused       one of the texts (or the request) is not acceptable
+# terminal      asking again can't help
+Status = Literal["rate_limited", "failed", "lost", "unusable", "refused", "terminal"]
+RETRYABLE: frozenset[Status] = frozenset({"rate_limited", "failed", "lost", "unusable"})
 
 
 @dataclass(frozen=True)
@@ -82,23 +96,63 @@ class Answer:
     vectors
         float32 of shape (n_texts, dimensions), row i for text i, all finite, as the model returned them.
     n_tokens
-        ``usage.total_tokens`` as the server reports it; 0 if it reports none.
-    n_retries
-        Requests sent before this one for the same texts.
+        ``usage.total_tokens`` as the server reports it, or None.
     latency_s
-        Seconds that the successful request took.
+        Seconds from sending to the whole answer.
+    request_id
+        The server's name of the request, or "".
+    headers
+        The answer's headers, names in lower case.
     """
 
     vectors: npt.NDArray[np.float32]
-    n_tokens: int
-    n_retries: int
+    n_tokens: int | None
     latency_s: float
     request_id: str
-    requested_at: datetime
+    headers: Mapping[str, str]
+
+
+class RequestFailedError(Exception):
+    """A request without usable vectors, in words that can't hold the key.
+
+    Attributes
+    ----------
+    status
+        What became of it.
+    said
+        The server's words, or what is wrong with its answer.
+    error
+        Our typed error, for a status that ends the run.
+    billed
+        Tokens that the answer says were used, where it could be read that far.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        said: str,
+        *,
+        http_status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        latency_s: float = 0.0,
+        error: EmbeddingError | None = None,
+        billed: int | None = None,
+    ) -> None:
+        super().__init__(said)
+        self.status, self.said, self.http_status = status, said, http_status
+        self.headers, self.latency_s, self.error, self.billed = headers or {}, latency_s, error, billed
+
+
+class UnusableAnswerError(Exception):
+    """A 200 that doesn't hold what was asked for; another try may."""
+
+    def __init__(self, said: str, billed: int | None = None) -> None:
+        super().__init__(said)
+        self.said, self.billed = said, billed
 
 
 class EmbeddingClient:
-    """Sends texts to one provider.
+    """Sends texts to one provider, over connections that are kept; threads may share it.
 
     Parameters
     ----------
@@ -108,23 +162,10 @@ class EmbeddingClient:
         The key; "" where the server needs none.
     timeout_s
         Longest wait for one answer.
-    deadline_s
-        Longest time for one batch of texts, with all its retries and waits.
-    sleep
-        Replaced in tests, so that waits are measured and not suffered.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        api_key: str,
-        *,
-        timeout_s: float = 60.0,
-        deadline_s: float = 300.0,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._provider, self._key = provider, api_key
-        self._timeout_s, self._deadline_s, self._sleep = timeout_s, deadline_s, sleep
+    def __init__(self, provider: Provider, api_key: str, *, timeout_s: float = 60.0) -> None:
+        self._provider, self._key, self._timeout_s = provider, api_key, timeout_s
         # A proxy of the environment can't reach a loopback address.
         loopback = urlsplit(provider.base_url).hostname in ("127.0.0.1", "localhost", "::1")
         self._sdk = openai.OpenAI(
@@ -140,70 +181,83 @@ class EmbeddingClient:
     def __exit__(self, *_exc: object) -> None:
         self._sdk.close()
 
-    def embed(self, texts: list[str]) -> Answer:
-        """Return the vectors of `texts`, in order.
+    def send(self, texts: list[str], *, dimensions: int | None = None, name: str = "") -> Answer:
+        """Send one request and return the vectors of `texts`, in order.
 
-        Rate limits, time-outs, resets, 5xx and unusable answers are retried with full jitter (Brooker 2015, AWS
-        Architecture Blog, "Exponential backoff and jitter"), never sooner than Retry-After says.
+        Parameters
+        ----------
+        dimensions
+            Length that the vectors must have; None: whatever comes, as long as it is one length.
+        name
+            Our name of the request, sent as ``X-Client-Request-Id`` (OpenAI keeps it for support).
 
         Raises
         ------
-        EmbeddingUnavailableError
-            No usable answer within `deadline_s`.
-        EmbeddingError
-            Its subclasses by kind: the server refused, and asking again will not help.
+        RequestFailedError
+            No usable vectors came.
         """
         started = time.monotonic()
-        retrying = Retrying(
-            stop=stop_before_delay(self._deadline_s),
-            wait=_wait_s,
-            retry=retry_if_exception(is_retryable),
-            sleep=self._sleep,
-            before_sleep=self._log_retry,
-            reraise=True,
-        )
-        try:
-            for attempt in retrying:
-                with attempt:
-                    remaining_s = self._deadline_s - (time.monotonic() - started)
-                    n_retries = attempt.retry_state.attempt_number - 1
-                    return self._request(texts, n_retries, min(self._timeout_s, max(remaining_s, 1.0)))
-        except (openai.OpenAIError, UnusableAnswerError) as error:
-            # `from None`: the SDK's exception carries the request with its headers, and may echo the key.
-            raise self._explained(error, retrying.statistics.get("attempt_number", 1)) from None
-        raise EmbeddingError("The retry loop ended without an answer.")  # tenacity always returns or raises
-
-    def _request(self, texts: list[str], n_retries: int, timeout_s: float) -> Answer:
-        requested_at, started = datetime.now(UTC), time.monotonic()
         provider = self._provider
-        raw = self._sdk.embeddings.with_raw_response.create(
-            input=texts,
-            model=provider.model,
-            encoding_format="base64",
-            dimensions=provider.dimensions if provider.send_dimensions and provider.dimensions else openai.omit,
-            timeout=timeout_s,
-        )
-        response = raw.http_response
-        vectors, n_tokens = read_answer(response.content, len(texts), provider.dimensions)
-        request_id = response.headers.get("x-request-id") or f"local-{uuid.uuid4().hex[:16]}"
-        return Answer(vectors, n_tokens, n_retries, time.monotonic() - started, request_id, requested_at)
-
-    def _log_retry(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("request failed (%s); next try in %.1f s", self._safe(_summary(error)), state.upcoming_sleep)
-
-    def _explained(self, error: Exception, n_tries: int) -> EmbeddingError:
-        """Return our typed error for the SDK's, in words that can't hold the key."""
-        server, model = self._provider.server, self._provider.model
-        if is_retryable(error):
-            return EmbeddingUnavailableError(
-                f"No usable answer from {server} after {n_tries} tries within {self._deadline_s:.0f} s; "
-                f"the last was: {self._safe(_summary(error))}.",
-                next_step="Run the task again later: finished vectors are kept, only the rest is sent.",
+        expected = provider.dimensions or dimensions
+        try:
+            raw = self._sdk.embeddings.with_raw_response.create(
+                input=texts,
+                model=provider.model,
+                encoding_format="base64",
+                dimensions=provider.dimensions if provider.send_dimensions and provider.dimensions else openai.omit,
+                timeout=self._timeout_s,
+                extra_headers={"X-Client-Request-Id": name} if name else None,
             )
-        status = getattr(error, "status_code", None)
-        code, said = error_code(error), self._safe(_summary(error))
-        if code in _NO_QUOTA_CODES:
+            response = raw.http_response
+            vectors, n_tokens = read_answer(response.content, len(texts), expected)
+        except UnusableAnswerError as error:
+            raise RequestFailedError(
+                "unusable",
+                self._safe(error.said),
+                http_status=200,
+                headers=response.headers,
+                latency_s=time.monotonic() - started,
+                billed=error.billed,
+            ) from None
+        except openai.OpenAIError as error:
+            # `from None`: the SDK's exception carries the request with its headers, and may echo the key.
+            raise self._named(error, time.monotonic() - started) from None
+        request_id = response.headers.get("x-request-id") or ""
+        return Answer(vectors, n_tokens, time.monotonic() - started, request_id, response.headers)
+
+    def _named(self, error: openai.OpenAIError, latency_s: float) -> RequestFailedError:
+        """Return our name for the SDK's error."""
+        said = self._safe(_summary(error))
+        if not isinstance(error, openai.APIStatusError):
+            return RequestFailedError(
+                "failed" if type(error.__cause__).__name__ in _NEVER_SENT else "lost", said, latency_s=latency_s
+            )
+        status: Status
+        code, http_status = error_code(error), error.status_code
+        if code in _NO_QUOTA_CODES or str(error.type) in _NO_QUOTA_CODES:
+            status = "terminal"
+        elif http_status == 429:
+            status = "rate_limited"
+        elif http_status in _RETRYABLE_STATUS or http_status >= 500:
+            status = "failed"
+        elif http_status in _SPOILT_INPUT_STATUS and error.param not in _SETTINGS_PARAMS:
+            status = "refused"
+        else:
+            status = "terminal"
+        return RequestFailedError(
+            status,
+            said,
+            http_status=http_status,
+            headers=error.response.headers,
+            latency_s=latency_s,
+            error=self._typed(error, said) if status == "terminal" else None,
+        )
+
+    def _typed(self, error: openai.APIStatusError, said: str) -> EmbeddingError:
+        """Return the error that ends the run, in words that can't hold the key."""
+        server, model = self._provider.server, self._provider.model
+        code, status = error_code(error), error.status_code
+        if code in _NO_QUOTA_CODES or str(error.type) in _NO_QUOTA_CODES:
             return InsufficientQuotaError(
                 f"{server} says that the account's quota is used up ({code}).",
                 next_step="Raise the budget or add credit, then run again: finished vectors are kept.",
@@ -223,19 +277,25 @@ class EmbeddingClient:
                 f"{server} knows no model or address {model!r} (404): {said}.",
                 next_step="Check --model and OPENAI_BASE_URL (it usually ends in /v1).",
             )
-        return BadRequestError(
-            f"{server} refuses the request: {said}.", next_step="Check --model, --dimensions and the texts' length."
-        )
+        return BadRequestError(f"{server} refuses the request: {said}.", next_step="Check --model and --dimensions.")
 
     def _safe(self, text: str) -> str:
-        """Return `text` without the key and without anything that looks like (a masked part of) one."""
+        """Return `text` without the key, and without anything that looks like (a masked part of) one."""
         if self._key:
             text = text.replace(self._key, "[key]")
-        return re.sub(r"\b(sk|Bearer)[-_ ][A-Za-z0-9_*.…-]{3,}", "[key]", text)
+        return without_controls(re.sub(r"\b(sk|Bearer)[-_ ][A-Za-z0-9_*.…-]{3,}", "[key]", text))
 
 
-def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[npt.NDArray[np.float32], int]:
-    """Return vectors (float32, n_texts x d, in the order of the texts) and total tokens of an answer's body.
+def unavailable(server: str, n_tries: int, deadline_s: float, said: str) -> EmbeddingUnavailableError:
+    """Return the error of a batch that found no usable answer in time."""
+    return EmbeddingUnavailableError(
+        f"No usable answer from {server} after {n_tries} tries within {deadline_s:.0f} s; the last was: {said}.",
+        next_step="Run the task again later: finished vectors are kept, only the rest is sent.",
+    )
+
+
+def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[npt.NDArray[np.float32], int | None]:
+    """Return vectors (float32, n_texts x d, in the order of the texts) and total tokens (None: not said).
 
     Raises
     ------
@@ -246,6 +306,16 @@ def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[npt.
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise UnusableAnswerError(f"a body of {len(body)} bytes that is not JSON") from None
+    usage = content.get("usage") if isinstance(content, dict) else None
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    n_tokens = tokens if isinstance(tokens, int) else None
+    try:
+        return _vectors(content, n_texts, dimensions), n_tokens
+    except UnusableAnswerError as error:
+        raise UnusableAnswerError(error.said, n_tokens) from None
+
+
+def _vectors(content: Any, n_texts: int, dimensions: int | None) -> npt.NDArray[np.float32]:
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
         raise UnusableAnswerError("a body without a list `data`")
@@ -258,9 +328,7 @@ def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[npt.
     vectors = np.stack(rows)
     if not np.isfinite(vectors).all():
         raise UnusableAnswerError("a vector holds NaN or infinity")
-    usage = content.get("usage")
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return vectors, tokens if isinstance(tokens, int) else 0
+    return vectors
 
 
 def _vector(embedding: Any) -> npt.NDArray[np.float32]:
@@ -283,17 +351,6 @@ def error_code(error: BaseException | None) -> str | None:
     return str(known) if known else None
 
 
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, openai.APIStatusError):
-        named = {str(error.code), str(error.type)}
-        if named & _NO_QUOTA_CODES:
-            return False
-        return error.status_code in _RETRYABLE_STATUS or error.status_code >= 500
-    # APIConnectionError covers time-outs, resets and bodies cut short of their Content-Length.
-    return isinstance(error, openai.APIConnectionError | UnusableAnswerError)
-
-
 def _summary(error: BaseException | None) -> str:
     if isinstance(error, openai.APIStatusError):
         body = error.body if isinstance(error.body, dict) else {}
@@ -303,43 +360,3 @@ def _summary(error: BaseException | None) -> str:
         cause = error.__cause__
         return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__
     return str(error)[:_MESSAGE_CHARS]
-
-
-def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return the seconds that a server asks to wait, or None.
-
-    Understands ``retry-after-ms`` (OpenAI) and ``Retry-After`` in seconds or as an HTTP date (RFC 9110, 10.2.3).
-    """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
-
-
-def _wait_s(state: RetryCallState) -> float:
-    """Full jitter below an exponential cap; on top of Retry-After where the server gives one."""
-    jitter = random.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**state.attempt_number))
-    error = state.outcome.exception() if state.outcome else None
-    asked = retry_after_s(error.response.headers) if isinstance(error, openai.APIStatusError) else None
-    # After the time that the server named, a little jitter keeps tasks that were refused together apart.
-    return jitter if asked is None else asked + min(jitter, 1.0)

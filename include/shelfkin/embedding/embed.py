@@ -1,4 +1,4 @@
-"""Embedding what the vector store lacks: Spark tasks send the requests, each answer is a shard before it counts."""
+"""Embedding what the vector store lacks: the driver gives permits under one quota, Spark tasks send the requests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
+from py4j.protocol import Py4JError
+from pyspark import TaskContext
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 
 from shelfkin.embedding import client as client_module
-from shelfkin.embedding.batching import Limits, Text, pack
-from shelfkin.embedding.client import BadKeyError, EmbeddingClient
+from shelfkin.embedding.batching import Limits, Text
+from shelfkin.embedding.client import BadKeyError
+from shelfkin.embedding.concurrency import ConcurrencyLimit
+from shelfkin.embedding.coordinator import Address, Budget, Coordinator
+from shelfkin.embedding.journal import Journal
+from shelfkin.embedding.permits import PermitLine
+from shelfkin.embedding.progress import report_progress
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
-from shelfkin.embedding.store import SHARD_DDL, Generation, Shard, VectorStore
+from shelfkin.embedding.quota import Quota, RateLimits
+from shelfkin.embedding.sender import Job, embed_share
+from shelfkin.embedding.store import Shard
 from shelfkin.errors import ArtifactError, EmbeddingError, EmbeddingUnavailableError, OptionError
 from shelfkin.settings import Embedding
 
@@ -28,50 +37,23 @@ log = logging.getLogger("shelfkin.embedding")
 
 # A second or two of work on a laptop, so that progress is seen; and shards that are not tiny.
 _LOCAL_INPUTS = 512
+# The bundled model uses all cores for one request; a second one in line keeps it busy.
+_LOCAL_UNDER_WAY = 4
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_PROGRESS_EVERY_S = 10.0
 # Enough tasks that the slowest doesn't hold up the rest; in a first load of millions, tasks that stay small in memory.
 _TASKS_PER_SLOT = 4
 _REQUESTS_PER_TASK = 50
-
-LEDGER_DDL = (
-    "request_id string, requested_at timestamp, model string, n_inputs bigint, n_tokens bigint, n_retries bigint, "
-    "latency_s double, status string, shard string, shard_sha256 string"
-)
-_LEDGER_ARROW = pa.schema(
-    [
-        ("request_id", pa.string()),
-        ("requested_at", pa.timestamp("us", tz="UTC")),
-        ("model", pa.string()),
-        ("n_inputs", pa.int64()),
-        ("n_tokens", pa.int64()),
-        ("n_retries", pa.int64()),
-        ("latency_s", pa.float64()),
-        ("status", pa.string()),
-        ("shard", pa.string()),
-        ("shard_sha256", pa.string()),
-    ]
-)
+# After a stop, requests under way may finish and be stored: they are paid for. Then their tasks are cut off.
+_STOP_GRACE_S = 5.0
+_JOB_GROUP = "shelfkin-embedding"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a task needs to embed its share; it travels in the task's closure, so it never holds the key.
+class Plan:
+    """What a run is about to send."""
 
-    Attributes
-    ----------
-    journal
-        Name of the run's folder of shards.
-    timeout_s, deadline_s
-        Longest wait for one answer, and for one batch with all its retries.
-    """
-
-    provider: Provider
-    store: VectorStore
-    journal: str
-    limits: Limits
-    timeout_s: float
-    deadline_s: float
+    n_texts: int
+    n_tokens: int
 
 
 def limits_of(section: Embedding, provider: Provider) -> Limits:
@@ -84,81 +66,16 @@ def limits_of(section: Embedding, provider: Provider) -> Limits:
     )
 
 
-def distinct_texts(products: DataFrame, max_bytes: int) -> DataFrame:
-    """Return one row per distinct embedding text.
-
-    Parameters
-    ----------
-    products
-        Columns text_hash, embedding_text.
-    max_bytes
-        Longest text sent, in UTF-8 bytes; longer ones are cut at a character and flagged.
-
-    Returns
-    -------
-    DataFrame
-        text_hash, n_products, text (as sent), sent_hash (sha256 hex of it, the vector store's key), truncated.
-    """
-    distinct = products.groupBy("text_hash").agg(
-        F.min("embedding_text").alias("whole"), F.count("*").alias("n_products")
-    )
-    # Cut bytes may end inside a character; what remains of it becomes U+FFFD, which goes.
-    cut = F.regexp_replace(
-        F.make_valid_utf8(F.substring(F.col("whole").cast("binary"), 1, max_bytes).cast("string")), "\ufffd+$", ""
-    )
-    too_long = F.octet_length("whole") > max_bytes
-    return distinct.withColumns(
-        {"truncated": too_long, "text": F.when(too_long, cut).otherwise(F.col("whole"))}
-    ).select(
-        "text_hash",
-        "n_products",
-        "text",
-        F.when(F.col("truncated"), F.sha2("text", 256)).otherwise(F.col("text_hash")).alias("sent_hash"),
-        "truncated",
-    )
-
-
-def count_texts(texts: DataFrame) -> tuple[int, int]:
-    """Return how many distinct texts there are, and how many of them were cut."""
-    (n_texts, n_truncated) = texts.agg(F.count("*"), F.count_if("truncated")).collect()[0]
-    return int(n_texts), int(n_truncated)
-
-
-def stored_vectors(session: SparkSession, store: VectorStore, generation: Generation) -> DataFrame:
-    """Return the vectors of a generation: text_hash, vector. Runs that raced may have stored a text twice."""
-    uris = store.shard_uris(generation)
-    if not uris:
-        return session.createDataFrame([], SHARD_DDL)
-    return session.read.schema(SHARD_DDL).parquet(*uris)
-
-
-def missing_texts(texts: DataFrame, stored: DataFrame) -> DataFrame:
-    """Return text_hash and text of what has no vector yet, each distinct text as sent once."""
-    known = stored.select(F.col("text_hash").alias("sent_hash")).distinct()
-    return (
-        texts.join(known, on="sent_hash", how="left_anti")
-        .groupBy("sent_hash")
-        .agg(F.min("text").alias("text"))
-        .withColumnRenamed("sent_hash", "text_hash")
-    )
-
-
-def product_vectors(texts: DataFrame, stored: DataFrame) -> DataFrame:
-    """Return text_hash, n_products, vector, truncated, sorted by text_hash.
-
-    Of a text that was stored twice, the smaller vector is taken: any fixed choice makes the table reproducible.
-    """
-    wanted = texts.select("sent_hash").distinct()
-    found = (
-        stored.withColumnRenamed("text_hash", "sent_hash")
-        .join(wanted, on="sent_hash", how="left_semi")
-        .groupBy("sent_hash")
-        .agg(F.min("vector").alias("vector"))
-    )
-    return (
-        texts.join(found, on="sent_hash", how="inner")
-        .select("text_hash", "n_products", "vector", "truncated")
-        .orderBy("text_hash")
+def quota_of(section: Embedding) -> Quota:
+    """Return the quota as the profile knows it, before any answer."""
+    return Quota(
+        RateLimits(
+            section.requests_per_minute, section.tokens_per_minute, section.requests_per_day, section.tokens_per_day
+        ),
+        headroom=section.quota_headroom,
+        burst_s=section.quota_burst_s,
+        now=time.monotonic(),
+        max_tokens_per_request=section.max_tokens_per_request,
     )
 
 
@@ -177,170 +94,226 @@ def refuse_remote_executors(session: SparkSession, provider: Provider) -> None:
     )
 
 
-def check_key_on_executors(session: SparkSession, provider: Provider) -> None:
-    """Raise BadKeyError if an executor doesn't see the key that the requests need, before any request is sent."""
-    if provider.kind == "local" or not (provider.kind == "openai" or os.environ.get(KEY_VARIABLE)):
-        return
-    n_slots = session.sparkContext.defaultParallelism
+@contextmanager
+def coordinated(
+    session: SparkSession,
+    section: Embedding,
+    provider: Provider,
+    journal: Journal,
+    *,
+    usd_per_token: float,
+    n_texts: int,
+) -> Iterator[tuple[Coordinator, Address]]:
+    """Run the quota coordinator on the driver while the block lasts.
+
+    It binds to ``spark.driver.bindAddress`` and is reached at ``spark.driver.host``, as the driver itself; in local
+    mode to the loopback.
+    """
+    conf = session.sparkContext.getConf()
+    local = str(session.sparkContext.master).startswith("local")
+    host = "127.0.0.1" if local else str(conf.get("spark.driver.host"))
+    bind = "127.0.0.1" if local else str(conf.get("spark.driver.bindAddress") or host)
+    highest = _LOCAL_UNDER_WAY if provider.kind == "local" else section.max_requests_under_way
+    coordinator = Coordinator(
+        quota_of(section),
+        ConcurrencyLimit(highest=highest),
+        journal,
+        usd_per_token=usd_per_token,
+        budget=Budget(section.budget_tokens, section.budget_usd),
+        patience_s=section.deadline_s,
+        max_refused=max(1, int(section.max_refused_share * n_texts)),
+        dimensions=provider.dimensions,
+    )
+    address = coordinator.start(bind, section.coordinator_port, host)
+    try:
+        yield coordinator, address
+    finally:
+        coordinator.close()
+        journal.end()
+
+
+def executors_reach(session: SparkSession, provider: Provider, address: Address) -> bool:
+    """Whether every executor reaches the coordinator, asked before the first request is sent.
+
+    Raises
+    ------
+    BadKeyError
+        An executor doesn't see the key that the requests need.
+    """
+    needs_key = provider.kind == "openai" or (provider.kind == "compatible" and bool(os.environ.get(KEY_VARIABLE)))
+    local = str(session.sparkContext.master).startswith("local")
+    if local and not needs_key:
+        return True
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
             pass
-        missing = [] if os.environ.get(KEY_VARIABLE) else [socket.gethostname()]
-        yield pa.RecordBatch.from_pydict({"host": pa.array(missing, pa.string())})
+        try:
+            PermitLine(address).close()
+            reached = True
+        except (OSError, EmbeddingError):
+            reached = False
+        row = {
+            "host": socket.gethostname(),
+            "has_key": bool(os.environ.get(KEY_VARIABLE)),
+            "reached": reached,
+        }
+        yield pa.RecordBatch.from_pylist([row])
 
-    blind = session.range(0, n_slots, numPartitions=n_slots).mapInArrow(look, "host string").distinct().collect()
-    if blind:
-        raise _no_key(", ".join(sorted(row["host"] for row in blind)))
+    n_slots = session.sparkContext.defaultParallelism
+    ddl = "host string, has_key boolean, reached boolean"
+    seen = session.range(0, n_slots, numPartitions=n_slots).mapInArrow(look, ddl).distinct().collect()
+    blind = sorted(row["host"] for row in seen if not row["has_key"])
+    if needs_key and blind:
+        raise BadKeyError(
+            f"{KEY_VARIABLE} is set for the driver, but executors on {', '.join(blind)} don't see it.",
+            next_step=f"Put {KEY_VARIABLE} into the environment of every worker (never into --conf or arguments).",
+        )
+    deaf = sorted(row["host"] for row in seen if not row["reached"])
+    if deaf:
+        log.warning(
+            "executors on %s can't reach the quota coordinator at %s:%d: requests go out from the driver. "
+            "Open the port (embedding.coordinator_port) or set spark.driver.host to use the executors.",
+            ", ".join(deaf),
+            address.host,
+            address.port,
+        )
+    return not deaf
 
 
-def _no_key(host: str) -> BadKeyError:
-    return BadKeyError(
-        f"{KEY_VARIABLE} is set for the driver, but executors on {host} don't see it.",
-        next_step=f"Put {KEY_VARIABLE} into the environment of every worker (never into --conf or arguments).",
-    )
-
-
-def embed_missing(missing: DataFrame, n_missing: int, job: Job, progress: Callable[..., None]) -> list[Row]:
-    """Embed texts on the executors and commit their vectors; return one ledger row per request.
+def embed_missing(
+    missing: DataFrame,
+    plan: Plan,
+    job: Job,
+    coordinator: Coordinator,
+    *,
+    on_executors: bool,
+    progress: Callable[..., None],
+) -> None:
+    """Embed texts and commit their vectors.
 
     Whatever happens, finished shards are committed: a run that fails is continued, not repeated.
 
     Parameters
     ----------
     missing
-        text_hash, text.
+        text_hash, text, n_tokens.
+    on_executors
+        Whether the executors send the requests; otherwise the driver does.
     progress
-        Called about every ten seconds with a format string and its arguments.
+        Called at a calm pace with a format string and its arguments.
 
     Raises
     ------
     EmbeddingError
         The typed error of the first task that gave up.
     """
-    n_slots = missing.sparkSession.sparkContext.defaultParallelism
-    n_requests = -(-n_missing // job.limits.max_inputs)
-    n_tasks = max(min(n_requests, n_slots * _TASKS_PER_SLOT), -(-n_requests // _REQUESTS_PER_TASK))
-    # Kept in memory: a task that is tried again must see the same texts in the same order to find its own shards.
-    spread = missing.repartition(n_tasks).persist()
+    # By hash: a task that is tried again, even on another machine, gets the same texts and finds its own shards.
+    spread = missing.repartition(_n_tasks(missing.sparkSession, plan, job), "text_hash").persist()
     try:
-        with _reported(job, n_missing, progress):
-            ledger: list[Row] = spread.mapInArrow(lambda batches: _embed_share(batches, job), LEDGER_DDL).collect()
-        job.store.commit(
-            Shard(row["shard"], row["n_inputs"], row["shard_sha256"]) for row in ledger if row["shard"] is not None
-        )
+        with report_progress(coordinator, plan, progress), _cut_off_after_stop(missing.sparkSession, coordinator):
+            if on_executors:
+                _embed_on_executors(spread, job)
+            else:
+                _embed_on_driver(spread, job)
+    except (Py4JError, PySparkException):
+        if coordinator.stop_reason is None:
+            raise  # not the cut that we made ourselves
     finally:
         spread.unpersist()
+        job.store.commit(Shard(**entry) for entry in coordinator.shards)
         generation = job.store.adopt_orphans()
-    reason = job.store.stop_reason(job.journal)
-    if reason is not None:
+    if coordinator.stop_reason is not None:
         progress(
             "stopped: %s vectors of this run are kept in generation %d",
-            f"{job.store.listed_rows(job.journal):,}",
+            f"{coordinator.totals.texts:,}",
             generation.number,
         )
-        raise _typed(reason)
-    return ledger
+        raise typed_error(coordinator.stop_reason)
 
 
-def _embed_share(batches: Iterator[pa.RecordBatch], job: Job) -> Iterator[pa.RecordBatch]:
-    """One task: send its texts request by request; a shard is on storage before its ledger row is returned."""
-    key = os.environ.get(KEY_VARIABLE, "") if job.provider.kind != "local" else ""
-    if job.provider.kind == "openai" and not key:
-        _stop(job, _no_key(socket.gethostname()))
-        return
-    with EmbeddingClient(job.provider, key, timeout_s=job.timeout_s, deadline_s=job.deadline_s) as client:
-        for batch in pack(_texts(batches), job.limits):
-            if job.store.stop_reason(job.journal) is not None:
-                return
-            try:
-                yield pa.RecordBatch.from_pylist([_embed_batch(batch, client, job)], schema=_LEDGER_ARROW)
-            except EmbeddingError as error:
-                _stop(job, error)
-                return
+def _n_tasks(session: SparkSession, plan: Plan, job: Job) -> int:
+    n_requests = max(-(-plan.n_texts // job.limits.max_inputs), -(-plan.n_tokens // job.limits.max_tokens))
+    n_slots = session.sparkContext.defaultParallelism
+    return max(1, min(n_requests, n_slots * _TASKS_PER_SLOT), -(-n_requests // _REQUESTS_PER_TASK))
 
 
-def _texts(batches: Iterator[pa.RecordBatch]) -> Iterator[Text]:
-    for batch in batches:
-        for text_hash, text in zip(batch["text_hash"].to_pylist(), batch["text"].to_pylist(), strict=True):
-            yield Text(text_hash, text)
+def _embed_on_executors(spread: DataFrame, job: Job) -> None:
+    def share(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context = TaskContext.get()
+        texts = (text for batch in batches for text in _texts(batch))
+        n_packed = embed_share(texts, context.partitionId() if context else 0, _key(job.provider), job)
+        yield pa.RecordBatch.from_pydict({"n_requests": pa.array([n_packed], pa.int64())})
+
+    spread.mapInArrow(share, "n_requests bigint").collect()
 
 
-def _embed_batch(batch: list[Text], client: EmbeddingClient, job: Job) -> dict[str, Any]:
-    hashes = [text.text_hash for text in batch]
-    entry: dict[str, Any] = {"model": job.provider.model, "n_inputs": len(batch)}
-    found = job.store.find_shard(job.journal, hashes)
-    if found is not None:
-        # An earlier try of this task was lost after its answer was stored: nothing is sent twice.
-        return {**entry, "status": "recovered", "shard": found.path, "shard_sha256": found.sha256}
-    answer = client.embed([text.text for text in batch])
-    shard = job.store.write_shard(job.journal, hashes, answer.vectors)
-    return {
-        **entry,
-        "request_id": answer.request_id,
-        "requested_at": answer.requested_at,
-        "n_tokens": answer.n_tokens,
-        "n_retries": answer.n_retries,
-        "latency_s": answer.latency_s,
-        "status": "ok",
-        "shard": shard.path,
-        "shard_sha256": shard.sha256,
-    }
+def _embed_on_driver(spread: DataFrame, job: Job) -> None:
+    rows = spread.toLocalIterator(prefetchPartitions=True)
+    texts = (Text(row["text_hash"], row["text"], row["n_tokens"]) for row in rows)
+    embed_share(texts, 0, _key(job.provider), job)
 
 
-def _stop(job: Job, error: EmbeddingError) -> None:
-    """Leave the error where the driver and the other tasks find it.
-
-    Raising it here would hand the driver a string, and make Spark try the task again.
-    """
-    job.store.stop(
-        job.journal,
-        {"error": type(error).__name__, "message": error.message, "next_step": error.next_step},
-    )
+def _key(provider: Provider) -> str:
+    return os.environ.get(KEY_VARIABLE, "") if provider.kind != "local" else ""
 
 
-def _typed(reason: dict[str, Any]) -> EmbeddingError:
-    known = {
-        kind.__name__: kind
-        for kind in (
-            EmbeddingUnavailableError,
-            BadKeyError,
-            client_module.InsufficientQuotaError,
-            client_module.NoPermissionError,
-            client_module.UnknownModelError,
-            client_module.BadRequestError,
-        )
-    }
-    kind = known.get(str(reason.get("error")), EmbeddingError)
-    return kind(str(reason.get("message")), next_step=str(reason.get("next_step") or ""))
+def _texts(batch: pa.RecordBatch) -> Iterator[Text]:
+    columns = (batch[name].to_pylist() for name in ("text_hash", "text", "n_tokens"))
+    for text_hash, text, n_tokens in zip(*columns, strict=True):
+        yield Text(text_hash, text, n_tokens)
 
 
 @contextmanager
-def _reported(job: Job, n_missing: int, progress: Callable[..., None]) -> Iterator[None]:
-    """Tell about every ten seconds how many vectors are stored, how fast, and how long the rest will take."""
+def _cut_off_after_stop(session: SparkSession, coordinator: Coordinator) -> Iterator[None]:
+    """Cancel the Spark job a grace after the run was stopped: a request that hangs must not hold up the end."""
+    context = session.sparkContext
     finished = threading.Event()
-    started = time.monotonic()
 
-    def report() -> None:
-        while not finished.wait(_PROGRESS_EVERY_S):
-            n_done = job.store.listed_rows(job.journal)
-            rate = n_done / (time.monotonic() - started)
-            left = f"about {(n_missing - n_done) / rate:,.0f} s left" if n_done else "first answers are on their way"
-            progress("embedded %s of %s texts, %.0f texts/s, %s", f"{n_done:,}", f"{n_missing:,}", rate, left)
+    def watch() -> None:
+        while not finished.is_set():
+            if coordinator.wait_stopped(0.5):
+                if not finished.wait(_STOP_GRACE_S):
+                    context.cancelJobGroup(_JOB_GROUP)
+                return
 
-    reporter = threading.Thread(target=report, name="embedding-progress", daemon=True)
-    reporter.start()
+    context.setJobGroup(_JOB_GROUP, "embedding texts", interruptOnCancel=True)
+    watcher = threading.Thread(target=watch, name="embedding-stop", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         finished.set()
-        reporter.join()
+        watcher.join()
+        for name in ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"):
+            context.setLocalProperty(name, None)  # type: ignore[arg-type]
 
 
-def check_complete(n_texts: int, n_rows: int, server: str) -> None:
-    """Raise ArtifactError unless every distinct text has its vector."""
-    if n_texts != n_rows:
+def typed_error(reason: dict[str, Any]) -> EmbeddingError:
+    """Return the error that a stop's reason stands for."""
+    kinds = (
+        EmbeddingUnavailableError,
+        BadKeyError,
+        client_module.BadRequestError,
+        client_module.BudgetError,
+        client_module.InsufficientQuotaError,
+        client_module.NoPermissionError,
+        client_module.TooManyRefusedError,
+        client_module.UnknownModelError,
+    )
+    kind = {kind.__name__: kind for kind in kinds}.get(str(reason.get("error")), EmbeddingError)
+    return kind(str(reason.get("message")), next_step=str(reason.get("next_step") or ""))
+
+
+def check_complete(n_texts: int, n_vectors: int, n_refused: int, server: str) -> None:
+    """Raise ArtifactError unless every distinct text has a vector or a refusal."""
+    if n_texts != n_vectors + n_refused:
         raise ArtifactError(
-            f"{n_texts} distinct texts, but {n_rows} vectors from {server}.",
+            f"{n_texts} distinct texts, but {n_vectors} vectors and {n_refused} refusals from {server}.",
             next_step="Run the stage again; if it stays so, report it with the stage's manifest.",
+        )
+    if n_texts and not n_vectors:
+        raise EmbeddingError(
+            f"{server} refused all {n_texts} texts.",
+            next_step="Read embedding_refused, then check the texts and --model.",
         )

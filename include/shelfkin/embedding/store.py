@@ -2,22 +2,23 @@
 
 Layout below ``{artifact_root}/vectors/<provider>/<model>/<dimensions>/``::
 
-    shards/<journal>/<batch key>-<rows>.parquet    text_hash, vector; sorted by text_hash
-    generations/<number>.json                      the shards that a reader of this generation sees
-    journals/<journal>/stop.json                   why a run's tasks must send no more requests
+    shards/<journal>/p<partition>-<name>-<rows>.parquet   text_hash, vector, refused; sorted by text_hash
+    generations/<number>.json                             the shards that a reader of this generation sees
+    journals/<journal>/                                   what a run was about to send, and what became of it (journal)
 
 A shard is written by a worker as soon as its request is answered; it counts for readers once a generation lists it.
-Shards of a run that was killed are found again by listing and adopted by the next run.
+Shards of a run that was killed are found again by listing and adopted by the next run. A text that the server refuses
+for good has a row too, without a vector and with the reason, so that it isn't sent again every day.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
+import json
 import logging
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,24 +28,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shelfkin.artifacts import Root, sha256_hex, utc_now
+from shelfkin.embedding.journal import Journal
 from shelfkin.embedding.provider import Provider
 from shelfkin.errors import ArtifactError
 
 log = logging.getLogger("shelfkin.embedding")
 
-FORMAT_VERSION = 1
-SHARD_SCHEMA = pa.schema([("text_hash", pa.string()), ("vector", pa.list_(pa.float32()))])
-SHARD_DDL = "text_hash string, vector array<float>"
-_SHARD_NAME = re.compile(r"([0-9a-f]{40})-(\d+)\.parquet")
+FORMAT_VERSION = 2
+SHARD_SCHEMA = pa.schema([("text_hash", pa.string()), ("vector", pa.list_(pa.float32())), ("refused", pa.string())])
+SHARD_DDL = "text_hash string, vector array<float>, refused string"
+# In a shard's metadata: what it belongs to, and what its request cost.
+META_STORE, META_REQUEST = b"shelfkin.store", b"shelfkin.request"
+_SHARD_NAME = re.compile(r"(p\d+|compact)-([A-Za-z0-9_-]+)-(\d+)\.parquet")
 _MAX_COMMIT_TRIES = 100
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One immutable file of vectors; `path` is relative to the store's folder, `sha256` is of its bytes."""
+    """One immutable file of vectors.
+
+    Attributes
+    ----------
+    path
+        Relative to the store's folder.
+    rows, size
+        Rows, and bytes of the file.
+    sha256
+        Of the file's bytes.
+    """
 
     path: str
     rows: int
+    size: int
     sha256: str
 
 
@@ -75,6 +90,11 @@ class VectorStore:
         return cls(root.uri, root.join("vectors", provider.slug, provider.model_slug, provider.dimensions_slug))
 
     @property
+    def key(self) -> str:
+        """Provider, model and vector length: what all vectors here have in common."""
+        return "/".join(self.uri.rsplit("/", 3)[1:])
+
+    @property
     def root(self) -> Root:
         """The artifact root (made anew, because a file system doesn't travel between processes)."""
         return Root(self.root_uri)
@@ -94,35 +114,85 @@ class VectorStore:
             return Generation(0, ())
         content = self.root.read_json(self._generation_uri(number))
         if content.get("format_version") != FORMAT_VERSION:
-            raise ArtifactError(f"{self._generation_uri(number)} has another format version than {FORMAT_VERSION}.")
+            raise ArtifactError(
+                f"{self._generation_uri(number)} has another format version than {FORMAT_VERSION}.",
+                next_step="Move the folder away; its texts are then embedded anew.",
+            )
         return Generation(number, tuple(Shard(**shard) for shard in content["shards"]))
 
     def shard_uris(self, generation: Generation) -> list[str]:
         """Return the files that a reader of a generation reads."""
         return [self.join(shard.path) for shard in generation.shards]
 
-    def write_shard(self, journal: str, hashes: Sequence[str], vectors: npt.NDArray[np.float32]) -> Shard:
-        """Write one answered batch (float32 of shape (n, d)), in one atomic put; return its entry."""
+    def write_shard(
+        self,
+        journal: str,
+        partition: int,
+        name: str,
+        hashes: Sequence[str],
+        vectors: npt.NDArray[np.float32],
+        request: dict[str, Any] | None = None,
+    ) -> Shard:
+        """Write one answered request (float32 of shape (n, d)) in one atomic put; return its entry.
+
+        Parameters
+        ----------
+        partition
+            The task's partition: a task that takes over finds its predecessor's shards by it.
+        name
+            Of the request; unique within the journal.
+        request
+            The request's line for the ledger, kept in the shard: both are on storage, or neither.
+        """
         order = sorted(range(len(hashes)), key=lambda row: hashes[row])
-        table = pa.table(
-            [pa.array([hashes[row] for row in order], pa.string()), _list_array(vectors[order])], schema=SHARD_SCHEMA
+        return self._write(
+            journal,
+            partition,
+            name,
+            [
+                pa.array([hashes[row] for row in order], pa.string()),
+                _list_array(vectors[order]),
+                pa.nulls(len(hashes), pa.string()),
+            ],
+            request,
         )
+
+    def write_refused(self, journal: str, partition: int, name: str, refused: Mapping[str, str]) -> Shard:
+        """Write the texts that the server refused for good, with its words."""
+        hashes = sorted(refused)
+        return self._write(
+            journal,
+            partition,
+            name,
+            [
+                pa.array(hashes, pa.string()),
+                pa.nulls(len(hashes), pa.list_(pa.float32())),
+                pa.array([refused[text_hash] for text_hash in hashes], pa.string()),
+            ],
+            None,
+        )
+
+    def _write(
+        self, journal: str, partition: int, name: str, columns: list[pa.Array], request: dict[str, Any] | None
+    ) -> Shard:
+        meta = {META_STORE: self.key.encode(), META_REQUEST: json.dumps(request or {}).encode()}
+        table = pa.table(columns, schema=SHARD_SCHEMA.with_metadata(meta))
         buffer = io.BytesIO()
         # Embedding bytes are close to random: compression costs time and saves nothing worth it.
         pq.write_table(table, buffer, compression="none", use_dictionary=False, write_page_checksum=True)
         data = buffer.getvalue()
-        path = shard_path(journal, hashes)
+        path = posixpath.join("shards", journal, f"p{partition}-{name}-{table.num_rows}.parquet")
         self.root.put_bytes(self.join(path), data)
-        return Shard(path, len(hashes), sha256_hex(data))
+        return Shard(path, table.num_rows, len(data), sha256_hex(data))
 
-    def find_shard(self, journal: str, hashes: Sequence[str]) -> Shard | None:
-        """Return the shard of exactly this batch if an earlier try of the same task wrote it."""
-        path = shard_path(journal, hashes)
-        return self._verified(path) if self.root.exists(self.join(path)) else None
-
-    def listed_rows(self, journal: str) -> int:
-        """Return the vectors that a run has written so far, from the names of its shards."""
-        return sum(rows for _, rows in self._list_shards(journal))
+    def hashes_of(self, journal: str, partition: int) -> set[str]:
+        """Return the texts that have a row in a partition's shards of this journal: an earlier try paid for them."""
+        found: set[str] = set()
+        for path, _ in self._list_shards(journal):
+            if posixpath.basename(path).startswith(f"p{partition}-") and self._verified(path) is not None:
+                data = io.BytesIO(self.root.read_bytes(self.join(path)))
+                found.update(pq.read_table(data, columns=["text_hash"])["text_hash"].to_pylist())
+        return found
 
     def commit(self, shards: Iterable[Shard]) -> Generation:
         """Add shards in a new generation; return the newest generation, unchanged if it has them all.
@@ -157,16 +227,26 @@ class VectorStore:
         found = [self._verified(path) for path, _ in self._list_shards() if path not in known]
         return self.commit(shard for shard in found if shard is not None)
 
-    def stop(self, journal: str, reason: dict[str, Any]) -> None:
-        """Tell all tasks of a run to send no more requests; the first reason stays."""
-        self.root.put_json_if_absent(self._stop_uri(journal), reason)
+    def orphan_requests(self, journal: str) -> list[dict[str, Any]]:
+        """Return the ledger lines kept in a journal's shards, each with its shard's entry."""
+        lines = []
+        for path, _ in self._list_shards(journal):
+            shard = self._verified(path)
+            if shard is not None:
+                meta = pq.read_schema(io.BytesIO(self.root.read_bytes(self.join(path)))).metadata or {}
+                line = json.loads(meta.get(META_REQUEST, b"{}"))
+                if line:
+                    lines.append({**line, "shard": vars(shard)})
+        return lines
 
-    def stop_reason(self, journal: str) -> dict[str, Any] | None:
-        """Return why a run must stop, or None."""
-        return self.root.read_json(self._stop_uri(journal)) if self.root.exists(self._stop_uri(journal)) else None
+    def journals(self) -> list[Journal]:
+        """Return the journals of all runs that ever sent a request, oldest first."""
+        names = sorted(posixpath.basename(path) for path in self._ls("journals"))
+        return [self.journal(name) for name in names]
 
-    def _stop_uri(self, journal: str) -> str:
-        return self.join("journals", journal, "stop.json")
+    def journal(self, name: str) -> Journal:
+        """Return one run's journal."""
+        return Journal(self.root_uri, self.join("journals", name))
 
     def _generation_uri(self, number: int) -> str:
         return self.join("generations", f"{number:08d}.json")
@@ -189,28 +269,26 @@ class VectorStore:
             for path in self._ls("shards", name):
                 match = _SHARD_NAME.fullmatch(posixpath.basename(path))
                 if match:  # anything else is a temporary file of a put that was cut off
-                    listed.append((posixpath.join("shards", name, match.group(0)), int(match.group(2))))
+                    listed.append((posixpath.join("shards", name, match.group(0)), int(match.group(3))))
         return sorted(listed)
 
     def _verified(self, path: str) -> Shard | None:
-        """Return the entry of a whole shard; None, with a warning, for one that can't be read or lacks rows."""
+        """Return the entry of a whole shard of this store; None, with a warning, for any other file."""
         data = self.root.read_bytes(self.join(path))
         try:
-            rows = pq.read_table(io.BytesIO(data), schema=SHARD_SCHEMA, page_checksum_verification=True).num_rows
+            table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             log.warning("%s is torn and set aside; its texts are embedded again (%s)", path, error)
             return None
-        expected = int(_SHARD_NAME.fullmatch(posixpath.basename(path)).group(2))  # type: ignore[union-attr]
-        if rows != expected:
-            log.warning("%s holds %d rows instead of %d and is set aside", path, rows, expected)
+        expected = int(_SHARD_NAME.fullmatch(posixpath.basename(path)).group(3))  # type: ignore[union-attr]
+        if table.num_rows != expected:
+            log.warning("%s holds %d rows instead of %d and is set aside", path, table.num_rows, expected)
             return None
-        return Shard(path, rows, sha256_hex(data))
-
-
-def shard_path(journal: str, hashes: Sequence[str]) -> str:
-    """Return the name of a batch's shard: the same batch of the same run has the same name."""
-    key = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:40]
-    return posixpath.join("shards", journal, f"{key}-{len(hashes)}.parquet")
+        belongs_to = (table.schema.metadata or {}).get(META_STORE, b"").decode()
+        if belongs_to != self.key or not table.schema.equals(SHARD_SCHEMA):
+            log.warning("%s belongs to %r, not to %r, and is set aside", path, belongs_to, self.key)
+            return None
+        return Shard(path, table.num_rows, len(data), sha256_hex(data))
 
 
 def _list_array(vectors: npt.NDArray[np.float32]) -> pa.Array:

@@ -1,0 +1,131 @@
+"""The account of all requests: what each was, what it cost, and what may have been billed without our knowing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shelfkin.artifacts import Root
+from shelfkin.embedding.journal import Journal
+from shelfkin.embedding.store import VectorStore
+
+# Of a permit without an outcome: the run was killed while its request was under way.
+IN_FLIGHT = "in_flight"
+# What may have been billed although no answer told so.
+_MAYBE_BILLED = frozenset({"lost", "unusable", IN_FLIGHT})
+
+
+def unconfirmed_tokens(status: str, n_tokens: int, billed: int | None) -> int:
+    """Return the tokens of a request that may have been billed without our knowing.
+
+    Parameters
+    ----------
+    status
+        What became of it.
+    n_tokens
+        Its tokens by our count.
+    billed
+        Its tokens by the server's count, if it said so.
+    """
+    if status in _MAYBE_BILLED:
+        return max(n_tokens, billed or 0)
+    return n_tokens if status == "ok" and billed is None else 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a ledger adds up to."""
+
+    requests: int
+    tokens: int
+    tokens_unconfirmed: int
+    rate_limited: int
+    cost_usd: float
+
+
+def summarise(rows: Iterable[dict[str, Any]]) -> Summary:
+    """Add up ledger rows."""
+    rows = list(rows)
+    return Summary(
+        requests=len(rows),
+        tokens=sum(row["n_tokens_billed"] or 0 for row in rows),
+        tokens_unconfirmed=sum(row["n_tokens_unconfirmed"] for row in rows),
+        rate_limited=sum(row["status"] == "rate_limited" for row in rows),
+        cost_usd=round(sum(row["cost_usd"] for row in rows), 8),
+    )
+
+
+def ledger_rows(store: VectorStore, journal: Journal, model: str, usd_per_token: float) -> list[dict[str, Any]]:
+    """Return one row per request of a journal, in the order of its permits.
+
+    A request whose permit has no outcome is `IN_FLIGHT`, unless its answer lies in a shard: then it is as good as
+    settled.
+    """
+    permits: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, dict[str, Any]] = {}
+    for line in journal.lines():
+        if "settled" in line:
+            outcomes[line["settled"]] = line
+        else:
+            permits[line["permit"]] = line
+    for line in store.orphan_requests(journal.name) if len(outcomes) < len(permits) else ():
+        permits.setdefault(line["permit"], line)
+        if outcomes.get(line["permit"], {}).get("status") in (None, "lost"):
+            outcomes[line["permit"]] = line
+    return [
+        _row(journal.name, model, usd_per_token, permit, outcomes.get(name, {"status": IN_FLIGHT}))
+        for name, permit in permits.items()
+        if outcomes.get(name, {}).get("status") != "not_sent"
+    ]
+
+
+def _row(
+    journal: str, model: str, usd_per_token: float, permit: dict[str, Any], outcome: dict[str, Any]
+) -> dict[str, Any]:
+    status, billed = outcome["status"], outcome.get("billed")
+    confirmed = billed if status == "ok" else None
+    return {
+        "request_id": permit["permit"],
+        "journal": journal,
+        "requested_at": permit["at"],
+        "model": model,
+        "n_inputs": permit["inputs"],
+        "n_tokens": permit["tokens"],
+        "n_tokens_billed": confirmed,
+        "n_tokens_unconfirmed": unconfirmed_tokens(status, permit["tokens"], billed),
+        "n_retries": permit["try"] - 1,
+        "status": status,
+        "http_status": outcome.get("http_status"),
+        "latency_s": outcome.get("latency_s"),
+        "cost_usd": (confirmed or 0) * usd_per_token,
+        "server_request_id": outcome.get("request_id") or None,
+        "shard": (outcome.get("shard") or {}).get("path"),
+    }
+
+
+def unaccounted_journals(store: VectorStore, run: str) -> list[Journal]:
+    """Return the journals of runs that ended without a manifest, oldest first: killed, or failed on an error.
+
+    The ledger of the next run that succeeds takes them in, so that the ledgers of all manifests add up to the bill.
+
+    Parameters
+    ----------
+    run
+        The asking run's name; a journal of another run that may still be at work is left alone.
+    """
+    return [
+        journal for journal in store.journals() if not journal.may_live(run) and not _accounted(store.root, journal)
+    ]
+
+
+def _accounted(root: Root, journal: Journal) -> bool:
+    """Whether the manifest of the journal's own run, or of a run that took it in, names the journal."""
+    claims = [journal.owner(), journal.taken_by()]
+    return any(_names(root, claim["manifest"], journal.name) for claim in claims if claim is not None)
+
+
+def _names(root: Root, manifest: str, journal: str) -> bool:
+    uri = posixpath.join(root.uri, manifest)
+    return root.exists(uri) and journal in root.read_json(uri).get("metrics", {}).get("journals", [])

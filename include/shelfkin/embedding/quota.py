@@ -1,0 +1,291 @@
+"""One key's quota: buckets of requests and tokens that refill all the time, steered by what the server says.
+
+Plain arithmetic on a clock that the caller passes in (seconds, monotonic): no threads, no sleeping.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from shelfkin.embedding.rate_headers import Allowance, RateHeaders
+
+MINUTE_S, DAY_S = 60.0, 86_400.0
+
+# A request before any limit is known: large enough to be worth its round trip, small enough for the lowest tier.
+PROBE_TOKENS = 8_000
+
+# After a 429 the pace drops to 70% and climbs back by 1% of the full pace a second: about half a minute, so that a key
+# that somebody else uses too is shared at about 1 refused request a minute.
+_SLOWER, _RECOVERY_PER_S, _SLOWEST = 0.7, 0.01, 0.05
+# A limit that was guessed from refusals grows by this share a second until the server refuses again.
+_GROWTH_PER_S = 0.005
+# A server whose bucket is fuller than this isn't used by anybody else; below, its own count is the truth.
+_LOW_WATER = 0.1
+# With this much left by the server's own count a 429 is not about our pace. Its word holds for a few seconds.
+_PLENTY, _PLENTY_HOLDS_S = 0.5, 5.0
+# A request is larger than its fair share of the request limit by this much, so that tokens bind and not requests.
+_FILL = 1.25
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """Limits of one key; None: not known, or none."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    requests_per_day: float | None = None
+    tokens_per_day: float | None = None
+
+
+@dataclass
+class Bucket:
+    """A token bucket: it holds at most `capacity` and refills by `per_s` (Turner 1986, "New directions in ...").
+
+    Attributes
+    ----------
+    available
+        What may leave at once; below 0 after a request that is larger than the bucket.
+    at
+        The moment that `available` is of.
+    """
+
+    per_s: float
+    capacity: float
+    available: float
+    at: float
+
+    def refill(self, now: float, pace: float = 1.0) -> None:
+        """Add what has come in since the last look, at a share `pace` of the full rate."""
+        self.available = min(self.capacity, self.available + max(0.0, now - self.at) * self.per_s * pace)
+        self.at = max(self.at, now)
+
+    def wait_s(self, cost: float, pace: float = 1.0) -> float:
+        """Return the seconds until `cost` may leave; what exceeds the bucket leaves when it is full."""
+        lacking = min(cost, self.capacity) - self.available
+        # Less than a millionth of a token is rounding, not lack: waiting for it would never end.
+        return 0.0 if lacking <= 1e-6 else lacking / (self.per_s * pace)
+
+
+@dataclass
+class _Window:
+    """One kind of limit (requests or tokens) over one period."""
+
+    period_s: float
+    configured: float | None
+    learned: float | None = None
+    bucket: Bucket | None = None
+
+    @property
+    def limit(self) -> float | None:
+        known = [limit for limit in (self.configured, self.learned) if limit is not None]
+        return min(known, default=None)
+
+
+@dataclass
+class Quota:
+    """How fast requests may leave.
+
+    Requests leave at the limit's average rate, with `burst_s` seconds' worth saved up at most: servers that count by
+    the second or by the minute both see a steady stream, and a server's own full bucket is left to absorb jitter.
+
+    Parameters
+    ----------
+    configured
+        Limits that the user knows. What the server says can only lower them.
+    headroom
+        Share of every limit that is left unused.
+    burst_s
+        Seconds' worth of quota that may leave at once.
+    now
+        The clock's time.
+    """
+
+    configured: RateLimits
+    headroom: float = 0.01
+    burst_s: float = 5.0
+    now: float = 0.0
+    max_tokens_per_request: int = 300_000
+    pace: float = 1.0
+    resume_at: float = -math.inf
+    answered: bool = False
+    _windows: dict[tuple[str, float], _Window] = field(default_factory=dict)
+    _slowed_at: float = -math.inf
+    _plenty_until: float = -math.inf
+    _guessed: bool = False
+    _recovered_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        known = self.configured
+        for what, period_s, limit in (
+            ("requests", MINUTE_S, known.requests_per_minute),
+            ("tokens", MINUTE_S, known.tokens_per_minute),
+            ("requests", DAY_S, known.requests_per_day),
+            ("tokens", DAY_S, known.tokens_per_day),
+        ):
+            self._windows[what, period_s] = _Window(period_s, limit)
+        self._recovered_at = self.now
+        self._resize(self.now)
+
+    @property
+    def known(self) -> bool:
+        """Whether any limit is known, or an answer has shown that the server names none."""
+        return self.answered or any(window.limit is not None for window in self._windows.values())
+
+    def limit(self, what: str, period_s: float = MINUTE_S) -> float | None:
+        """Return the limit of ``requests`` or ``tokens`` in a period, or None."""
+        return self._windows[what, period_s].limit
+
+    def request_tokens(self) -> int:
+        """Return how many tokens the next request should hold."""
+        if not self.known:
+            return min(PROBE_TOKENS, self.max_tokens_per_request)
+        tokens, requests = self.limit("tokens"), self.limit("requests")
+        if tokens is None:
+            return self.max_tokens_per_request
+        size = tokens / MINUTE_S * self.burst_s
+        if requests is not None:
+            size = max(size, _FILL * tokens / requests)
+        return int(max(1, min(size, tokens * (1 - self.headroom), self.max_tokens_per_request)))
+
+    def wait_s(self, n_tokens: float, now: float) -> float:
+        """Return the seconds until a request of `n_tokens` may leave; 0: now."""
+        self._refill(now)
+        waits = [max(0.0, self.resume_at - now)]
+        waits += [bucket.wait_s(cost, self.pace) for bucket, cost in self._costs(n_tokens)]
+        return max(waits)
+
+    def take(self, n_tokens: float, now: float) -> None:
+        """Count a request that leaves now."""
+        self._refill(now)
+        for bucket, cost in self._costs(n_tokens):
+            bucket.available -= cost
+
+    def settle(self, n_estimated: float, n_used: float, now: float) -> None:
+        """Correct the count of a request's tokens when the server has said how many they were."""
+        self._refill(now)
+        for (what, _), window in self._windows.items():
+            if what == "tokens" and window.bucket:
+                window.bucket.available = min(window.bucket.capacity, window.bucket.available + n_estimated - n_used)
+
+    def observe(self, headers: RateHeaders, outstanding: tuple[float, float], now: float) -> None:
+        """Learn from an answer's headers.
+
+        Parameters
+        ----------
+        headers
+            What the server says.
+        outstanding
+            Requests and tokens that have left and aren't answered: the server may or may not have counted them.
+        now
+            The clock's time.
+        """
+        self.answered = True
+        self._refill(now)
+        shares = [
+            allowance.remaining / allowance.limit
+            for allowance in (headers.requests, headers.tokens)
+            if allowance is not None and allowance.remaining is not None
+        ]
+        if shares:
+            self._plenty_until = now + _PLENTY_HOLDS_S if min(shares) > _PLENTY else -math.inf
+        for what, allowance, unanswered in zip(
+            ("requests", "tokens"), (headers.requests, headers.tokens), outstanding, strict=True
+        ):
+            if allowance is None:
+                continue
+            window = self._windows[what, period_s(allowance)]
+            self._guessed = False
+            if window.learned != allowance.limit:
+                window.learned = allowance.limit
+                self._resize(now)
+            remaining = allowance.remaining
+            # Nearly empty although we leave it full: others use it too, and what they took isn't in our count.
+            if window.bucket and remaining is not None and remaining < _LOW_WATER * allowance.limit:
+                window.bucket.available = min(window.bucket.available, remaining - unanswered)
+
+    def refuse(self, wait_s: float | None, left_at: float, now: float) -> bool:
+        """Slow down after a 429 (rate limit); return whether this one was news.
+
+        Answers to requests that left before the last slow-down tell nothing new about the pace (as in TCP NewReno, RFC
+        6582), but their wait holds.
+
+        Parameters
+        ----------
+        wait_s
+            What the server asks to wait, or None.
+        left_at
+            When the refused request left.
+        """
+        self._refill(now)
+        self.answered = True
+        if wait_s is not None:
+            self.resume_at = max(self.resume_at, now + wait_s)
+        elif self._plenty_until > now:
+            return False  # the server's own count says that it wasn't us: it is overloaded, or makes no sense
+        for window in self._windows.values():
+            # Whichever limit it was, nothing is saved up any more.
+            if window.bucket and window.period_s == MINUTE_S:
+                window.bucket.available = min(window.bucket.available, 0.0)
+        if left_at <= self._slowed_at:
+            return False
+        self.pace = max(_SLOWEST, self.pace * _SLOWER)
+        self._slowed_at = now
+        return True
+
+    def guess(self, requests_per_minute: float, tokens_per_minute: float, now: float) -> None:
+        """Take the throughput at which a server refuses for its limit, if it names none; the guess grows with time."""
+        minute = [self._windows[what, MINUTE_S] for what in ("requests", "tokens")]
+        if not self._guessed and any(window.limit is not None for window in minute):
+            return
+        self._refill(now)
+        self._guessed = True
+        for window, rate in zip(minute, (requests_per_minute, tokens_per_minute), strict=True):
+            window.learned = max(rate, 1.0)
+        self._resize(now)
+
+    def _costs(self, n_tokens: float) -> list[tuple[Bucket, float]]:
+        costs = {"requests": 1.0, "tokens": float(n_tokens)}
+        return [(window.bucket, costs[what]) for (what, _), window in self._windows.items() if window.bucket]
+
+    def _refill(self, now: float) -> None:
+        if self._guessed and self.pace >= 1.0 and now > self._recovered_at:
+            for window in self._windows.values():
+                if window.learned is not None:
+                    window.learned *= (1 + _GROWTH_PER_S) ** min(now - self._recovered_at, MINUTE_S)
+            self._resize(now)
+        for window in self._windows.values():
+            if window.bucket:
+                window.bucket.refill(now, self.pace)
+        since = now - max(self._recovered_at, self._slowed_at)
+        if self.pace < 1.0 and since > 0:
+            self.pace = min(1.0, self.pace + _RECOVERY_PER_S * since)
+        self._recovered_at = now
+
+    def _resize(self, now: float) -> None:
+        """Make or change the buckets after a limit became known."""
+        for (what, _), window in self._windows.items():
+            if window.limit is None:
+                continue
+            per_s = window.limit * (1 - self.headroom) / window.period_s
+            largest = self.request_tokens() if what == "tokens" else 1.0
+            # A day's limit is a store to draw from, a minute's is a pace to keep.
+            saved = window.limit * (1 - self.headroom) if window.period_s == DAY_S else per_s * self.burst_s
+            capacity = max(saved, largest)
+            if window.bucket is None:
+                window.bucket = Bucket(per_s, capacity, capacity, now)
+            else:
+                window.bucket.per_s, window.bucket.capacity = per_s, capacity
+                window.bucket.available = min(window.bucket.available, capacity)
+
+
+def period_s(allowance: Allowance) -> float:
+    """Return whether a reported limit is per minute (60) or per day (86,400).
+
+    The headers don't say. A bucket that refills over a day tells by its reset time: ``used / limit`` of a day (OpenAI's
+    lower tiers: limit 10,000, 9,999 left, reset in 8.64 s). Anything else is a minute's.
+    """
+    if allowance.remaining is None or not allowance.reset_s or allowance.remaining >= allowance.limit:
+        return MINUTE_S
+    whole_s = allowance.reset_s * allowance.limit / (allowance.limit - allowance.remaining)
+    return DAY_S if abs(whole_s / DAY_S - 1) < 0.01 else MINUTE_S

@@ -1,0 +1,209 @@
+"""Which texts a run needs, which of them have no vector yet, and a product's vector from its parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
+
+from shelfkin.embedding.splitting import split_text
+from shelfkin.embedding.store import SHARD_DDL, Generation, VectorStore
+from shelfkin.embedding.tokens import counter_of
+
+_PARTS_DDL = (
+    "text_hash string, n_products bigint, part int, n_parts int, n_tokens bigint, sent_hash string, text string"
+)
+
+
+def distinct_parts(products: DataFrame, kind: str, model: str, max_tokens: int) -> DataFrame:
+    """Return the distinct embedding texts as they are sent: whole, or in parts where they exceed the model's limit.
+
+    Parameters
+    ----------
+    products
+        Columns text_hash, embedding_text.
+    kind, model
+        Of the provider; they say how tokens are counted.
+    max_tokens
+        Tokens that the model takes in one input.
+
+    Returns
+    -------
+    DataFrame
+        text_hash, n_products, part (from 0), n_parts, n_tokens (of a part; null for a whole text), sent_hash (sha256
+        hex of what is sent, the vector store's key), text.
+    """
+    distinct = products.groupBy("text_hash").agg(
+        F.min("embedding_text").alias("text"), F.count("*").alias("n_products")
+    )
+
+    def split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        count = counter_of(kind, model)
+        for batch in batches:
+            rows = []
+            for row in batch.to_pylist():
+                parts = split_text(row["text"], max_tokens, count)
+                whole = len(parts) == 1
+                rows += [
+                    {
+                        "text_hash": row["text_hash"],
+                        "n_products": row["n_products"],
+                        "part": number,
+                        "n_parts": len(parts),
+                        "n_tokens": None if whole else count([part])[0],
+                        "sent_hash": row["text_hash"] if whole else hashlib.sha256(part.encode()).hexdigest(),
+                        "text": part,
+                    }
+                    for number, part in enumerate(parts)
+                ]
+            yield pa.RecordBatch.from_pylist(rows, schema=_PARTS_ARROW)
+
+    # A text has at most as many tokens as bytes: only what is longer needs a look at its tokens.
+    may_exceed = F.octet_length("text") > max_tokens
+    whole = distinct.filter(~may_exceed).select(
+        "text_hash",
+        "n_products",
+        F.lit(0).alias("part"),
+        F.lit(1).alias("n_parts"),
+        F.lit(None).cast("bigint").alias("n_tokens"),
+        F.col("text_hash").alias("sent_hash"),
+        "text",
+    )
+    return whole.unionByName(distinct.filter(may_exceed).mapInArrow(split, _PARTS_DDL))
+
+
+_PARTS_ARROW = pa.schema(
+    [
+        ("text_hash", pa.string()),
+        ("n_products", pa.int64()),
+        ("part", pa.int32()),
+        ("n_parts", pa.int32()),
+        ("n_tokens", pa.int64()),
+        ("sent_hash", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """Distinct texts of a run, how many of them were split, and the distinct texts as sent."""
+
+    distinct: int
+    split: int
+    sent: int
+
+
+def count_texts(parts: DataFrame) -> TextCounts:
+    """Count the distinct texts of `distinct_parts`."""
+    first = F.col("part") == 0
+    row = parts.agg(
+        F.count_if(first).alias("distinct"),
+        F.count_if(first & (F.col("n_parts") > 1)).alias("split"),
+        F.countDistinct("sent_hash").alias("sent"),
+    ).collect()[0]
+    return TextCounts(int(row["distinct"]), int(row["split"]), int(row["sent"]))
+
+
+def stored_vectors(session: SparkSession, store: VectorStore, generation: Generation) -> DataFrame:
+    """Return the rows of a generation: text_hash, vector, refused. Runs that raced may have stored a text twice."""
+    uris = store.shard_uris(generation)
+    if not uris:
+        return session.createDataFrame([], SHARD_DDL)
+    # Flipped bits must be an error, not a vector.
+    reader = session.read.schema(SHARD_DDL).option("parquet.page.verify-checksum.enabled", "true")
+    return reader.parquet(*uris)
+
+
+def missing_texts(parts: DataFrame, stored: DataFrame, kind: str, model: str, *, retry_refused: bool) -> DataFrame:
+    """Return text_hash, text and n_tokens of what has no row yet, each distinct text as sent once.
+
+    Parameters
+    ----------
+    parts
+        Result of `distinct_parts`.
+    stored
+        Result of `stored_vectors`.
+    kind, model
+        Of the provider.
+    retry_refused
+        Whether texts that the server once refused count as missing.
+    """
+    known = stored.filter(F.col("vector").isNotNull()) if retry_refused else stored
+    missing = (
+        parts.join(known.select(F.col("text_hash").alias("sent_hash")).distinct(), on="sent_hash", how="left_anti")
+        .groupBy("sent_hash")
+        .agg(F.min("text").alias("text"))
+        .withColumnRenamed("sent_hash", "text_hash")
+    )
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        counted = counter_of(kind, model)
+        for batch in batches:
+            n_tokens = pa.array(counted(batch["text"].to_pylist()), pa.int64())
+            yield pa.RecordBatch.from_arrays(
+                [batch["text_hash"], batch["text"], n_tokens], names=["text_hash", "text", "n_tokens"]
+            )
+
+    return missing.mapInArrow(count, "text_hash string, text string, n_tokens bigint")
+
+
+def product_vectors(parts: DataFrame, stored: DataFrame) -> DataFrame:
+    """Return text_hash, n_products, vector, n_parts, sorted by text_hash; texts without a vector have no row.
+
+    The vector of a text that was split is the mean of its parts' vectors, weighted by their tokens, at unit length
+    (openai-cookbook, "Embedding texts that are longer than the model's maximum context length"). Of a text that was
+    stored twice, the smaller vector is taken: any fixed choice makes the table reproducible.
+    """
+    found = (
+        stored.filter(F.col("vector").isNotNull())
+        .withColumnRenamed("text_hash", "sent_hash")
+        .join(parts.select("sent_hash").distinct(), on="sent_hash", how="left_semi")
+        .groupBy("sent_hash")
+        .agg(F.min("vector").alias("vector"))
+    )
+    together = parts.join(found, on="sent_hash", how="inner")
+    whole = together.filter(F.col("n_parts") == 1).select("text_hash", "n_products", "vector", "n_parts")
+    gathered = (
+        together.filter(F.col("n_parts") > 1)
+        .groupBy("text_hash", "n_products", "n_parts")
+        .agg(F.sort_array(F.collect_list(F.struct("part", "n_tokens", "vector"))).alias("pieces"))
+        .filter(F.size("pieces") == F.col("n_parts"))
+    )
+    split = gathered.select("text_hash", "n_products", _weighted_mean("pieces").alias("vector"), "n_parts")
+    return whole.unionByName(split).orderBy("text_hash")
+
+
+def _weighted_mean(pieces: str) -> Column:
+    """Return the sum of `vector` weighted by `n_tokens`, divided by its length; summed in the order of the parts."""
+    zero = F.array_repeat(F.lit(0.0), F.size(F.col(pieces)[0]["vector"]))
+
+    def add(total: Column, piece: Column) -> Column:
+        return F.zip_with(total, piece["vector"], lambda a, b: a + b * piece["n_tokens"])
+
+    def to_unit(total: Column) -> Column:
+        length = F.sqrt(F.aggregate(total, F.lit(0.0), lambda a, b: a + b * b))
+        return F.transform(total, lambda x: (x / length).cast("float"))
+
+    return F.aggregate(F.col(pieces), zero, add, to_unit)
+
+
+def refused_texts(parts: DataFrame, stored: DataFrame) -> DataFrame:
+    """Return ``embedding_refused``: texts of which the server refuses a part, unless another run got its vector."""
+    rows = stored.groupBy("text_hash").agg(
+        F.max("refused").alias("detail"), F.max(F.col("vector").isNotNull()).alias("has_vector")
+    )
+    refused = rows.filter(F.col("detail").isNotNull() & ~F.col("has_vector")).select(
+        F.col("text_hash").alias("sent_hash"), "detail"
+    )
+    return (
+        parts.join(refused, on="sent_hash", how="inner")
+        .groupBy("text_hash", "n_products")
+        .agg(F.min("detail").alias("detail"))
+        .select("text_hash", "n_products", F.lit("refused_by_server").alias("reason"), "detail")
+        .orderBy("text_hash")
+    )
