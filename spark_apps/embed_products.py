@@ -9,6 +9,7 @@ it is needed. All requests leave under one quota; a run that ends early keeps wh
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.embedding import embed, texts
+from shelfkin.embedding.compaction import KEEP_FOR, compact
 from shelfkin.embedding.journal import Journal
 from shelfkin.embedding.ledger import Summary, ledger_rows, summarise, unaccounted_journals
 from shelfkin.embedding.local_endpoint import running_local_endpoint
@@ -56,6 +58,7 @@ def run(stage: Stage) -> None:
     if counts.split:
         stage.progress("%d texts are too long for the model: they are split, their vectors averaged", counts.split)
 
+    store.set_damaged_aside()
     generation = store.adopt_orphans()
     missing = texts.missing_texts(
         parts,
@@ -75,6 +78,8 @@ def run(stage: Stage) -> None:
         journals.append(own_journal)
         generation = store.latest()
     missing.unpersist()
+    generation = compact(stage.spark, store, generation)
+    store.collect_garbage(datetime.now(UTC) - KEEP_FOR)
 
     stored = texts.stored_vectors(stage.spark, store, generation)
     vectors = texts.product_vectors(parts, stored)
@@ -161,7 +166,9 @@ def send(
             timeout_s=section.timeout_s,
             deadline_s=section.deadline_s,
         )
+        began = time.monotonic()
         embed.embed_missing(missing, plan, job, coordinator, on_executors=on_executors, progress=stage.progress)
+        stage.metrics["seconds_sending"] = round(time.monotonic() - began, 3)
         requests_per_minute, tokens_per_minute = coordinator.limits()
         stage.metrics.update(limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute)
     return journal

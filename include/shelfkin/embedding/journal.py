@@ -84,6 +84,10 @@ class Journal:
         uri = posixpath.join(self.uri, "owner.json")
         return self.root.read_json(uri) if self.root.exists(uri) else None
 
+    def delete(self) -> None:
+        """Delete the journal."""
+        self.root.fs.rm(self.uri, recursive=True)
+
     def take(self, manifest: str) -> None:
         """Say that the ledger of another run, whose manifest this is, takes this journal in."""
         self.root.put_json(posixpath.join(self.uri, "taken.json"), {"manifest": manifest, "at": utc_now()})

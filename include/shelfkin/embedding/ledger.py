@@ -109,15 +109,20 @@ def unaccounted_journals(store: VectorStore, run: str) -> list[Journal]:
     """Return the journals of runs that ended without a manifest, oldest first: killed, or failed on an error.
 
     The ledger of the next run that succeeds takes them in, so that the ledgers of all manifests add up to the bill.
+    Journals that are in a manifest's ledger already are deleted here: what they say stands there.
 
     Parameters
     ----------
     run
         The asking run's name; a journal of another run that may still be at work is left alone.
     """
-    return [
-        journal for journal in store.journals() if not journal.may_live(run) and not _accounted(store.root, journal)
-    ]
+    found = []
+    for journal in store.journals():
+        if _accounted(store.root, journal):
+            journal.delete()
+        elif not journal.may_live(run):
+            found.append(journal)
+    return found
 
 
 def _accounted(root: Root, journal: Journal) -> bool:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/account":
             with self.shared.lock:
-                content = json.dumps(asdict(self.shared.account)).encode()
+                content = json.dumps(vars(self.shared.account)).encode()
             self._reply(200, content)
         else:
             self._refuse(404, "not_found", f"no such address: {self.path}")

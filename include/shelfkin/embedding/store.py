@@ -19,7 +19,8 @@ import logging
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,19 @@ class Shard:
 
 @dataclass(frozen=True)
 class Generation:
-    """A numbered, immutable list of shards. Generation 0 is the empty store."""
+    """A numbered, immutable list of shards. Generation 0 is the empty store.
+
+    Attributes
+    ----------
+    shards
+        What a reader reads.
+    retired
+        When (ISO 8601) which files were replaced by merged ones, by path. They stay for readers of older generations.
+    """
 
     number: int
     shards: tuple[Shard, ...]
+    retired: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class VectorStore:
                 f"{self._generation_uri(number)} has another format version than {FORMAT_VERSION}.",
                 next_step="Move the folder away; its texts are then embedded anew.",
             )
-        return Generation(number, tuple(Shard(**shard) for shard in content["shards"]))
+        return Generation(number, tuple(Shard(**shard) for shard in content["shards"]), content["retired"])
 
     def shard_uris(self, generation: Generation) -> list[str]:
         """Return the files that a reader of a generation reads."""
@@ -145,45 +155,39 @@ class VectorStore:
             The request's line for the ledger, kept in the shard: both are on storage, or neither.
         """
         order = sorted(range(len(hashes)), key=lambda row: hashes[row])
-        return self._write(
-            journal,
-            partition,
-            name,
-            [
-                pa.array([hashes[row] for row in order], pa.string()),
-                _list_array(vectors[order]),
-                pa.nulls(len(hashes), pa.string()),
-            ],
-            request,
-        )
+        columns = [
+            pa.array([hashes[row] for row in order], pa.string()),
+            _list_array(vectors[order]),
+            pa.nulls(len(hashes), pa.string()),
+        ]
+        return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA), request)
 
     def write_refused(self, journal: str, partition: int, name: str, refused: Mapping[str, str]) -> Shard:
         """Write the texts that the server refused for good, with its words."""
         hashes = sorted(refused)
-        return self._write(
-            journal,
-            partition,
-            name,
-            [
-                pa.array(hashes, pa.string()),
-                pa.nulls(len(hashes), pa.list_(pa.float32())),
-                pa.array([refused[text_hash] for text_hash in hashes], pa.string()),
-            ],
-            None,
-        )
+        columns = [
+            pa.array(hashes, pa.string()),
+            pa.nulls(len(hashes), pa.list_(pa.float32())),
+            pa.array([refused[text_hash] for text_hash in hashes], pa.string()),
+        ]
+        return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA))
 
-    def _write(
-        self, journal: str, partition: int, name: str, columns: list[pa.Array], request: dict[str, Any] | None
-    ) -> Shard:
+    def write_rows(self, folder: str, name: str, rows: pa.Table, request: dict[str, Any] | None = None) -> Shard:
+        """Write a shard of rows in `SHARD_SCHEMA`, sorted by text_hash, in one atomic put."""
         meta = {META_STORE: self.key.encode(), META_REQUEST: json.dumps(request or {}).encode()}
-        table = pa.table(columns, schema=SHARD_SCHEMA.with_metadata(meta))
         buffer = io.BytesIO()
         # Embedding bytes are close to random: compression costs time and saves nothing worth it.
-        pq.write_table(table, buffer, compression="none", use_dictionary=False, write_page_checksum=True)
+        pq.write_table(
+            rows.replace_schema_metadata(meta),
+            buffer,
+            compression="none",
+            use_dictionary=False,
+            write_page_checksum=True,
+        )
         data = buffer.getvalue()
-        path = posixpath.join("shards", journal, f"p{partition}-{name}-{table.num_rows}.parquet")
+        path = posixpath.join("shards", folder, f"{name}-{rows.num_rows}.parquet")
         self.root.put_bytes(self.join(path), data)
-        return Shard(path, table.num_rows, len(data), sha256_hex(data))
+        return Shard(path, rows.num_rows, len(data), sha256_hex(data))
 
     def hashes_of(self, journal: str, partition: int) -> set[str]:
         """Return the texts that have a row in a partition's shards of this journal: an earlier try paid for them."""
@@ -194,27 +198,40 @@ class VectorStore:
                 found.update(pq.read_table(data, columns=["text_hash"])["text_hash"].to_pylist())
         return found
 
-    def commit(self, shards: Iterable[Shard]) -> Generation:
-        """Add shards in a new generation; return the newest generation, unchanged if it has them all.
+    def commit(
+        self, shards: Iterable[Shard], *, instead_of: Iterable[Shard] = (), forget: Iterable[str] = ()
+    ) -> Generation:
+        """Add shards in a new generation; return the newest generation, unchanged if there is nothing to change.
 
-        Two writers may race for a number: the put is if-absent, and the loser adds its shards to the winner's list.
+        Two writers may race for a number: the put is if-absent, and the loser makes its change to the winner's list.
+
+        Parameters
+        ----------
+        instead_of
+            Shards that the new ones replace; they are listed as retired.
+        forget
+            Paths that are neither listed nor retired any more.
         """
-        shards = list(shards)
+        shards, replaced, forgotten = list(shards), {shard.path for shard in instead_of}, set(forget)
         for _ in range(_MAX_COMMIT_TRIES):
             base = self.latest()
-            known = {shard.path for shard in base.shards}
-            added = {shard.path: shard for shard in shards if shard.path not in known}
-            if not added:
+            known = {shard.path: shard for shard in base.shards}
+            wanted = {**known, **{shard.path: shard for shard in shards if shard.path not in base.retired}}
+            listed = {path: shard for path, shard in wanted.items() if path not in replaced | forgotten}
+            retired = {**base.retired, **{path: utc_now() for path in replaced & known.keys()}}
+            retired = {path: at for path, at in retired.items() if path not in forgotten}
+            if listed.keys() == known.keys() and retired == base.retired:
                 return base
-            union = tuple(sorted((*base.shards, *added.values()), key=lambda shard: shard.path))
+            union = tuple(sorted(listed.values(), key=lambda shard: shard.path))
             content = {
                 "format_version": FORMAT_VERSION,
                 "created_at": utc_now(),
                 "rows": sum(shard.rows for shard in union),
                 "shards": [vars(shard) for shard in union],
+                "retired": retired,
             }
             if self.root.put_json_if_absent(self._generation_uri(base.number + 1), content):
-                return Generation(base.number + 1, union)
+                return Generation(base.number + 1, union, retired)
         raise ArtifactError(
             f"{self.uri}: {_MAX_COMMIT_TRIES} other writers came first; no generation could be added.",
             next_step="Run the task again: its vectors are kept.",
@@ -223,9 +240,40 @@ class VectorStore:
     def adopt_orphans(self) -> Generation:
         """Commit finished shards that no generation lists, as a killed run leaves them; set torn ones aside."""
         base = self.latest()
-        known = {shard.path for shard in base.shards}
-        found = [self._verified(path) for path, _ in self._list_shards() if path not in known]
+        known = {shard.path for shard in base.shards} | base.retired.keys()
+        # Merged files hold nothing that isn't in the files they were made from.
+        found = [
+            self._verified(path)
+            for path, _ in self._list_shards()
+            if path not in known and not posixpath.basename(path).startswith("compact-")
+        ]
         return self.commit(shard for shard in found if shard is not None)
+
+    def set_damaged_aside(self) -> Generation:
+        """Drop listed shards whose file is gone or has another size; their texts are embedded again."""
+        base = self.latest()
+        folders = {posixpath.dirname(shard.path) for shard in base.shards}
+        sizes = {
+            posixpath.join(folder, posixpath.basename(str(entry["name"]))): entry["size"]
+            for folder in folders
+            for entry in self._ls(folder, detail=True)
+        }
+        damaged = [shard for shard in base.shards if sizes.get(shard.path) != shard.size]
+        for shard in damaged:
+            found = f"has {sizes[shard.path]} bytes instead of {shard.size}" if shard.path in sizes else "is gone"
+            log.warning("%s %s and is set aside; its texts are embedded again", shard.path, found)
+        return self.commit([], forget=[shard.path for shard in damaged])
+
+    def collect_garbage(self, before: datetime) -> int:
+        """Delete files that were retired before a moment; return how many."""
+        base = self.latest()
+        old = [path for path, at in base.retired.items() if datetime.fromisoformat(at) < before]
+        # First the files, then the list: killed in between, the next call finds them again.
+        for path in old:
+            if self.root.exists(self.join(path)):
+                self.root.fs.rm_file(self.join(path))
+        self.commit([], forget=old)
+        return len(old)
 
     def orphan_requests(self, journal: str) -> list[dict[str, Any]]:
         """Return the ledger lines kept in a journal's shards, each with its shard's entry."""
@@ -241,7 +289,7 @@ class VectorStore:
 
     def journals(self) -> list[Journal]:
         """Return the journals of all runs that ever sent a request, oldest first."""
-        names = sorted(posixpath.basename(path) for path in self._ls("journals"))
+        names = sorted(posixpath.basename(str(path)) for path in self._ls("journals"))
         return [self.journal(name) for name in names]
 
     def journal(self, name: str) -> Journal:
@@ -252,22 +300,22 @@ class VectorStore:
         return self.join("generations", f"{number:08d}.json")
 
     def _generation_numbers(self) -> list[int]:
-        names = [posixpath.basename(path) for path in self._ls("generations")]
+        names = [posixpath.basename(str(path)) for path in self._ls("generations")]
         return [int(name.removesuffix(".json")) for name in names if re.fullmatch(r"\d{8}\.json", name)]
 
-    def _ls(self, *parts: str) -> list[str]:
+    def _ls(self, *parts: str, detail: bool = False) -> list[Any]:
         root, folder = self.root, self.join(*parts)
         try:
-            return [str(path) for path in root.fs.ls(folder, detail=False, refresh=True)]
+            return list(root.fs.ls(folder, detail=detail, refresh=True))
         except FileNotFoundError:
             return []
 
     def _list_shards(self, journal: str | None = None) -> list[tuple[str, int]]:
-        journals = [journal] if journal else [posixpath.basename(path) for path in self._ls("shards")]
+        journals = [journal] if journal else [posixpath.basename(str(path)) for path in self._ls("shards")]
         listed = []
         for name in journals:
             for path in self._ls("shards", name):
-                match = _SHARD_NAME.fullmatch(posixpath.basename(path))
+                match = _SHARD_NAME.fullmatch(posixpath.basename(str(path)))
                 if match:  # anything else is a temporary file of a put that was cut off
                     listed.append((posixpath.join("shards", name, match.group(0)), int(match.group(3))))
         return sorted(listed)

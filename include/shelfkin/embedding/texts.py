@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.embedding.splitting import split_text
-from shelfkin.embedding.store import SHARD_DDL, Generation, VectorStore
+from shelfkin.embedding.store import SHARD_DDL, Generation, Shard, VectorStore
 from shelfkin.embedding.tokens import counter_of
 
 _PARTS_DDL = (
@@ -111,12 +111,16 @@ def count_texts(parts: DataFrame) -> TextCounts:
 
 def stored_vectors(session: SparkSession, store: VectorStore, generation: Generation) -> DataFrame:
     """Return the rows of a generation: text_hash, vector, refused. Runs that raced may have stored a text twice."""
-    uris = store.shard_uris(generation)
-    if not uris:
+    if not generation.shards:
         return session.createDataFrame([], SHARD_DDL)
+    return read_shards(session, store, generation.shards)
+
+
+def read_shards(session: SparkSession, store: VectorStore, shards: Sequence[Shard]) -> DataFrame:
+    """Return the rows of some shards: text_hash, vector, refused."""
     # Flipped bits must be an error, not a vector.
     reader = session.read.schema(SHARD_DDL).option("parquet.page.verify-checksum.enabled", "true")
-    return reader.parquet(*uris)
+    return reader.parquet(*(store.join(shard.path) for shard in shards))
 
 
 def missing_texts(parts: DataFrame, stored: DataFrame, kind: str, model: str, *, retry_refused: bool) -> DataFrame:
