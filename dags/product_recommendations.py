@@ -99,7 +99,7 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             type=["null", "string"],
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$",
             title="Embedding model",
-            description="Blank: the profile's. `local`: the bundled model, without a key.",
+            description="Blank: the profile's. The word local: the bundled model, without a key.",
         ),
         "dimensions": Param(
             None,

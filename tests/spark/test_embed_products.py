@@ -20,7 +20,7 @@ import pytest
 import embedding_server as faulty
 from embedding_server import Server, refuse, running_server, vector_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.embedding import embed
+from shelfkin.embedding import embed, rehearsal
 from shelfkin.embedding.client import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
 from shelfkin.embedding.provider import Provider, choose_provider
 from shelfkin.embedding.store import VectorStore
@@ -283,6 +283,37 @@ def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
     assert third.spark.read.parquet(third.table_uri("embedding_ledger")).count() == 0
 
 
+def test_batches_first_and_what_they_leave_the_standard_way(
+    app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = rehearsal.Settings(dimensions=8, batch_s=0.05, poison="title 7", batch_expiring_share=0.25)
+    with rehearsal.running_rehearsal_server(settings) as (running, base_url):
+        monkeypatch.setenv("OPENAI_BASE_URL", base_url)
+        section = {"model": "text-embedding-3-small", "dimensions": 8, "max_refused_share": 0.05}
+        stage = stage_of(TEXTS, mode="batch", batch_from_texts=10, batch_poll_s=0.05, **section)
+        run(app, stage)
+        account = running.account
+        assert set(vectors_of(stage)) == {sha(text) for text in TEXTS if text != "title 7"}
+        # 21 texts: 6 requests of 4 (4 of them in time, or 5), one with the poison; the rest went the standard way.
+        assert account.batch_texts_billed + account.texts_billed == 20
+        assert account.batch_texts_billed >= 8 and account.texts_billed >= 3
+        assert stage.metrics["tokens"] == account.batch_tokens_billed + account.tokens_billed
+        expected = account.batch_tokens_billed * 0.01e-6 + account.tokens_billed * 0.02e-6
+        assert stage.metrics["cost_usd"] == pytest.approx(expected, abs=1e-8)
+        ledger = stage.spark.read.parquet(stage.table_uri("embedding_ledger")).collect()
+        assert sum(row["n_tokens_billed"] or 0 for row in ledger) == stage.metrics["tokens"]
+
+
+def test_executors_that_can_not_reach_the_driver_leave_the_sending_to_it(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "executors_reach", lambda *_args: False)
+    stage = stage_of(TEXTS)
+    run(app, stage)
+    assert sorted(server.texts) == sorted(TEXTS)
+    assert len(vectors_of(stage)) == 21 and stage.metrics["tokens"] == 7 * len(server.seen)
+
+
 def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +329,7 @@ def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     def refuse_start() -> None:
         pytest.fail("the endpoint was started for nothing")
 
-    monkeypatch.setattr(app, "running_local_endpoint", refuse_start)
+    monkeypatch.setattr("shelfkin.embedding.run.running_local_endpoint", refuse_start)
     # A key in the environment doesn't matter to an explicit choice of the bundled model.
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     app.run(stage_of(titles, {"model": "local"}))

@@ -101,7 +101,7 @@ def test_a_permit_is_on_storage_before_it_is_given(started: Make, store: VectorS
     (written,) = list(store.journal("journal").lines())
     assert (written["permit"], written["tokens"], written["inputs"]) == (granted["permit"], 12, 3)
     # Killed now, the request is on the account as one that may have been billed.
-    (row,) = ledger_rows(store, store.journal("journal"), "m", 1e-6)
+    (row,) = ledger_rows(store, store.journal("journal"), "m", {"standard": 1e-6})
     assert (row["status"], row["n_tokens_unconfirmed"], row["n_tokens_billed"]) == ("in_flight", 12, None)
     line.close()
 
@@ -123,7 +123,7 @@ def test_a_lost_executor_gives_its_permits_and_partition_back(started: Make, sto
     other.close()
     wait_until(lambda: coordinator.totals.tokens_unconfirmed == 60)
     coordinator.close()
-    rows = ledger_rows(store, store.journal("journal"), "m", 0.0)
+    rows = ledger_rows(store, store.journal("journal"), "m", {"standard": 0.0})
     assert [(row["status"], row["n_tokens_unconfirmed"]) for row in rows] == [("lost", 50), ("lost", 10)]
 
 
@@ -247,7 +247,7 @@ def test_the_ledger_adds_up(started: Make, store: VectorStore) -> None:
     settle(line, permit(line, tokens=60), "ok")  # a server that reports no usage
     line.close()
     coordinator.close()
-    rows = ledger_rows(store, store.journal("journal"), "m", 2e-6)
+    rows = ledger_rows(store, store.journal("journal"), "m", {"standard": 2e-6})
     assert [(row["status"], row["n_tokens_billed"], row["n_tokens_unconfirmed"]) for row in rows] == [
         ("ok", 9, 0),
         ("lost", None, 20),

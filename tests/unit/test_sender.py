@@ -144,7 +144,7 @@ def test_halving_finds_every_guilty_text_and_no_other(bench: Bench, guilty: list
     # Halving 8 texts down to one guilty one: 8, 4 + 4, 2 + 2, 1 + 1.
     if len(guilty) == 1:
         assert len(bench.server.seen) == 7
-    rows = ledger_rows(bench.store, bench.store.journal("journal"), "m", 0.0)
+    rows = ledger_rows(bench.store, bench.store.journal("journal"), "m", {"standard": 0.0})
     assert summarise(rows).tokens == 7 * sum(row["status"] == "ok" for row in rows)
 
 

@@ -122,5 +122,5 @@ def test_a_refusal_is_a_row_without_a_vector(store: VectorStore) -> None:
 
 def test_the_requests_line_travels_in_its_shard(store: VectorStore) -> None:
     line = {"permit": "run-a-0000001", "inputs": 1, "tokens": 5, "try": 1, "status": "ok", "billed": 4}
-    shard = store.write_shard("run-a", 0, "r1", ["aa"], vectors(1), line)
+    shard = store.write_shard("run-a", 0, "r1", ["aa"], vectors(1), [line])
     assert store.orphan_requests("run-a") == [{**line, "shard": vars(shard)}]

@@ -10,9 +10,9 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -32,6 +32,8 @@ _SPOILT_INPUT_STATUS = frozenset({400, 413, 422})
 # Names, not classes: which HTTP library the SDK stands on is its own affair.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 _MESSAGE_CHARS = 300
+
+T = TypeVar("T")
 
 
 class InsufficientQuotaError(EmbeddingError):
@@ -213,7 +215,7 @@ class EmbeddingClient:
         except UnusableAnswerError as error:
             raise RequestFailedError(
                 "unusable",
-                self._safe(error.said),
+                self.safe(error.said),
                 http_status=200,
                 headers=response.headers,
                 latency_s=time.monotonic() - started,
@@ -225,9 +227,17 @@ class EmbeddingClient:
         request_id = response.headers.get("x-request-id") or ""
         return Answer(vectors, n_tokens, time.monotonic() - started, request_id, response.headers)
 
+    def ask(self, question: Callable[[openai.OpenAI], T]) -> T:
+        """Return what the SDK answers to any other question; raises RequestFailedError as `send` does."""
+        started = time.monotonic()
+        try:
+            return question(self._sdk)
+        except openai.OpenAIError as error:
+            raise self._named(error, time.monotonic() - started) from None
+
     def _named(self, error: openai.OpenAIError, latency_s: float) -> RequestFailedError:
         """Return our name for the SDK's error."""
-        said = self._safe(_summary(error))
+        said = self.safe(_summary(error))
         if not isinstance(error, openai.APIStatusError):
             return RequestFailedError(
                 "failed" if type(error.__cause__).__name__ in _NEVER_SENT else "lost", said, latency_s=latency_s
@@ -279,7 +289,7 @@ class EmbeddingClient:
             )
         return BadRequestError(f"{server} refuses the request: {said}.", next_step="Check --model and --dimensions.")
 
-    def _safe(self, text: str) -> str:
+    def safe(self, text: str) -> str:
         """Return `text` without the key, and without anything that looks like (a masked part of) one."""
         if self._key:
             text = text.replace(self._key, "[key]")
@@ -306,6 +316,11 @@ def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[npt.
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise UnusableAnswerError(f"a body of {len(body)} bytes that is not JSON") from None
+    return read_vectors(content, n_texts, dimensions)
+
+
+def read_vectors(content: Any, n_texts: int, dimensions: int | None) -> tuple[npt.NDArray[np.float32], int | None]:
+    """Return what `read_answer` does, of an answer that is parsed already."""
     usage = content.get("usage") if isinstance(content, dict) else None
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
     n_tokens = tokens if isinstance(tokens, int) else None

@@ -17,6 +17,7 @@ from py4j.protocol import Py4JError
 from pyspark import TaskContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.embedding import client as client_module
 from shelfkin.embedding.batching import Limits, Text
@@ -54,6 +55,12 @@ class Plan:
 
     n_texts: int
     n_tokens: int
+
+
+def plan_of(missing: DataFrame) -> Plan:
+    """Count the texts and tokens of `texts.missing_texts`."""
+    row = missing.agg(F.count("*").alias("n"), F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens")).collect()[0]
+    return Plan(int(row["n"]), int(row["tokens"]))
 
 
 def limits_of(section: Embedding, provider: Provider) -> Limits:

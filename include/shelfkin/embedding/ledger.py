@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +57,13 @@ def summarise(rows: Iterable[dict[str, Any]]) -> Summary:
     )
 
 
-def ledger_rows(store: VectorStore, journal: Journal, model: str, usd_per_token: float) -> list[dict[str, Any]]:
+def ledger_rows(
+    store: VectorStore, journal: Journal, model: str, usd_per_token: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Return one row per request of a journal, in the order of its permits.
 
-    A request whose permit has no outcome is `IN_FLIGHT`, unless its answer lies in a shard: then it is as good as
-    settled.
+    `usd_per_token` is the price by mode, ``standard`` and ``batch``. A request whose permit has no outcome is
+    `IN_FLIGHT`, unless its answer lies in a shard: then it is as good as settled.
     """
     permits: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, dict[str, Any]] = {}
@@ -70,7 +72,8 @@ def ledger_rows(store: VectorStore, journal: Journal, model: str, usd_per_token:
             outcomes[line["settled"]] = line
         else:
             permits[line["permit"]] = line
-    for line in store.orphan_requests(journal.name) if len(outcomes) < len(permits) else ():
+    # Requests of a batch have no permits: their shards tell of them.
+    for line in store.orphan_requests(journal.name) if len(outcomes) < len(permits) or not permits else ():
         permits.setdefault(line["permit"], line)
         if outcomes.get(line["permit"], {}).get("status") in (None, "lost"):
             outcomes[line["permit"]] = line
@@ -82,7 +85,7 @@ def ledger_rows(store: VectorStore, journal: Journal, model: str, usd_per_token:
 
 
 def _row(
-    journal: str, model: str, usd_per_token: float, permit: dict[str, Any], outcome: dict[str, Any]
+    journal: str, model: str, usd_per_token: Mapping[str, float], permit: dict[str, Any], outcome: dict[str, Any]
 ) -> dict[str, Any]:
     status, billed = outcome["status"], outcome.get("billed")
     confirmed = billed if status == "ok" else None
@@ -99,7 +102,7 @@ def _row(
         "status": status,
         "http_status": outcome.get("http_status"),
         "latency_s": outcome.get("latency_s"),
-        "cost_usd": (confirmed or 0) * usd_per_token,
+        "cost_usd": (confirmed or 0) * usd_per_token[outcome.get("mode", "standard")],
         "server_request_id": outcome.get("request_id") or None,
         "shard": (outcome.get("shard") or {}).get("path"),
     }

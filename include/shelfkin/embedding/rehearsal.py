@@ -24,11 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from shelfkin.embedding.rehearsal_batches import BatchDesk
 from shelfkin.embedding.tokens import counter_of
 
 _MAX_INPUTS, _MAX_TOKENS, _MAX_TOKENS_PER_INPUT = 2048, 300_000, 8192
@@ -61,6 +63,12 @@ class Settings:
         ``insufficient_quota``, ``bad_key``, ``no_permission`` or ``unknown_model``: every request is refused so.
     headers
         Whether answers name the limits.
+    batch_s
+        Time that a batch takes.
+    batch_expiring_share
+        Share of a batch's requests that aren't done in time.
+    batch_enqueued_tokens
+        Tokens that may wait in batches at the same time.
     """
 
     requests_per_minute: float | None = None
@@ -73,6 +81,9 @@ class Settings:
     poison: str | None = None
     terminal: str | None = None
     headers: bool = True
+    batch_s: float = 0.2
+    batch_expiring_share: float = 0.0
+    batch_enqueued_tokens: int | None = None
     seed: int = 0
 
 
@@ -88,6 +99,8 @@ class Account:
     refused: int = 0
     terminal: int = 0
     faults: dict[str, int] = field(default_factory=lambda: collections.defaultdict(int))
+    batch_texts_billed: int = 0
+    batch_tokens_billed: int = 0
     wasted_tokens: int = 0
     tokens_by_second: dict[int, int] = field(default_factory=lambda: collections.defaultdict(int))
     requests_by_second: dict[int, int] = field(default_factory=lambda: collections.defaultdict(int))
@@ -103,6 +116,7 @@ class RehearsalServer:
         self.lock = threading.Lock()
         self.texts: list[str] | None = [] if keep_texts else None
         self._random = random.Random(settings.seed)
+        self.batches = BatchDesk(self._batch_answer, lambda: self.settings)
         self._levels: dict[str, tuple[float, float]] = {}
         self._bases: dict[int, npt.NDArray[np.float32]] = {}
 
@@ -158,6 +172,22 @@ class RehearsalServer:
         unit: npt.NDArray[np.float32] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
         return unit.astype(np.float32)
 
+    def _batch_answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Answer one request of a batch, and bill it."""
+        texts = list(body["input"])
+        sizes = counter_of("openai", str(body["model"]))(texts)
+        problem = _problem(texts, sizes, self.settings.poison)
+        if problem:
+            return 400, {"error": {"message": problem, "type": "invalid_request_error", "param": None, "code": None}}
+        with self.lock:
+            self.account.batch_texts_billed += len(texts)
+            self.account.batch_tokens_billed += sum(sizes)
+        vectors = self.vectors(texts, int(body.get("dimensions") or self.settings.dimensions))
+        answer: dict[str, Any] = orjson.loads(
+            _answer(vectors, body.get("encoding_format") == "base64", str(body["model"]), sum(sizes))
+        )
+        return 200, answer
+
     def _basis(self, dimensions: int) -> npt.NDArray[np.float32]:
         if dimensions not in self._bases:
             raw = np.random.default_rng(7).standard_normal((_BASIS_ROWS, dimensions), dtype=np.float32)
@@ -177,6 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             with self.shared.lock:
                 content = json.dumps(vars(self.shared.account)).encode()
             self._reply(200, content)
+        elif self.path.startswith(("/v1/files/", "/v1/batches")):
+            self._reply(*self.shared.batches.get(self.path))
         else:
             self._refuse(404, "not_found", f"no such address: {self.path}")
 
@@ -188,6 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, b"{}")
         elif self.path == "/v1/embeddings":
             self._embeddings(body)
+        elif self.path in ("/v1/files", "/v1/batches"):
+            self._reply(*self.shared.batches.post(self.path, body, self.headers.get("Content-Type", "")))
         else:
             self._refuse(404, "not_found", f"no such address: {self.path}")
 

@@ -235,7 +235,7 @@ class Sender:
             for attempt in retrying:
                 with attempt:
                     return job.store.write_shard(
-                        job.journal, self._partition, permit, [text.text_hash for text in batch], found.vectors, line
+                        job.journal, self._partition, permit, [text.text_hash for text in batch], found.vectors, [line]
                     )
         except OSError as error:
             self._ask("settle", permit=permit, status="unusable", said="the answer could not be stored")

@@ -38,8 +38,8 @@ log = logging.getLogger("shelfkin.embedding")
 FORMAT_VERSION = 2
 SHARD_SCHEMA = pa.schema([("text_hash", pa.string()), ("vector", pa.list_(pa.float32())), ("refused", pa.string())])
 SHARD_DDL = "text_hash string, vector array<float>, refused string"
-# In a shard's metadata: what it belongs to, and what its request cost.
-META_STORE, META_REQUEST = b"shelfkin.store", b"shelfkin.request"
+# In a shard's metadata: what it belongs to, and what its requests cost.
+META_STORE, META_REQUESTS = b"shelfkin.store", b"shelfkin.requests"
 _SHARD_NAME = re.compile(r"(p\d+|compact)-([A-Za-z0-9_-]+)-(\d+)\.parquet")
 _MAX_COMMIT_TRIES = 100
 
@@ -141,7 +141,7 @@ class VectorStore:
         name: str,
         hashes: Sequence[str],
         vectors: npt.NDArray[np.float32],
-        request: dict[str, Any] | None = None,
+        requests: Sequence[dict[str, Any]] = (),
     ) -> Shard:
         """Write one answered request (float32 of shape (n, d)) in one atomic put; return its entry.
 
@@ -151,8 +151,8 @@ class VectorStore:
             The task's partition: a task that takes over finds its predecessor's shards by it.
         name
             Of the request; unique within the journal.
-        request
-            The request's line for the ledger, kept in the shard: both are on storage, or neither.
+        requests
+            The ledger lines of the requests that brought them, kept in the shard: all are on storage, or nothing is.
         """
         order = sorted(range(len(hashes)), key=lambda row: hashes[row])
         columns = [
@@ -160,7 +160,7 @@ class VectorStore:
             _list_array(vectors[order]),
             pa.nulls(len(hashes), pa.string()),
         ]
-        return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA), request)
+        return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA), requests)
 
     def write_refused(self, journal: str, partition: int, name: str, refused: Mapping[str, str]) -> Shard:
         """Write the texts that the server refused for good, with its words."""
@@ -172,9 +172,9 @@ class VectorStore:
         ]
         return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA))
 
-    def write_rows(self, folder: str, name: str, rows: pa.Table, request: dict[str, Any] | None = None) -> Shard:
+    def write_rows(self, folder: str, name: str, rows: pa.Table, requests: Sequence[dict[str, Any]] = ()) -> Shard:
         """Write a shard of rows in `SHARD_SCHEMA`, sorted by text_hash, in one atomic put."""
-        meta = {META_STORE: self.key.encode(), META_REQUEST: json.dumps(request or {}).encode()}
+        meta = {META_STORE: self.key.encode(), META_REQUESTS: json.dumps(list(requests)).encode()}
         buffer = io.BytesIO()
         # Embedding bytes are close to random: compression costs time and saves nothing worth it.
         pq.write_table(
@@ -282,9 +282,7 @@ class VectorStore:
             shard = self._verified(path)
             if shard is not None:
                 meta = pq.read_schema(io.BytesIO(self.root.read_bytes(self.join(path)))).metadata or {}
-                line = json.loads(meta.get(META_REQUEST, b"{}"))
-                if line:
-                    lines.append({**line, "shard": vars(shard)})
+                lines += [{**line, "shard": vars(shard)} for line in json.loads(meta.get(META_REQUESTS, b"[]"))]
         return lines
 
     def journals(self) -> list[Journal]:

@@ -1,0 +1,414 @@
+"""First loads through OpenAI's Batch API: half the price, an answer within a day, and never submitted twice.
+
+Before a batch is submitted its texts lie in the vector store (``batches/<key>.parquet``), and the key travels in the
+batch's metadata. A run that is killed at any moment is continued: the next one finds the batch by its record, or by its
+key in the server's list, and waits for it instead of paying again. What a batch didn't answer (errors, expiry) stays
+missing in the store, and is sent again.
+
+Limits: OpenAI API reference, "Create batch": 50,000 inputs over all requests and 200 MB a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import posixpath
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import openai
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from shelfkin.artifacts import utc_now
+from shelfkin.embedding.batching import Limits, Text, pack
+from shelfkin.embedding.client import (
+    BudgetError,
+    EmbeddingClient,
+    RequestFailedError,
+    UnusableAnswerError,
+    read_vectors,
+)
+from shelfkin.embedding.coordinator import Budget
+from shelfkin.embedding.progress import duration
+from shelfkin.embedding.provider import Provider
+from shelfkin.embedding.store import VectorStore
+from shelfkin.errors import EmbeddingError
+
+log = logging.getLogger("shelfkin.embedding")
+
+MAX_INPUTS = 50_000
+# A little below 200 MB, which leaves room for what the upload adds.
+MAX_FILE_BYTES = 190 * 10**6
+METADATA_KEY = "shelfkin_batch"
+_ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_TRIES = 6
+_ROWS_PER_SHARD = 2048
+# A refused text takes the whole request with it: small requests keep what must be sent again small.
+INPUTS_PER_REQUEST = 64
+_RECENT_BATCHES = 100  # looked through for one that was submitted just before a crash
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How batches are made and waited for.
+
+    Attributes
+    ----------
+    poll_s
+        Seconds between two looks at the batches.
+    max_inputs
+        Texts in one batch.
+    max_enqueued_tokens
+        Tokens that may wait at the server at the same time; None: until it refuses.
+    """
+
+    limits: Limits
+    poll_s: float = 60.0
+    max_inputs: int = MAX_INPUTS
+    max_enqueued_tokens: int | None = None
+
+
+@dataclass
+class Batch:
+    """One batch as its record in the store tells it.
+
+    Attributes
+    ----------
+    key
+        sha256 of model, vector length and texts.
+    batch_id
+        The server's name, once it is known.
+    ended
+        The last status, once it was read and its answers are stored.
+    """
+
+    key: str
+    n_texts: int
+    n_tokens: int
+    submitted_at: str | None = None
+    batch_id: str | None = None
+    ended: str | None = None
+
+
+@dataclass
+class _Gathered:
+    """Answers that go into one shard."""
+
+    hashes: list[str] = field(default_factory=list)
+    vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, hashes: list[str], vectors: npt.NDArray[np.float32], entry: dict[str, Any]) -> None:
+        self.hashes += hashes
+        self.vectors.append(vectors)
+        self.entries.append(entry)
+
+    def written(self, store: VectorStore, key: str, number: int) -> _Gathered:
+        """Write the shard and return an empty one; its name is that of its answers, so a second time is harmless."""
+        if self.hashes:
+            store.write_shard(key, 0, f"answers{number}", self.hashes, np.concatenate(self.vectors), self.entries)
+        return _Gathered()
+
+
+class BatchRun:
+    """Submits batches, waits for them and stores what they answer.
+
+    Parameters
+    ----------
+    client
+        Sends requests.
+    store
+        Where texts, records and vectors are kept.
+    owner
+        Path of the run's manifest, as in `journal.Journal.open`.
+    progress
+        Called at a calm pace with a format string and its arguments.
+    """
+
+    def __init__(
+        self,
+        client: EmbeddingClient,
+        provider: Provider,
+        store: VectorStore,
+        settings: BatchSettings,
+        *,
+        owner: str,
+        progress: Callable[..., None],
+        usd_per_token: float = 0.0,
+        budget: Budget = Budget(),  # noqa: B008 - frozen
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._usd_per_token, self._budget, self._n_submitted = usd_per_token, budget, 0
+        self._client, self._provider, self._store, self._settings = client, provider, store, settings
+        self._owner, self._progress, self._sleep = owner, progress, sleep
+
+    def open_batches(self) -> list[Batch]:
+        """Return batches of earlier runs that may still bring answers, oldest first.
+
+        Those that were prepared and never submitted are dropped: their texts may not be wanted any more.
+        """
+        found = [batch for batch in self._records() if batch.ended is None]
+        for batch in found:
+            if batch.submitted_at is None:
+                for name in (f"{batch.key}.json", f"{batch.key}.parquet"):
+                    self._store.root.fs.rm_file(self._uri(name))
+        return [batch for batch in found if batch.submitted_at is not None]
+
+    def run(self, texts: Iterable[Text]) -> None:
+        """Bring all texts through batches, earlier ones first; what no batch answered is left missing in the store.
+
+        Raises
+        ------
+        EmbeddingError
+            The server refuses batches altogether.
+        """
+        waiting = self.open_batches()
+        for batch in waiting:
+            self._progress("waiting for a batch of %s texts that an earlier run submitted", f"{batch.n_texts:,}")
+        covered = {text_hash for batch in waiting for text_hash in self._hashes(batch)}
+        fresh = self._prepared(text for text in texts if text.text_hash not in covered)
+        began = time.monotonic()
+        upcoming = next(fresh, None)
+        while waiting or upcoming is not None:
+            while upcoming is not None and self._fits(upcoming, waiting):
+                waiting.append(upcoming)
+                upcoming = next(fresh, None)
+            for batch in list(waiting):
+                if self._advance(batch, alone=len(waiting) == 1):
+                    waiting.remove(batch)
+            if waiting:
+                n_texts = sum(batch.n_texts for batch in waiting)
+                self._progress(
+                    "%s batches with %s texts are under way, for %s now",
+                    len(waiting),
+                    f"{n_texts:,}",
+                    duration(time.monotonic() - began),
+                )
+                self._sleep(self._settings.poll_s)
+
+    def _fits(self, batch: Batch, waiting: list[Batch]) -> bool:
+        limit = self._settings.max_enqueued_tokens
+        return limit is None or not waiting or sum(one.n_tokens for one in waiting) + batch.n_tokens <= limit
+
+    def _advance(self, batch: Batch, *, alone: bool) -> bool:
+        """Submit a batch, or look after it; return whether it has ended and its answers are stored."""
+        if batch.batch_id is None:
+            self._submit(batch)
+        seen = self._patiently(lambda sdk: sdk.batches.retrieve(str(batch.batch_id)))
+        if seen.status not in _ENDED:
+            return False
+        codes = {str(error.code) for error in (seen.errors.data or [])} if seen.errors else set()
+        if seen.status == "failed" and "token_limit_exceeded" in codes and not alone:
+            # The server's queue is full of our other batches: this one goes again when there is room.
+            batch.batch_id = batch.submitted_at = None
+            self._record(batch)
+            return False
+        if seen.status == "failed":
+            said = "; ".join(str(error.message) for error in (seen.errors.data or [])) if seen.errors else "no reason"
+            self._end(batch, seen.status)
+            raise EmbeddingError(
+                f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {self._client.safe(said)}.",
+                next_step="Lower embedding.batch_max_enqueued_tokens, or set embedding.mode to standard.",
+            )
+        n_stored = self._store_answers(batch, seen.output_file_id)
+        self._progress("a batch %s: %s of %s texts have vectors", seen.status, f"{n_stored:,}", f"{batch.n_texts:,}")
+        self._end(batch, seen.status)
+        return True
+
+    def _check_budget(self, batch: Batch) -> None:
+        budget, after = self._budget, self._n_submitted + batch.n_tokens
+        if (budget.tokens is not None and after > budget.tokens) or (
+            budget.usd is not None and after * self._usd_per_token > budget.usd
+        ):
+            raise BudgetError(
+                f"A batch of {batch.n_tokens:,} tokens would cross the run's budget, after {self._n_submitted:,}.",
+                next_step="Raise the budget and run again: what is submitted is waited for, and only the rest is sent.",
+            )
+        self._n_submitted = after
+
+    def _submit(self, batch: Batch) -> None:
+        """Submit a batch, unless it turns out that this was done already."""
+        if batch.submitted_at is not None:
+            # A crash may have come between the server's taking the batch and our writing down its name.
+            recent = self._patiently(lambda sdk: list(sdk.batches.list(limit=_RECENT_BATCHES).data))
+            for seen in recent:
+                if (seen.metadata or {}).get(METADATA_KEY) == batch.key:
+                    batch.batch_id = seen.id
+                    return self._record(batch)
+        self._check_budget(batch)
+        batch.submitted_at = utc_now()
+        self._record(batch)
+        self._store.journal(batch.key).open(self._owner, self._owner)
+        with tempfile.TemporaryFile() as file:
+            self._write_lines(batch, file)
+
+            def upload(sdk: openai.OpenAI) -> Any:
+                file.seek(0)
+                return sdk.files.create(file=(f"{batch.key[:32]}.jsonl", file), purpose="batch")
+
+            uploaded = self._patiently(upload)
+        created = self._patiently(
+            lambda sdk: sdk.batches.create(
+                completion_window="24h",
+                endpoint="/v1/embeddings",
+                input_file_id=uploaded.id,
+                metadata={METADATA_KEY: batch.key},
+            )
+        )
+        batch.batch_id = created.id
+        self._record(batch)
+
+    def _write_lines(self, batch: Batch, file: IO[bytes]) -> None:
+        provider = self._provider
+        for number, request in enumerate(self._requests(batch)):
+            body: dict[str, Any] = {
+                "model": provider.model,
+                "input": [text.text for text in request],
+                "encoding_format": "base64",
+            }
+            if provider.send_dimensions and provider.dimensions:
+                body["dimensions"] = provider.dimensions
+            line = {"custom_id": f"r{number}", "method": "POST", "url": "/v1/embeddings", "body": body}
+            file.write(orjson.dumps(line) + b"\n")
+
+    def _store_answers(self, batch: Batch, file_id: str | None) -> int:
+        """Store every usable answer as a shard; return how many texts have one."""
+        if file_id is None:
+            return 0
+        requests = list(self._requests(batch))
+        n_stored = n_shards = 0
+        gathered = _Gathered()
+        for line in self._lines(file_id):
+            number = int(str(line["custom_id"]).removeprefix("r"))
+            response = line.get("response") or {}
+            if line.get("error") or response.get("status_code") != 200:
+                continue
+            request = requests[number]
+            try:
+                vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
+            except UnusableAnswerError as error:
+                log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
+                continue
+            entry = {
+                "permit": f"{batch.key[:32]}-r{number}",
+                "at": batch.submitted_at,
+                "inputs": len(request),
+                "tokens": sum(text.n_tokens for text in request),
+                "try": 1,
+                "status": "ok",
+                "http_status": 200,
+                "billed": billed,
+                "request_id": response.get("request_id") or "",
+                "mode": "batch",
+            }
+            gathered.add([text.text_hash for text in request], vectors, entry)
+            n_stored += len(request)
+            if len(gathered.hashes) >= _ROWS_PER_SHARD:
+                n_shards += 1
+                gathered = gathered.written(self._store, batch.key, n_shards)
+        gathered.written(self._store, batch.key, n_shards + 1)
+        return n_stored
+
+    def _lines(self, file_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a file of answers; it is kept on disk, because it may hold hundreds of megabytes."""
+        with tempfile.NamedTemporaryFile() as file:
+            self._patiently(lambda sdk: sdk.files.content(file_id).write_to_file(file.name))
+            with open(file.name, "rb") as content:  # noqa: PTH123 - by name, as the SDK wrote it
+                for line in content:
+                    yield orjson.loads(line)
+
+    def _prepared(self, texts: Iterable[Text]) -> Iterator[Batch]:
+        """Cut texts into batches, each written down before it is yielded."""
+        chosen: list[Text] = []
+        n_bytes = n_tokens = 0
+        most_tokens = self._settings.max_enqueued_tokens
+        for text in texts:
+            size = len(orjson.dumps(text.text)) + 1
+            full = len(chosen) == self._settings.max_inputs or n_bytes + size > MAX_FILE_BYTES
+            if chosen and (full or (most_tokens is not None and n_tokens + text.n_tokens > most_tokens)):
+                yield self._prepare(chosen)
+                chosen, n_bytes, n_tokens = [], 0, 0
+            chosen.append(text)
+            n_bytes, n_tokens = n_bytes + size, n_tokens + text.n_tokens
+        if chosen:
+            yield self._prepare(chosen)
+
+    def _prepare(self, texts: list[Text]) -> Batch:
+        content = "\n".join([self._store.key, *(text.text_hash for text in texts), utc_now()])
+        key = hashlib.sha256(content.encode()).hexdigest()
+        columns = {
+            "text_hash": [text.text_hash for text in texts],
+            "text": [text.text for text in texts],
+            "n_tokens": [text.n_tokens for text in texts],
+        }
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(columns), buffer)
+        self._store.root.put_bytes(self._uri(f"{key}.parquet"), buffer.getvalue())
+        batch = Batch(key, len(texts), sum(text.n_tokens for text in texts))
+        self._record(batch)
+        return batch
+
+    def _texts(self, batch: Batch) -> list[Text]:
+        data = io.BytesIO(self._store.root.read_bytes(self._uri(f"{batch.key}.parquet")))
+        return [Text(**row) for row in pq.read_table(data).to_pylist()]
+
+    def _hashes(self, batch: Batch) -> list[str]:
+        return [text.text_hash for text in self._texts(batch)]
+
+    def _requests(self, batch: Batch) -> Iterator[list[Text]]:
+        return self._cut(self._texts(batch))
+
+    def _cut(self, texts: list[Text]) -> Iterator[list[Text]]:
+        limits = replace(self._settings.limits, max_inputs=min(INPUTS_PER_REQUEST, self._settings.limits.max_inputs))
+        return pack(texts, limits, lambda: limits.max_tokens)
+
+    def _end(self, batch: Batch, status: str) -> None:
+        batch.ended = status
+        self._record(batch)
+        self._store.root.fs.rm_file(self._uri(f"{batch.key}.parquet"))
+        self._store.journal(batch.key).end()
+
+    def _record(self, batch: Batch) -> None:
+        self._store.root.put_json(self._uri(f"{batch.key}.json"), vars(batch))
+
+    def _records(self) -> list[Batch]:
+        root = self._store.root
+        try:
+            found = root.fs.ls(self._store.join("batches"), detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        names = [posixpath.basename(str(path)) for path in found]
+        records = [Batch(**root.read_json(self._uri(name))) for name in names if name.endswith(".json")]
+        return sorted(records, key=lambda batch: batch.submitted_at or "~")
+
+    def _uri(self, name: str) -> str:
+        return self._store.join("batches", name)
+
+    def _patiently(self, ask: Callable[[openai.OpenAI], Any]) -> Any:
+        """Ask the server, again with full jitter where that may help; raises the typed error where it can't."""
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, RequestFailedError) and error.error is None),
+            stop=stop_after_attempt(_TRIES),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            for attempt in retrying:
+                with attempt:
+                    return self._client.ask(ask)
+        except RequestFailedError as error:
+            raise error.error or EmbeddingError(
+                f"{self._provider.server} did not take a batch request: {error.said}.",
+                next_step="Run the task again: batches under way are found again, and nothing is paid for twice.",
+            ) from None
+        raise EmbeddingError("The retry loop ended without an answer.")  # tenacity always returns or raises

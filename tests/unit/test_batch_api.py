@@ -1,0 +1,204 @@
+"""First loads through the Batch API: what is submitted, what is found again after a crash, what is left for later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from shelfkin.artifacts import Root
+from shelfkin.embedding.batch_api import INPUTS_PER_REQUEST, BatchRun, BatchSettings
+from shelfkin.embedding.batching import Limits, Text
+from shelfkin.embedding.client import BudgetError, EmbeddingClient
+from shelfkin.embedding.coordinator import Budget
+from shelfkin.embedding.ledger import ledger_rows, summarise
+from shelfkin.embedding.provider import Provider
+from shelfkin.embedding.rehearsal import RehearsalServer, Settings, running_rehearsal_server
+from shelfkin.embedding.store import VectorStore
+from shelfkin.embedding.tokens import counter_of
+from shelfkin.errors import EmbeddingError
+
+MODEL, DIMENSIONS = "text-embedding-3-small", 8
+NAMES = [f"red mug number {i}" for i in range(300)]
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def texts(names: list[str]) -> list[Text]:
+    sizes = counter_of("openai", MODEL)(names)
+    return [Text(sha(name), name, size) for name, size in zip(names, sizes, strict=True)]
+
+
+class KilledError(BaseException):
+    """Stands for kill -9: nothing after it runs, no handler of ours catches it."""
+
+
+@dataclass
+class Desk:
+    """A server with a Batch API and a vector store; every `run` is a new process's."""
+
+    server: RehearsalServer
+    provider: Provider
+    store: VectorStore
+
+    def run(self, names: list[str], **options: Any) -> list[str]:
+        """Run to the end; returns what was said."""
+        said: list[str] = []
+        settings = BatchSettings(Limits(), poll_s=0.01, **options.pop("settings", {}))
+        with EmbeddingClient(self.provider, "") as client:
+            batches = BatchRun(
+                client,
+                self.provider,
+                self.store,
+                settings,
+                owner="m.json",
+                progress=lambda message, *args: said.append(message % args),
+                sleep=options.pop("sleep", lambda _s: __import__("time").sleep(0.02)),
+                **options,
+            )
+            batches.run(texts(names))
+        return said
+
+    def stored(self) -> dict[str, list[float]]:
+        rows: dict[str, list[float]] = {}
+        for shard in self.store.adopt_orphans().shards:
+            for row in pq.read_table(self.store.join(shard.path)).to_pylist():
+                rows[row["text_hash"]] = row["vector"]
+        return rows
+
+    def check(self, names: list[str]) -> None:
+        stored = self.stored()
+        assert set(stored) == {sha(name) for name in names}
+        found = np.array([stored[sha(name)] for name in names], dtype=np.float32)
+        np.testing.assert_array_equal(found, self.server.vectors(names, DIMENSIONS))
+
+    def tokens_in_ledger(self) -> int:
+        prices = {"standard": 2e-8, "batch": 1e-8}
+        rows = [row for journal in self.store.journals() for row in ledger_rows(self.store, journal, MODEL, prices)]
+        total = summarise(rows)
+        assert total.cost_usd == pytest.approx(total.tokens * 1e-8)
+        return total.tokens
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with running_rehearsal_server(Settings(dimensions=DIMENSIONS, batch_s=0.05)) as (server, base_url):
+        provider = Provider("compatible", base_url, MODEL, DIMENSIONS, True)
+        yield Desk(server, provider, VectorStore.of(Root.at(str(tmp_path)), provider))
+
+
+def test_every_text_is_answered_once_and_accounted_for_at_half_price(desk: Desk) -> None:
+    said = desk.run(NAMES, settings={"max_inputs": 120})
+    assert desk.server.batches.created == 3
+    desk.check(NAMES)
+    billed = desk.server.account.batch_tokens_billed
+    assert billed == sum(text.n_tokens for text in texts(NAMES)) == desk.tokens_in_ledger()
+    assert any("300 texts are under way" in line for line in said)
+    # Nothing is open, and no text lies about any more.
+    assert list(Path(desk.store.join("batches")).glob("*.parquet")) == []
+
+
+def test_files_and_batches_keep_their_limits(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shelfkin.embedding.batch_api.MAX_FILE_BYTES", 2_000)
+    desk.run(NAMES)
+    lines = [file.splitlines() for file in desk.server.batches._files.values() if b'"custom_id"' in file]
+    requests = [file for file in lines if b'"method"' in file[0]]
+    assert len(requests) > 3
+    assert all(sum(map(len, file)) < 2_600 for file in requests)  # what surrounds the texts comes on top
+    assert all(line.count(b"red mug") <= INPUTS_PER_REQUEST for file in requests for line in file)
+    desk.check(NAMES)
+
+
+@pytest.mark.parametrize("moment", ["after submitting", "before the name is written down", "while waiting"])
+def test_a_run_that_is_killed_is_continued_and_not_paid_for_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def die(*_args: Any) -> None:
+        raise KilledError
+
+    record = BatchRun._record
+
+    def record_until_named(self: BatchRun, batch: Any) -> None:
+        if batch.batch_id is not None:
+            raise KilledError
+        record(self, batch)
+
+    def record_then_die(self: BatchRun, batch: Any) -> None:
+        record(self, batch)
+        if batch.batch_id is not None:
+            raise KilledError
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        if moment == "before the name is written down":
+            patched.setattr(BatchRun, "_record", record_until_named)
+        elif moment == "after submitting":
+            patched.setattr(BatchRun, "_record", record_then_die)
+        desk.run(NAMES, sleep=die)
+    assert desk.server.batches.created == 1
+    said = desk.run([*NAMES, "one more"])
+    assert desk.server.batches.created == 2  # the second holds one text
+    assert "an earlier run submitted" in said[0]
+    desk.check([*NAMES, "one more"])
+    assert desk.server.account.batch_tokens_billed == desk.tokens_in_ledger()
+    assert desk.server.account.batch_texts_billed == 301
+
+
+def test_answers_that_were_read_twice_are_stored_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        # Killed between storing the answers and writing down that the batch has ended.
+        patched.setattr(BatchRun, "_end", lambda *_args: (_ for _ in ()).throw(KilledError()))
+        desk.run(NAMES)
+    desk.run([])
+    desk.check(NAMES)
+    assert desk.tokens_in_ledger() == desk.server.account.batch_tokens_billed
+
+
+def test_what_expires_or_is_refused_stays_missing(desk: Desk) -> None:
+    desk.server.settings.batch_expiring_share = 0.4
+    desk.server.settings.poison = "number 7"
+    said = desk.run(NAMES)
+    stored = set(desk.stored())
+    requests = [NAMES[start : start + INPUTS_PER_REQUEST] for start in range(0, 300, INPUTS_PER_REQUEST)]
+    # 60% of five requests are done in time; the first and the second hold poison ("7", and "70" to "79").
+    assert stored == {sha(name) for name in requests[2]}
+    assert any(f"a batch expired: {len(stored)} of 300 texts have vectors" in line for line in said)
+    assert desk.tokens_in_ledger() == desk.server.account.batch_tokens_billed
+
+
+def test_a_full_queue_is_waited_for_and_a_batch_that_never_fits_is_an_error(desk: Desk) -> None:
+    one = sum(len(name) for name in NAMES[:100]) // 4
+    desk.server.settings.batch_enqueued_tokens = one + one // 2
+    desk.run(NAMES, settings={"max_inputs": 100})
+    desk.check(NAMES)
+    # Knowing the limit, no batch is submitted that the server would turn down.
+    desk.server.settings.batch_enqueued_tokens = 10
+    with pytest.raises(EmbeddingError, match="refused a batch") as caught:
+        desk.run(["another " * 20])
+    assert "batch_max_enqueued_tokens" in caught.value.next_step
+
+
+def test_a_known_queue_limit_is_never_overrun(desk: Desk) -> None:
+    n_tokens = sum(text.n_tokens for text in texts(NAMES))
+    desk.server.settings.batch_enqueued_tokens = n_tokens
+    desk.run(NAMES, settings={"max_enqueued_tokens": n_tokens // 3})
+    assert all("errors" not in batch for batch in desk.server.batches._batches.values())
+    assert desk.server.batches.created >= 3
+    desk.check(NAMES)
+
+
+def test_a_budget_holds_for_batches_too(desk: Desk) -> None:
+    n_tokens = sum(text.n_tokens for text in texts(NAMES))
+    with pytest.raises(BudgetError) as caught:
+        desk.run(NAMES, settings={"max_inputs": 100}, budget=Budget(tokens=n_tokens // 2))
+    assert not caught.value.retryable
+    desk.run([])  # what was submitted is still waited for
+    assert 0 < desk.server.account.batch_tokens_billed <= n_tokens // 2
+    assert len(desk.stored()) == desk.server.account.batch_texts_billed == 100
