@@ -15,7 +15,7 @@ CONF ?=
 PORT ?= 8080
 RECENT ?=
 
-.PHONY: help setup demo run up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ demo: setup ## run the whole workflow on real data (Complete Journey), without a
 run: setup ## run one store's DAG once: make run STORE=online_retail AS_OF=2011-11-01 CONF='{"repurchase": "exclude"}'
 	@$(PY) bin/local_airflow.py run --store '$(STORE)' --as-of '$(AS_OF)' --conf '$(CONF)'
 
+estimate: setup ## what embedding a store would send and cost, before anything is spent (STORE=..., AS_OF=...)
+	@$(PY) bin/estimate.py --store '$(STORE)' --as-of '$(AS_OF)'
+
 up: setup ## start Airflow on 127.0.0.1:8080 (PORT=...) and print the login
 	@$(PY) bin/local_airflow.py up --port $(PORT)
 
@@ -60,6 +63,12 @@ test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
 
 test-all: setup ## every test, with the drills on a real scheduler and a Spark cluster
 	$(PY) -m pytest
+
+bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=throughput: the stage on an unlimited server
+	$(PY) benchmarks/bench_embed.py $(or $(PART),quota) $(if $(TEXTS),--texts $(TEXTS))
+
+rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...
+	$(PY) -m shelfkin.embedding.rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))
 
 lint: $(STAMP) ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

@@ -215,7 +215,7 @@ def run_stage(session: Any, base_url: str, n_texts: int, folder: Path, **section
         profile=profile,
         settings=Settings.from_env({}),
         attempt="attempt-1",
-        options=argparse.Namespace(model=None, dimensions=None, budget_usd=None),
+        options=argparse.Namespace(model=None, dimensions=None, budget_usd=None, estimate=False),
         inputs={"clean_catalog": Manifest.read(root, root.join("in", "manifest.json"))},
     )
     app.run(stage)

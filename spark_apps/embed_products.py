@@ -27,6 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the stage's flags."""
     parser.add_argument("--model", type=optional(str), help="embedding model; 'local' is the bundled one")
     parser.add_argument("--dimensions", type=optional(int), help="length of the vectors, where the model has a choice")
+    parser.add_argument("--estimate", action="store_true", help="say what would be sent and what it costs, then end")
     parser.add_argument("--budget-usd", type=optional(float), help="stop before the run costs more")
 
 
@@ -50,6 +51,11 @@ def run(stage: Stage) -> None:
         stage.progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
     else:
         embedding.announce(plan, counts.sent)
+    if stage.options.estimate:
+        stage.progress("an estimate: nothing was sent")
+        stage.metrics.update(embedding.figures, texts_planned=plan.n_texts)
+        return
+    if plan.n_texts:
         embedding.send(parts, missing, plan)
     missing.unpersist()
 

@@ -15,6 +15,7 @@ import pyspark
 import pytest
 
 from installation import Installation
+from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 
@@ -91,3 +92,24 @@ def test_only_the_connection_changes(installation: Installation, master: int) ->
             for pointer in (on_cluster, in_one_process)
         )
         assert found == expected, table
+
+
+def test_executors_send_under_the_drivers_quota(installation: Installation, master: int) -> None:
+    connection = json.dumps({"conn_type": "spark", "host": "spark://127.0.0.1", "port": master})
+    with running_rehearsal_server(Settings(dimensions=16, requests_per_minute=600)) as (server, base_url):
+        run = installation.airflow(
+            "run",
+            *("--as-of", "2024-06-01", "--conf", json.dumps({"model": "text-embedding-3-small", "dimensions": 16})),
+            AIRFLOW_CONN_SPARK_DEFAULT=connection,
+            OPENAI_BASE_URL=base_url,
+        )
+        assert run.returncode == 0, run.stdout[-4000:]
+        log = max((installation.folder / "home/logs").glob("run-*.log"), key=lambda path: path.stat().st_mtime)
+        assert "requests go out from the driver" not in log.read_text()
+        published = json.loads(
+            (Path(installation.environment["ARTIFACT_ROOT"]) / "stores/corner_shop/published/latest.json").read_text()
+        )
+        run_folder = Path(published["tables"]["clusters"]["path"]).parents[2]
+        metrics = json.loads((run_folder / "embed_products/manifest.json").read_text())["metrics"]
+        assert metrics["tokens"] == server.account.tokens_billed > 0
+        assert metrics["limit_requests_per_minute"] == 600 and server.account.rate_limited == 0

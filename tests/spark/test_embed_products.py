@@ -84,7 +84,9 @@ def stage_of(spark: Any, tmp_path: Path) -> Callable[..., Stage]:
             profile=profile,
             settings=Settings.from_env({}),
             attempt=f"attempt-1-{folder}",
-            options=argparse.Namespace(**{"model": None, "dimensions": None, "budget_usd": None, **(flags or {})}),
+            options=argparse.Namespace(
+                **{"model": None, "dimensions": None, "budget_usd": None, "estimate": False, **(flags or {})}
+            ),
             inputs={"clean_catalog": Manifest.read(root, root.join(folder, "manifest.json"))},
         )
 
@@ -281,6 +283,19 @@ def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
     third = stage_of(TEXTS)
     run(app, third)
     assert third.spark.read.parquet(third.table_uri("embedding_ledger")).count() == 0
+
+
+def test_an_estimate_sends_nothing_and_names_the_price(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "shelfkin")
+    stage = stage_of([*TEXTS, "tiktoken is great!"], {"estimate": True}, model="text-embedding-3-large")
+    run(app, stage)
+    assert server.seen == [] and stage.tables == {}
+    # "title 7" is 3 tokens by cl100k_base ("title", " ", "7"), "tiktoken is great!" 6.
+    assert stage.metrics["tokens_planned"] == 21 * 3 + 6
+    assert stage.metrics["cost_planned_usd"] == pytest.approx(69 * 0.13e-6, abs=5e-7)
+    assert "price table of 2026" in caplog.text
 
 
 def test_batches_first_and_what_they_leave_the_standard_way(

@@ -115,6 +115,7 @@ class RehearsalServer:
         self.settings, self.account = settings, Account()
         self.lock = threading.Lock()
         self.texts: list[str] | None = [] if keep_texts else None
+        self.authorizations: set[str] = set()
         self._random = random.Random(settings.seed)
         self.batches = BatchDesk(self._batch_answer, lambda: self.settings)
         self._levels: dict[str, tuple[float, float]] = {}
@@ -229,6 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
         shared, settings, account = self.shared, self.shared.settings, self.shared.account
         with shared.lock:
             account.requests += 1
+            shared.authorizations.add(self.headers.get("Authorization", ""))
             account.last_request_at = time.time()
         wanted = orjson.loads(body)
         texts = [wanted["input"]] if isinstance(wanted["input"], str) else wanted["input"]
