@@ -50,11 +50,10 @@ def run(stage: Stage) -> None:
     if plan.n_texts == 0:
         stage.progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
     else:
-        embedding.announce(plan, counts.sent)
+        embedding.announce(plan, counts)
+    stage.metrics.update(embedding.planned(plan, counts))
     if stage.options.estimate:
-        stage.progress("an estimate: nothing was sent")
-        stage.metrics.update(embedding.figures, texts_planned=plan.n_texts)
-        return
+        return stage.progress("an estimate: nothing was sent")
     if plan.n_texts:
         embedding.send(parts, missing, plan)
     missing.unpersist()

@@ -138,6 +138,9 @@ def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
     run(app, third)
     assert len(server.seen) == n_requests + 1
     assert third.metrics["requests_sent"] == 0 and third.metrics["generation"] == 2
+    # A model that tiktoken doesn't know: tokens are bounded by bytes.
+    assert third.metrics["tokens_planned"] == 0
+    assert third.metrics["tokens_without_store"] == sum(len(text) for text in TEXTS)
     assert "0 requests sent: all 21 texts were in the vector store" in caplog.text
     again = vectors_of(third)
     assert all(again[key][1].tobytes() == found[key][1].tobytes() for key in found)

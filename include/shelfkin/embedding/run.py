@@ -84,21 +84,20 @@ class EmbeddingRun:
     def missing(self, parts: DataFrame) -> DataFrame:
         """Return text_hash, text and n_tokens of what the store lacks."""
         stored = texts.stored_vectors(self.session, self.store, self.store.latest())
-        kind, model = self.provider.kind, self.provider.model
-        return texts.missing_texts(parts, stored, kind, model, retry_refused=self.section.retry_refused)
+        return texts.missing_texts(parts, stored, retry_refused=self.section.retry_refused)
 
     def open_store(self) -> None:
         """Set torn files aside and take in what a killed run left."""
         self.store.set_damaged_aside()
         self.store.adopt_orphans()
 
-    def announce(self, plan: embed.Plan, n_sent: int) -> None:
+    def announce(self, plan: embed.Plan, counts: texts.TextCounts) -> None:
         """Say before the first request what the run will send, what that costs and how long it takes."""
         exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
         self.progress(
             "%s of %s distinct texts are new: %s%s tokens",
             f"{plan.n_texts:,}",
-            f"{n_sent:,}",
+            f"{counts.sent:,}",
             exactly,
             f"{plan.n_tokens:,}",
         )
@@ -111,7 +110,18 @@ class EmbeddingRun:
         if limit and mode == "standard":
             at_best = duration(plan.n_tokens / limit * 60)
             self.progress("at %s tokens a minute it takes %s", f"{limit:,.0f}", at_best)
-        self.figures.update(tokens_planned=plan.n_tokens, cost_planned_usd=round(cost, 6))
+        if cost and counts.tokens > plan.n_tokens:
+            self.progress("without the vector store it would cost $%.4f", counts.tokens * self.prices[mode])
+
+    def planned(self, plan: embed.Plan, counts: texts.TextCounts) -> dict[str, Any]:
+        """Return what the run is about to send and what it costs, beside what that would be without the store."""
+        usd = self.prices["batch" if self._goes_in_batches(plan) else "standard"]
+        return {
+            "tokens_planned": plan.n_tokens,
+            "cost_planned_usd": round(plan.n_tokens * usd, 6),
+            "tokens_without_store": counts.tokens,
+            "cost_without_store_usd": round(counts.tokens * usd, 6),
+        }
 
     def send(self, parts: DataFrame, missing: DataFrame, plan: embed.Plan) -> None:
         """Embed what is missing; raises the typed error of what stopped it, with everything finished kept."""

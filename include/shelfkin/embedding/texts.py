@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.embedding.splitting import split_text
 from shelfkin.embedding.store import SHARD_DDL, Generation, Shard, VectorStore
-from shelfkin.embedding.tokens import counter_of
+from shelfkin.embedding.tokens import Counter, counter_of
 
 _PARTS_DDL = (
     "text_hash string, n_products bigint, part int, n_parts int, n_tokens bigint, sent_hash string, text string"
@@ -34,8 +34,8 @@ def distinct_parts(products: DataFrame, kind: str, model: str, max_tokens: int) 
     Returns
     -------
     DataFrame
-        text_hash, n_products, part (from 0), n_parts, n_tokens (of a part; null for a whole text), sent_hash (sha256
-        hex of what is sent, the vector store's key), text.
+        text_hash, n_products, part (from 0), n_parts, n_tokens (of the part), sent_hash (sha256 hex of what is sent:
+        the vector store's key), text.
     """
     distinct = products.groupBy("text_hash").agg(
         F.min("embedding_text").alias("text"), F.count("*").alias("n_products")
@@ -44,36 +44,32 @@ def distinct_parts(products: DataFrame, kind: str, model: str, max_tokens: int) 
     def split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         count = counter_of(kind, model)
         for batch in batches:
-            rows = []
-            for row in batch.to_pylist():
-                parts = split_text(row["text"], max_tokens, count)
-                whole = len(parts) == 1
-                rows += [
-                    {
-                        "text_hash": row["text_hash"],
-                        "n_products": row["n_products"],
-                        "part": number,
-                        "n_parts": len(parts),
-                        "n_tokens": None if whole else count([part])[0],
-                        "sent_hash": row["text_hash"] if whole else hashlib.sha256(part.encode()).hexdigest(),
-                        "text": part,
-                    }
-                    for number, part in enumerate(parts)
-                ]
-            yield pa.RecordBatch.from_pylist(rows, schema=_PARTS_ARROW)
+            if batch.num_rows == 0:
+                continue
+            texts = batch["text"].to_pylist()
+            rows = zip(
+                batch["text_hash"].to_pylist(), batch["n_products"].to_pylist(), texts, count(texts), strict=True
+            )
+            columns = list(zip(*(part for row in rows for part in _parts(*row, max_tokens, count)), strict=True))
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(column, field.type) for column, field in zip(columns, _PARTS_ARROW, strict=True)],
+                schema=_PARTS_ARROW,
+            )
 
-    # A text has at most as many tokens as bytes: only what is longer needs a look at its tokens.
-    may_exceed = F.octet_length("text") > max_tokens
-    whole = distinct.filter(~may_exceed).select(
-        "text_hash",
-        "n_products",
-        F.lit(0).alias("part"),
-        F.lit(1).alias("n_parts"),
-        F.lit(None).cast("bigint").alias("n_tokens"),
-        F.col("text_hash").alias("sent_hash"),
-        "text",
-    )
-    return whole.unionByName(distinct.filter(may_exceed).mapInArrow(split, _PARTS_DDL))
+    return distinct.select("text_hash", "n_products", "text").mapInArrow(split, _PARTS_DDL)
+
+
+def _parts(
+    text_hash: str, n_products: int, text: str, n_tokens: int, max_tokens: int, count: Counter
+) -> Iterator[tuple[str, int, int, int, int, str, str]]:
+    """Yield the rows of one text in the order of `_PARTS_ARROW`."""
+    if n_tokens <= max_tokens:
+        yield text_hash, n_products, 0, 1, n_tokens, text_hash, text
+        return
+    parts = split_text(text, max_tokens, count)
+    for number, (part, size) in enumerate(zip(parts, count(parts), strict=True)):
+        key = hashlib.sha256(part.encode()).hexdigest()
+        yield text_hash, n_products, number, len(parts), size, key, part
 
 
 _PARTS_ARROW = pa.schema(
@@ -91,22 +87,23 @@ _PARTS_ARROW = pa.schema(
 
 @dataclass(frozen=True)
 class TextCounts:
-    """Distinct texts of a run, how many of them were split, and the distinct texts as sent."""
+    """Distinct texts of a run, how many of them were split; the distinct texts as sent, and their tokens."""
 
     distinct: int
     split: int
     sent: int
+    tokens: int
 
 
 def count_texts(parts: DataFrame) -> TextCounts:
     """Count the distinct texts of `distinct_parts`."""
     first = F.col("part") == 0
-    row = parts.agg(
-        F.count_if(first).alias("distinct"),
-        F.count_if(first & (F.col("n_parts") > 1)).alias("split"),
-        F.countDistinct("sent_hash").alias("sent"),
+    texts = parts.agg(
+        F.count_if(first).alias("n"), F.count_if(first & (F.col("n_parts") > 1)).alias("split")
     ).collect()[0]
-    return TextCounts(int(row["distinct"]), int(row["split"]), int(row["sent"]))
+    sent = parts.groupBy("sent_hash").agg(F.min("n_tokens").alias("n_tokens"))
+    row = sent.agg(F.count("*").alias("n"), F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens")).collect()[0]
+    return TextCounts(int(texts["n"]), int(texts["split"]), int(row["n"]), int(row["tokens"]))
 
 
 def stored_vectors(session: SparkSession, store: VectorStore, generation: Generation) -> DataFrame:
@@ -123,7 +120,7 @@ def read_shards(session: SparkSession, store: VectorStore, shards: Sequence[Shar
     return reader.parquet(*(store.join(shard.path) for shard in shards))
 
 
-def missing_texts(parts: DataFrame, stored: DataFrame, kind: str, model: str, *, retry_refused: bool) -> DataFrame:
+def missing_texts(parts: DataFrame, stored: DataFrame, *, retry_refused: bool) -> DataFrame:
     """Return text_hash, text and n_tokens of what has no row yet, each distinct text as sent once.
 
     Parameters
@@ -132,28 +129,15 @@ def missing_texts(parts: DataFrame, stored: DataFrame, kind: str, model: str, *,
         Result of `distinct_parts`.
     stored
         Result of `stored_vectors`.
-    kind, model
-        Of the provider.
     retry_refused
         Whether texts that the server once refused count as missing.
     """
     known = stored.filter(F.col("vector").isNotNull()) if retry_refused else stored
-    missing = (
+    return (
         parts.join(known.select(F.col("text_hash").alias("sent_hash")).distinct(), on="sent_hash", how="left_anti")
-        .groupBy("sent_hash")
-        .agg(F.min("text").alias("text"))
-        .withColumnRenamed("sent_hash", "text_hash")
+        .groupBy(F.col("sent_hash").alias("text_hash"))
+        .agg(F.min("text").alias("text"), F.min("n_tokens").alias("n_tokens"))
     )
-
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        counted = counter_of(kind, model)
-        for batch in batches:
-            n_tokens = pa.array(counted(batch["text"].to_pylist()), pa.int64())
-            yield pa.RecordBatch.from_arrays(
-                [batch["text_hash"], batch["text"], n_tokens], names=["text_hash", "text", "n_tokens"]
-            )
-
-    return missing.mapInArrow(count, "text_hash string, text string, n_tokens bigint")
 
 
 def product_vectors(parts: DataFrame, stored: DataFrame) -> DataFrame:

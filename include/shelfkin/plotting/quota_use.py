@@ -78,7 +78,8 @@ def _tokens(row: Mapping[str, Any]) -> float:
 
 
 def _finding(n_tokens: float, span_s: float, limit: float | None, n_slowed: int) -> str:
-    refusals = f"{n_slowed:,} requests refused for speed" if n_slowed else "no request refused for speed"
+    requests = "no request" if n_slowed == 0 else "1 request" if n_slowed == 1 else f"{n_slowed:,} requests"
+    refusals = f"{requests} refused for speed"
     if limit and span_s >= 60:
         return f"{n_tokens / span_s * 60 / limit:.0%} of the token quota used, {refusals}"
     return f"{n_tokens:,.0f} tokens in {span_s:,.0f} s, {refusals}"
