@@ -46,7 +46,7 @@ def run(stage: Stage) -> None:
         stage.progress("%d texts are too long for the model: they are split, their vectors averaged", counts.split)
     embedding.open_store()
     missing = embedding.missing(parts).persist()
-    plan = embed.plan_of(missing)
+    plan = texts.plan_of(missing)
     if plan.n_texts == 0:
         stage.progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
     else:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 from shelfkin.evaluation.baselines import OURS
 from shelfkin.serving.index import open_index
 from shelfkin.serving.publish import publish_run
@@ -47,6 +48,31 @@ def test_a_second_run_sends_no_embedding_request(finished: Run, tmp_path: Path) 
     metrics = again.stage("embed_products").content["metrics"]
     assert metrics["requests_sent"] == 0
     assert metrics["texts_reused"] == finished.manifests["embed_products"].content["metrics"]["texts_embedded"] == 72
+
+
+def test_products_whose_text_is_refused_are_recommended_all_the_same(
+    spark: SparkSession, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a vector there is no cluster and no similar text, but what customers do still counts."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    settings = Settings(dimensions=16, poison="Alder espresso beans")
+    with running_rehearsal_server(settings) as (_, base_url):
+        monkeypatch.setenv("OPENAI_BASE_URL", base_url)
+        run = Run(shop, tmp_path, STORE, AS_OF).all_stages()
+    refused = {row["sku"] for row in products() if row["name"] == "Alder espresso beans"}
+    assert len(refused) == 2
+    ((_, n_products, reason),) = run.rows("embed_products", "embedding_refused", "text_hash", "n_products", "reason")
+    assert (n_products, reason) == (2, "refused_by_server")
+    members = {
+        product_id for product_id, _ in run.rows("cluster_products", "product_clusters", "product_id", "cluster_id")
+    }
+    assert members == {row["sku"] for row in products()} - refused
+    similar = run.rows("build_recommendations", "similar_products", "product_id", "similar_product_id")
+    assert {product_id for product_id, _ in similar} >= {row["sku"] for row in products()} - refused
+    recommended = {
+        item for _, item in run.rows("build_recommendations", "user_recommendations", "user_id", "product_id")
+    }
+    assert refused <= recommended
 
 
 def test_every_product_has_one_cluster_and_sizes_add_up(finished: Run) -> None:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +16,6 @@ from py4j.protocol import Py4JError
 from pyspark import TaskContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.embedding import client as client_module
 from shelfkin.embedding.batching import Limits, Text
@@ -31,6 +29,7 @@ from shelfkin.embedding.provider import KEY_VARIABLE, Provider
 from shelfkin.embedding.quota import Quota, RateLimits
 from shelfkin.embedding.sender import Job, embed_share
 from shelfkin.embedding.store import Shard
+from shelfkin.embedding.texts import Plan
 from shelfkin.errors import ArtifactError, EmbeddingError, EmbeddingUnavailableError, OptionError
 from shelfkin.settings import Embedding
 
@@ -47,20 +46,6 @@ _REQUESTS_PER_TASK = 50
 # After a stop, requests under way may finish and be stored: they are paid for. Then their tasks are cut off.
 _STOP_GRACE_S = 5.0
 _JOB_GROUP = "shelfkin-embedding"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is about to send."""
-
-    n_texts: int
-    n_tokens: int
-
-
-def plan_of(missing: DataFrame) -> Plan:
-    """Count the texts and tokens of `texts.missing_texts`."""
-    row = missing.agg(F.count("*").alias("n"), F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens")).collect()[0]
-    return Plan(int(row["n"]), int(row["tokens"]))
 
 
 def limits_of(section: Embedding, provider: Provider) -> Limits:

@@ -6,11 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from shelfkin.embedding.coordinator import Coordinator
-    from shelfkin.embedding.embed import Plan
+from shelfkin.embedding.coordinator import Coordinator
+from shelfkin.embedding.texts import Plan
 
 # Soon enough to see that it works, then less and less: a load of hours is not a log of thousands of lines.
 _FIRST_S, _LONGEST_S, _SLOWER = 5.0, 60.0, 1.5

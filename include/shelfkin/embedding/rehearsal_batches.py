@@ -9,13 +9,18 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from shelfkin.embedding.rehearsal import Settings
+from typing import Any, Protocol
 
 Reply = tuple[int, bytes]
 _MAX_INPUTS, _MAX_FILE_BYTES = 50_000, 200 * 10**6
+
+
+class BatchTimes(Protocol):
+    """What a batch's course depends on (see `rehearsal.Settings`)."""
+
+    batch_s: float
+    batch_expiring_share: float
+    batch_enqueued_tokens: int | None
 
 
 class BatchDesk:
@@ -30,7 +35,7 @@ class BatchDesk:
     """
 
     def __init__(
-        self, answer: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]], settings: Callable[[], Settings]
+        self, answer: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]], settings: Callable[[], BatchTimes]
     ) -> None:
         self._answer, self._settings = answer, settings
         self._files: dict[str, bytes] = {}

@@ -91,7 +91,7 @@ class EmbeddingRun:
         self.store.set_damaged_aside()
         self.store.adopt_orphans()
 
-    def announce(self, plan: embed.Plan, counts: texts.TextCounts) -> None:
+    def announce(self, plan: texts.Plan, counts: texts.TextCounts) -> None:
         """Say before the first request what the run will send, what that costs and how long it takes."""
         exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
         self.progress(
@@ -113,7 +113,7 @@ class EmbeddingRun:
         if cost and counts.tokens > plan.n_tokens:
             self.progress("without the vector store it would cost $%.4f", counts.tokens * self.prices[mode])
 
-    def planned(self, plan: embed.Plan, counts: texts.TextCounts) -> dict[str, Any]:
+    def planned(self, plan: texts.Plan, counts: texts.TextCounts) -> dict[str, Any]:
         """Return what the run is about to send and what it costs, beside what that would be without the store."""
         usd = self.prices["batch" if self._goes_in_batches(plan) else "standard"]
         return {
@@ -123,7 +123,7 @@ class EmbeddingRun:
             "cost_without_store_usd": round(counts.tokens * usd, 6),
         }
 
-    def send(self, parts: DataFrame, missing: DataFrame, plan: embed.Plan) -> None:
+    def send(self, parts: DataFrame, missing: DataFrame, plan: texts.Plan) -> None:
         """Embed what is missing; raises the typed error of what stopped it, with everything finished kept."""
         began = time.monotonic()
         embed.refuse_remote_executors(self.session, self.provider)
@@ -153,14 +153,14 @@ class EmbeddingRun:
             names.append(journal.name)
         return own, earlier, names
 
-    def _goes_in_batches(self, plan: embed.Plan) -> bool:
+    def _goes_in_batches(self, plan: texts.Plan) -> bool:
         return (
             self.section.mode == "batch"
             and self.provider.kind != "local"
             and plan.n_texts >= self.section.batch_from_texts
         )
 
-    def _by_batches(self, parts: DataFrame, missing: DataFrame, plan: embed.Plan) -> tuple[DataFrame, embed.Plan]:
+    def _by_batches(self, parts: DataFrame, missing: DataFrame, plan: texts.Plan) -> tuple[DataFrame, texts.Plan]:
         """Send what the profile wants sent in batches, and wait for those of earlier runs; return what is left."""
         key = os.environ.get(KEY_VARIABLE, "")
         with EmbeddingClient(self.provider, key, timeout_s=self.section.timeout_s) as client:
@@ -187,10 +187,10 @@ class EmbeddingRun:
                 finally:
                     self.store.adopt_orphans()
                 missing = self.missing(parts).persist()
-                plan = embed.plan_of(missing)
+                plan = texts.plan_of(missing)
         return missing, plan
 
-    def _at_once(self, missing: DataFrame, plan: embed.Plan) -> None:
+    def _at_once(self, missing: DataFrame, plan: texts.Plan) -> None:
         """Embed texts under the quota, with the bundled endpoint running meanwhile where it is the provider."""
         section, provider = self.section, self.provider
         journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{self.label}")

@@ -140,6 +140,20 @@ def missing_texts(parts: DataFrame, stored: DataFrame, *, retry_refused: bool) -
     )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to send."""
+
+    n_texts: int
+    n_tokens: int
+
+
+def plan_of(missing: DataFrame) -> Plan:
+    """Count the texts and tokens of `missing_texts`."""
+    row = missing.agg(F.count("*").alias("n"), F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens")).collect()[0]
+    return Plan(int(row["n"]), int(row["tokens"]))
+
+
 def product_vectors(parts: DataFrame, stored: DataFrame) -> DataFrame:
     """Return text_hash, n_products, vector, n_parts, sorted by text_hash; texts without a vector have no row.
 
