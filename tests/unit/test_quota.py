@@ -168,6 +168,18 @@ def test_a_guessed_limit_grows_until_the_server_refuses_again() -> None:
     assert quota.limit("tokens") == 60_000
 
 
+def test_pacing_is_no_blockade() -> None:
+    # One long text puts the bucket far into debt: that takes its time, but it isn't a reason to give up.
+    quota = Quota(RateLimits(tokens_per_minute=600, requests_per_day=2), headroom=0.0, burst_s=1.0)
+    quota.take(8_000, 0.0)
+    assert quota.wait_s(10, 0.0) > 700
+    assert quota.blocked_s(10, 0.0) == 0
+    quota.refuse(90.0, left_at=0.0, now=1.0)
+    assert quota.blocked_s(10, 1.0) == 90
+    quota.take(1, 2.0)
+    assert quota.blocked_s(10, 2.0) == pytest.approx(DAY_S / 2, rel=0.01)  # the day's second request is gone
+
+
 def test_tokens_that_were_not_used_come_back() -> None:
     quota = Quota(RateLimits(tokens_per_minute=600), headroom=0.0, burst_s=10.0)
     quota.take(100, 0.0)

@@ -151,6 +151,11 @@ class BatchRun:
         self._client, self._provider, self._store, self._settings = client, provider, store, settings
         self._owner, self._progress, self._sleep = owner, progress, sleep
 
+    @property
+    def tokens_submitted(self) -> int:
+        """Tokens of the batches that this run has submitted."""
+        return self._n_submitted
+
     def open_batches(self) -> list[Batch]:
         """Return batches of earlier runs that may still bring answers, oldest first.
 

@@ -112,7 +112,7 @@ class Coordinator:
     budget
         What may be spent.
     patience_s
-        Longest wait for quota that is still worth it; beyond (a day's limit), the run stops.
+        Longest wait for a server that holds us off, or for a day's limit; beyond, the run stops.
     max_refused
         Texts that the server may refuse for good before the run fails.
     clock
@@ -308,7 +308,8 @@ class Coordinator:
             turn: asyncio.Future[bool] = self._loop.create_future()
             claim.waiting.append((connection, turn))
             await turn
-        claim.owner = connection
+        else:
+            claim.owner = connection
         return False
 
     async def _permit(self, connection: int, message: dict[str, Any]) -> dict[str, Any]:
@@ -335,10 +336,11 @@ class Coordinator:
             now = self._clock()
             n_tokens = int(asking.message["tokens"])
             estimate = n_tokens * self._ratio.upper
-            wait_s = self._quota.wait_s(estimate, now)
-            if wait_s > self._patience_s:
-                self._stop_now(_out_of_patience(wait_s))
+            blocked_s = self._quota.blocked_s(estimate, now)
+            if blocked_s > self._patience_s:
+                self._stop_now(_out_of_patience(blocked_s))
                 return
+            wait_s = self._quota.wait_s(estimate, now)
             if wait_s > 0:
                 self._timer = self._loop.call_later(wait_s, self._pump)
                 return
@@ -502,8 +504,9 @@ class Coordinator:
             claim.waiting = deque(entry for entry in claim.waiting if entry[0] != connection)
             if claim.owner == connection:
                 claim.owner = None
-                if claim.waiting:
-                    claim.waiting.popleft()[1].set_result(True)
+                if claim.waiting:  # the next one owns it from now on, before anybody else can ask
+                    claim.owner, turn = claim.waiting.popleft()
+                    turn.set_result(True)
         self._pump()
 
     def _stop_now(self, reason: dict[str, Any]) -> None:

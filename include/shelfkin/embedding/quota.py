@@ -152,13 +152,19 @@ class Quota:
         """Return the seconds until a request of `n_tokens` may leave; 0: now."""
         self._refill(now)
         waits = [max(0.0, self.resume_at - now)]
-        waits += [bucket.wait_s(cost, self.pace) for bucket, cost in self._costs(n_tokens)]
+        waits += [bucket.wait_s(cost, self._pace_of(window)) for window, bucket, cost in self._costs(n_tokens)]
         return max(waits)
+
+    def blocked_s(self, n_tokens: float, now: float) -> float:
+        """Return the part of `wait_s` that isn't mere pacing: the server's own word, and limits of a day."""
+        self._refill(now)
+        days = [bucket.wait_s(cost) for window, bucket, cost in self._costs(n_tokens) if window.period_s == DAY_S]
+        return max([0.0, self.resume_at - now, *days])
 
     def take(self, n_tokens: float, now: float) -> None:
         """Count a request that leaves now."""
         self._refill(now)
-        for bucket, cost in self._costs(n_tokens):
+        for _, bucket, cost in self._costs(n_tokens):
             bucket.available -= cost
 
     def settle(self, n_estimated: float, n_used: float, now: float) -> None:
@@ -244,9 +250,12 @@ class Quota:
             window.learned = max(rate, 1.0)
         self._resize(now)
 
-    def _costs(self, n_tokens: float) -> list[tuple[Bucket, float]]:
+    def _costs(self, n_tokens: float) -> list[tuple[_Window, Bucket, float]]:
         costs = {"requests": 1.0, "tokens": float(n_tokens)}
-        return [(window.bucket, costs[what]) for (what, _), window in self._windows.items() if window.bucket]
+        return [(window, window.bucket, costs[what]) for (what, _), window in self._windows.items() if window.bucket]
+
+    def _pace_of(self, window: _Window) -> float:
+        return self.pace if window.period_s == MINUTE_S else 1.0
 
     def _refill(self, now: float) -> None:
         if self._guessed and self.pace >= 1.0 and now > self._recovered_at:
@@ -256,7 +265,7 @@ class Quota:
             self._resize(now)
         for window in self._windows.values():
             if window.bucket:
-                window.bucket.refill(now, self.pace)
+                window.bucket.refill(now, self._pace_of(window))
         since = now - max(self._recovered_at, self._slowed_at)
         if self.pace < 1.0 and since > 0:
             self.pace = min(1.0, self.pace + _RECOVERY_PER_S * since)

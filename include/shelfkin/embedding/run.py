@@ -188,7 +188,18 @@ class EmbeddingRun:
                     self.store.adopt_orphans()
                 missing = self.missing(parts).persist()
                 plan = texts.plan_of(missing)
+            self._spend(batches.tokens_submitted)
         return missing, plan
+
+    def _spend(self, n_tokens: int) -> None:
+        """Take what batches cost off the budget of the rest."""
+        section = self.section
+        if section.budget_tokens is not None:
+            left = max(1, section.budget_tokens - n_tokens)
+            self.section = self.section.model_copy(update={"budget_tokens": left})
+        if section.budget_usd is not None:
+            left_usd = max(1e-9, section.budget_usd - n_tokens * self.prices["batch"])
+            self.section = self.section.model_copy(update={"budget_usd": left_usd})
 
     def _at_once(self, missing: DataFrame, plan: texts.Plan) -> None:
         """Embed texts under the quota, with the bundled endpoint running meanwhile where it is the provider."""
