@@ -14,9 +14,10 @@ import pytest
 
 from shelfkin.artifacts import Root
 from shelfkin.embedding.concurrency import ConcurrencyLimit
-from shelfkin.embedding.coordinator import Address, Budget, Coordinator
+from shelfkin.embedding.coordinator import Budget, Coordinator
 from shelfkin.embedding.ledger import ledger_rows, summarise
-from shelfkin.embedding.permits import PermitLine
+from shelfkin.embedding.permit_server import PermitServer
+from shelfkin.embedding.permits import Address, PermitLine
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.quota import Quota, RateLimits
 from shelfkin.embedding.store import VectorStore
@@ -36,18 +37,19 @@ Make = Callable[..., tuple[Coordinator, Address]]
 
 @pytest.fixture
 def started(store: VectorStore) -> Iterator[Make]:
-    running: list[Coordinator] = []
+    running: dict[Coordinator, PermitServer] = {}
 
     def make(limits: RateLimits = AMPLE, **options: Any) -> tuple[Coordinator, Address]:
         quota = Quota(limits, headroom=0.0, burst_s=1.0, now=time.monotonic())
         concurrency = options.pop("concurrency", ConcurrencyLimit(64))
         coordinator = Coordinator(quota, concurrency, store.journal("journal"), **options)
-        running.append(coordinator)
-        return coordinator, coordinator.start("127.0.0.1", 0, "127.0.0.1")
+        running[coordinator] = PermitServer(coordinator, store.journal("journal"))
+        return coordinator, running[coordinator].start("127.0.0.1", 0, "127.0.0.1")
 
+    make.close = lambda coordinator: running.pop(coordinator).close()  # type: ignore[attr-defined]
     yield make
-    for coordinator in running:
-        coordinator.close()
+    for server in running.values():
+        server.close()
 
 
 def permit(line: PermitLine, tokens: int = 10, inputs: int = 1, task: str = "p0") -> dict[str, Any]:
@@ -122,7 +124,7 @@ def test_a_lost_executor_gives_its_permits_and_partition_back(started: Make, sto
     assert "permit" in permit(other)  # the only place is free again
     other.close()
     wait_until(lambda: coordinator.totals.tokens_unconfirmed == 60)
-    coordinator.close()
+    started.close(coordinator)  # type: ignore[attr-defined]
     rows = ledger_rows(store, store.journal("journal"), "m", {"standard": 0.0})
     assert [(row["status"], row["n_tokens_unconfirmed"]) for row in rows] == [("lost", 50), ("lost", 10)]
 
@@ -246,7 +248,7 @@ def test_the_ledger_adds_up(started: Make, store: VectorStore) -> None:
     settle(line, permit(line, tokens=50), "rate_limited", http_status=429, retry_after_s=0.01)
     settle(line, permit(line, tokens=60), "ok")  # a server that reports no usage
     line.close()
-    coordinator.close()
+    started.close(coordinator)  # type: ignore[attr-defined]
     rows = ledger_rows(store, store.journal("journal"), "m", {"standard": 2e-6})
     assert [(row["status"], row["n_tokens_billed"], row["n_tokens_unconfirmed"]) for row in rows] == [
         ("ok", 9, 0),
@@ -267,5 +269,5 @@ def test_a_port_that_is_taken_is_named(store: VectorStore) -> None:
         port = taken.getsockname()[1]
         coordinator = Coordinator(Quota(RateLimits()), ConcurrencyLimit(), store.journal("journal"))
         with pytest.raises(EmbeddingError, match=f"can't listen on 127.0.0.1:{port}") as caught:
-            coordinator.start("127.0.0.1", port, "127.0.0.1")
+            PermitServer(coordinator, store.journal("journal")).start("127.0.0.1", port, "127.0.0.1")
     assert "coordinator_port" in caught.value.next_step

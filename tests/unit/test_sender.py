@@ -19,6 +19,7 @@ from shelfkin.embedding.client import EmbeddingClient
 from shelfkin.embedding.concurrency import ConcurrencyLimit
 from shelfkin.embedding.coordinator import Coordinator
 from shelfkin.embedding.ledger import ledger_rows, summarise
+from shelfkin.embedding.permit_server import PermitServer
 from shelfkin.embedding.permits import PermitLines
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.quota import Quota, RateLimits
@@ -52,7 +53,8 @@ class Bench:
         self.store = VectorStore.of(Root.at(str(folder)), provider)
         quota = Quota(RateLimits(1e6, 1e9), now=time.monotonic())
         self.coordinator = Coordinator(quota, ConcurrencyLimit(), self.store.journal("journal"), patience_s=5.0)
-        address = self.coordinator.start("127.0.0.1", 0, "127.0.0.1")
+        self.permit_server = PermitServer(self.coordinator, self.store.journal("journal"))
+        address = self.permit_server.start("127.0.0.1", 0, "127.0.0.1")
         self.job = Job(provider, self.store, "journal", Limits(max_inputs=8), address, 2, 5.0, 5.0)
         self.lines = PermitLines(address)
         self.waits = Waits()
@@ -60,7 +62,7 @@ class Bench:
 
     def close(self) -> None:
         self.lines.__exit__()
-        self.coordinator.close()
+        self.permit_server.close()
 
     def stored(self) -> dict[str, Any]:
         """Return vector or refusal by text hash, of all shards."""

@@ -1,18 +1,14 @@
-"""One quota for the whole job: the driver gives permits to send, whatever executor asks.
+"""One quota for the whole job: who may send a request, when, and what became of it.
 
-An asyncio server in a thread of the driver. Tasks connect with a token from their closure, claim their partition and
-ask for a permit before every request; they hand it back with what came of it. A connection that breaks gives its
-permits and claims back, so that a lost executor holds nothing. Messages are JSON lines; nothing is unpickled, and the
-API key never travels.
+The driver's book. It lives on the event loop of `permit_server.PermitServer`, which lets tasks ask; nothing here knows
+of sockets. A task claims its partition and asks for a permit before every request; it hands it back with what came
+of it. A connection that breaks gives its permits and claims back, so that a lost executor holds nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
 import logging
-import secrets
 import threading
 import time
 from collections import OrderedDict, deque
@@ -22,27 +18,15 @@ from typing import Any
 
 from shelfkin.artifacts import utc_now
 from shelfkin.embedding.concurrency import ConcurrencyLimit
-from shelfkin.embedding.journal import HEARTBEAT_S, Journal, JournalWriter
+from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import unconfirmed_tokens
 from shelfkin.embedding.quota import MINUTE_S, Quota
 from shelfkin.embedding.rate_headers import Allowance, RateHeaders
-from shelfkin.errors import EmbeddingError
 
 log = logging.getLogger("shelfkin.embedding")
 
-_LINE_LIMIT_BYTES = 2**20
-_HANDSHAKE_S = 20.0
 _RECENT_S = 60.0  # the span that "tokens a minute" is measured over
 _ENOUGH_ANSWERS = 5  # to tell a throughput from
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where tasks find the coordinator, and the token that lets them in. It travels in the task's closure."""
-
-    host: str
-    port: int
-    token: str
 
 
 @dataclass(frozen=True)
@@ -136,7 +120,6 @@ class Coordinator:
         self._quota, self._concurrency, self._journal = quota, concurrency, journal
         self._usd_per_token, self._budget, self._patience_s = usd_per_token, budget, patience_s
         self._max_refused, self._dimensions, self._clock = max_refused, dimensions, clock
-        self._token = secrets.token_hex(32)
         self._asking: OrderedDict[str, deque[_Asking]] = OrderedDict()
         self._permits: dict[str, _Permit] = {}
         self._claims: dict[int, _Claim] = {}
@@ -144,68 +127,16 @@ class Coordinator:
         self._stop: dict[str, Any] | None = None
         self._stopped = threading.Event()
         self._ratio = _TokenRatio()
+        # The loop itself holds its tasks weakly only.
+        self._granting: set[asyncio.Future[None]] = set()
         self._recent: deque[tuple[float, int]] = deque()
         self._started_at = clock()
         self._n_permits = 0
-        self._n_connections = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    # ---- the driver's side -------------------------------------------------------------------------------------------
-
-    def start(self, bind: str, port: int, advertised: str) -> Address:
-        """Open the port in a thread and return the address for the tasks.
-
-        Raises
-        ------
-        EmbeddingError
-            The address can't be bound.
-        """
-        ready: threading.Event = threading.Event()
-        failure: list[OSError] = []
-        bound: list[int] = []
-
-        async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._end = asyncio.Event()
-            self._writer = JournalWriter(self._journal)
-            try:
-                server = await asyncio.start_server(self._serve, bind, port, limit=_LINE_LIMIT_BYTES)
-            except OSError as error:
-                failure.append(error)
-                return
-            finally:
-                if failure:
-                    ready.set()
-            bound.append(server.sockets[0].getsockname()[1])
-            writing = asyncio.create_task(self._writer.run())
-            beating = asyncio.create_task(self._beat())
-            ready.set()
-            await self._end.wait()
-            server.close()
-            beating.cancel()
-            for task in list(self._serving):
-                task.cancel()
-            self._writer.close()
-            await writing
-
-        self._serving: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="embedding-quota", daemon=True)
-        self._thread.start()
-        while not ready.wait(0.1):
-            if not self._thread.is_alive():
-                break
-        if failure or not bound:
-            raise EmbeddingError(
-                f"The quota coordinator can't listen on {bind}:{port} ({failure[0] if failure else 'it ended'}).",
-                next_step="Set embedding.coordinator_port to a free port, or spark.driver.bindAddress.",
-            )
-        return Address(advertised, bound[0], self._token)
-
-    def close(self) -> None:
-        """Close the port and write what is pending in the journal."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+    def begin(self, writer: JournalWriter) -> None:
+        """Take up work on the running event loop; permits are written to `writer` first."""
+        self._loop, self._writer = asyncio.get_running_loop(), writer
 
     @property
     def shards(self) -> list[dict[str, Any]]:
@@ -221,10 +152,6 @@ class Coordinator:
         """Wait until permits are no longer given; return whether that is so."""
         return self._stopped.wait(timeout_s)
 
-    def stop(self, reason: dict[str, Any]) -> None:
-        """Give no more permits; the first reason stays."""
-        self._loop.call_soon_threadsafe(self._stop_now, reason)
-
     def tokens_per_minute(self) -> float:
         """Return the tokens of the last minute's requests, per minute."""
         now = self._clock()
@@ -239,43 +166,14 @@ class Coordinator:
         """Return what the confirmed tokens cost."""
         return self.totals.tokens * self._usd_per_token
 
-    # ---- the tasks' side ---------------------------------------------------------------------------------------------
+    async def answer(self, connection: int, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to one message of a task; waits for as long as a permit or a partition takes.
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._n_connections += 1
-        number = self._n_connections
-        task = asyncio.current_task()
-        if task is not None:
-            self._serving.add(task)
-        try:
-            if await asyncio.wait_for(self._admit(reader, writer), _HANDSHAKE_S):
-                while line := await reader.readline():
-                    answer = await self._answer(number, json.loads(line))
-                    writer.write(json.dumps(answer).encode() + b"\n")
-                    await writer.drain()
-        except (TimeoutError, OSError, ValueError, KeyError, TypeError, asyncio.CancelledError):
-            # A peer that breaks off, times out or talks nonsense loses its connection, and nothing else.
-            pass
-        finally:
-            if task is not None:
-                self._serving.discard(task)
-            self._lose(number)
-            writer.close()
-
-    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Let in only who knows the token, and prove that we know it: both sides answer the other's challenge."""
-        ours = secrets.token_hex(16)
-        writer.write(json.dumps({"challenge": ours}).encode() + b"\n")
-        await writer.drain()
-        answer = json.loads(await reader.readline())
-        if not hmac.compare_digest(str(answer["proof"]), proof(self._token, "task", ours)):
-            log.warning("a connection without the job's token was refused")
-            return False
-        writer.write(json.dumps({"proof": proof(self._token, "driver", str(answer["challenge"]))}).encode() + b"\n")
-        await writer.drain()
-        return True
-
-    async def _answer(self, connection: int, message: dict[str, Any]) -> dict[str, Any]:
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            The message makes no sense.
+        """
         kind = message["ask"]
         if kind == "permit":
             return await self._permit(connection, message)
@@ -355,8 +253,8 @@ class Coordinator:
             self.totals.under_way += 1
             self.totals.tokens_under_way += n_tokens
             granting = asyncio.ensure_future(self._grant(name, permit, asking))
-            self._serving.add(granting)
-            granting.add_done_callback(self._serving.discard)
+            self._granting.add(granting)
+            granting.add_done_callback(self._granting.discard)
 
     def _drop(self, task: str) -> None:
         """Take a task's first waiting request out of the queue, and put the task at its end."""
@@ -489,7 +387,7 @@ class Coordinator:
             self.totals.tokens_under_way -= permit.n_tokens
         return permit
 
-    def _lose(self, connection: int) -> None:
+    def lose(self, connection: int) -> None:
         """Give back what a broken connection held."""
         for name in [name for name, permit in self._permits.items() if permit.connection == connection]:
             permit = self._release(name)
@@ -519,11 +417,6 @@ class Coordinator:
                     asking.granted.set_result(self._hint())
         self._asking.clear()
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            await self._loop.run_in_executor(None, self._journal.beat)
-
 
 _SETTLED_KEYS = (
     "status", "http_status", "billed", "latency_s", "request_id", "refused", "said", "shard",
@@ -543,11 +436,6 @@ class _TokenRatio:
 
     def learn(self, ratio: float) -> None:
         self._seen.append(ratio)
-
-
-def proof(token: str, side: str, challenge: str) -> str:
-    """Return the answer to a challenge: HMAC-SHA256 keyed by the token (RFC 2104); `side` keeps echoes from working."""
-    return hmac.new(token.encode(), f"{side}:{challenge}".encode(), "sha256").hexdigest()
 
 
 def _headers(limits: dict[str, Any]) -> RateHeaders:

@@ -21,9 +21,10 @@ from shelfkin.embedding import client as client_module
 from shelfkin.embedding.batching import Limits, Text
 from shelfkin.embedding.client import BadKeyError
 from shelfkin.embedding.concurrency import ConcurrencyLimit
-from shelfkin.embedding.coordinator import Address, Budget, Coordinator
+from shelfkin.embedding.coordinator import Budget, Coordinator
 from shelfkin.embedding.journal import Journal
-from shelfkin.embedding.permits import PermitLine
+from shelfkin.embedding.permit_server import PermitServer
+from shelfkin.embedding.permits import Address, PermitLine
 from shelfkin.embedding.progress import report_progress
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
 from shelfkin.embedding.quota import Quota, RateLimits
@@ -116,11 +117,12 @@ def coordinated(
         max_refused=max(1, int(section.max_refused_share * n_texts)),
         dimensions=provider.dimensions,
     )
-    address = coordinator.start(bind, section.coordinator_port, host)
+    server = PermitServer(coordinator, journal)
+    address = server.start(bind, section.coordinator_port, host)
     try:
         yield coordinator, address
     finally:
-        coordinator.close()
+        server.close()
         journal.end()
 
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import secrets
 import socket
 import threading
+from dataclasses import dataclass
 from typing import Any
 
-from shelfkin.embedding.coordinator import Address, proof
 from shelfkin.errors import EmbeddingError
 
 _CONNECT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where tasks find the coordinator, and the token that lets them in. It travels in the task's closure."""
+
+    host: str
+    port: int
+    token: str
+
+
+def proof(token: str, side: str, challenge: str) -> str:
+    """Return the answer to a challenge: HMAC-SHA256 keyed by the token (RFC 2104); `side` keeps echoes from working."""
+    return hmac.new(token.encode(), f"{side}:{challenge}".encode(), "sha256").hexdigest()
 
 
 class PermitLine:

@@ -18,8 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from shelfkin.artifacts import utc_now
 from shelfkin.embedding.batching import Limits, Text, pack
 from shelfkin.embedding.client import RETRYABLE, Answer, EmbeddingClient, RequestFailedError, unavailable
-from shelfkin.embedding.coordinator import Address
-from shelfkin.embedding.permits import PermitLines
+from shelfkin.embedding.permits import Address, PermitLines
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.rate_headers import read_rate_headers, retry_after_s
 from shelfkin.embedding.store import Shard, VectorStore
