@@ -54,7 +54,7 @@ def run(stage: Stage) -> None:
     stage.metrics.update(embedding.planned(plan, counts))
     if stage.options.estimate:
         return stage.progress("an estimate: nothing was sent")
-    if plan.n_texts:
+    if plan.n_texts or embedding.has_open_batches():
         embedding.send(parts, missing, plan)
     missing.unpersist()
 
@@ -83,7 +83,8 @@ def write_vectors(
     n_vectors = stage.write(PRODUCT_VECTORS, vectors)
     n_refused = stage.write(EMBEDDING_REFUSED, texts.refused_texts(parts, stored), n_files=1)
     server = embedding.provider.server
-    embed.check_complete(n_distinct, n_vectors, n_refused, server)
+    limit = embed.max_refused(embedding.section, n_distinct)
+    embed.check_complete(n_distinct, n_vectors, n_refused, limit, server)
     if n_refused:
         stage.progress("%s texts have no vector: %s refuses them (see embedding_refused)", n_refused, server)
     stage.metrics.update(dimensions=embedding.provider.dimensions or length_of(vectors), texts_refused=n_refused)

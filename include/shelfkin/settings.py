@@ -318,7 +318,9 @@ class Embedding(_Section):
     batch_from_texts: int = Field(10_000, ge=1, description="fewer new texts than this go the standard way")
     batch_poll_s: float = Field(60.0, gt=0)
     batch_max_enqueued_tokens: int | None = Field(None, ge=1, description="the account's batch queue limit")
-    max_refused_share: float = Field(0.01, ge=0, le=1, description="of the distinct texts, that the server may refuse")
+    max_refused_share: float = Field(
+        0.01, ge=0, le=1, description="of the distinct texts, that the server may refuse; one always may"
+    )
     retry_refused: bool = Field(False, description="send texts again that the server once refused for good")
     budget_tokens: int | None = Field(None, ge=1, description="a run stops before it spends more")
     budget_usd: float | None = Field(None, gt=0)

@@ -262,6 +262,11 @@ def test_too_many_refused_texts_end_the_run(app: ModuleType, stage_of: Callable[
         app.run(stage_of(TEXTS))
     # Not every text was tried: 21 alone would have been 21 requests and the halving on top.
     assert len(server.seen) < 15
+    # It was the server's fault: once that is mended, nothing stands as refused.
+    server.poison = None
+    stage = stage_of(TEXTS)
+    run(app, stage)
+    assert len(vectors_of(stage)) == 21
 
 
 def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
@@ -286,6 +291,16 @@ def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
     third = stage_of(TEXTS)
     run(app, third)
     assert third.spark.read.parquet(third.table_uri("embedding_ledger")).count() == 0
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_before_the_first_request(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(BadKeyError) as caught:
+        app.run(stage_of(TEXTS[:1]))
+    assert server.seen == [] and key.strip() not in str(caught.value)
 
 
 def test_an_estimate_sends_nothing_and_names_the_price(

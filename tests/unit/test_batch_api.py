@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
+import openai
 import pyarrow.parquet as pq
 import pytest
+from openai.resources.batches import Batches
 
 from shelfkin.artifacts import Root
 from shelfkin.embedding.batch_api import INPUTS_PER_REQUEST, BatchRun, BatchSettings
 from shelfkin.embedding.batching import Limits, Text
 from shelfkin.embedding.client import BudgetError, EmbeddingClient
 from shelfkin.embedding.coordinator import Budget
-from shelfkin.embedding.ledger import ledger_rows, summarise
+from shelfkin.embedding.ledger import ledger_rows, summarise, unaccounted_journals
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.rehearsal import RehearsalServer, Settings, running_rehearsal_server
 from shelfkin.embedding.store import VectorStore
@@ -202,3 +205,63 @@ def test_a_budget_holds_for_batches_too(desk: Desk) -> None:
     desk.run([])  # what was submitted is still waited for
     assert 0 < desk.server.account.batch_tokens_billed <= n_tokens // 2
     assert len(desk.stored()) == desk.server.account.batch_texts_billed == 100
+
+
+def test_a_batch_whose_acknowledgement_was_lost_is_not_submitted_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Batches.create
+    lost = iter([True])
+
+    def create_and_lose(self: Batches, **wanted: Any) -> Any:
+        made = create(self, **wanted)
+        if next(lost, False):
+            raise openai.APITimeoutError(request=httpx2.Request("POST", "http://x"))
+        return made
+
+    monkeypatch.setattr(Batches, "create", create_and_lose)
+    desk.run(NAMES)
+    assert desk.server.batches.created == 1
+    desk.check(NAMES)
+
+
+def test_answers_go_to_their_texts_although_the_limits_have_changed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_args: Any) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        desk.run(NAMES, sleep=die)
+    monkeypatch.setattr("shelfkin.embedding.batch_api.INPUTS_PER_REQUEST", 50)
+    desk.run([])
+    desk.check(NAMES)
+
+
+def test_a_batch_that_the_server_forgot_does_not_block_the_next_run(desk: Desk) -> None:
+    def die(*_args: Any) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        desk.run(NAMES, sleep=die)
+    desk.server.batches._batches.clear()
+    desk.run(NAMES)  # given up, not sent again in the same breath: the caller sees what is still missing
+    desk.run([name for name in NAMES if sha(name) not in desk.stored()])
+    desk.check(NAMES)
+    prices = {"standard": 0.0, "batch": 0.0}
+    rows = [row for journal in desk.store.journals() for row in ledger_rows(desk.store, journal, MODEL, prices)]
+    # The forgotten batch may have been billed.
+    assert summarise(rows).tokens_unconfirmed == sum(text.n_tokens for text in texts(NAMES))
+    assert summarise(rows).tokens == desk.server.account.batch_tokens_billed
+
+
+def test_the_journal_of_a_batch_under_way_is_nobodys_to_take(desk: Desk) -> None:
+    def die(*_args: Any) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        desk.run(NAMES, sleep=die)
+    assert unaccounted_journals(desk.store, "another/manifest.json") == []
+    assert unaccounted_journals(desk.store, "m.json") == []
+    desk.run([])
+    assert len(unaccounted_journals(desk.store, "another/manifest.json")) == 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shelfkin.artifacts import Root
@@ -271,3 +272,30 @@ def test_a_port_that_is_taken_is_named(store: VectorStore) -> None:
         with pytest.raises(EmbeddingError, match=f"can't listen on 127.0.0.1:{port}") as caught:
             PermitServer(coordinator, store.journal("journal")).start("127.0.0.1", port, "127.0.0.1")
     assert "coordinator_port" in caught.value.next_step
+
+
+def test_without_a_journal_nothing_is_sent_and_nobody_waits(started: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("shelfkin.embedding.journal.Journal.put", full)
+    coordinator, address = started()
+    line = PermitLine(address)
+    answer = permit(line)
+    assert answer["stop"] and "permit" not in answer
+    assert coordinator.stop_reason is not None and "no space left" in coordinator.stop_reason["message"]
+    line.close()
+
+
+def test_an_answer_that_was_stored_counts_although_its_worker_is_gone(started: Make, store: VectorStore) -> None:
+    coordinator, address = started()
+    line = PermitLine(address)
+    name = permit(line, tokens=12)["permit"]
+    entry = {"permit": name, "at": "2026-11-24T00:00:00+00:00", "inputs": 1, "tokens": 12, "try": 1}
+    vector = np.zeros((1, 4), np.float32)
+    store.write_shard("journal", 0, name, ["aa"], vector, [{**entry, "status": "ok", "billed": 11}])
+    line.close()  # killed between storing and settling
+    wait_until(lambda: coordinator.totals.tokens_unconfirmed == 12)
+    started.close(coordinator)  # type: ignore[attr-defined]
+    (row,) = ledger_rows(store, store.journal("journal"), "m", {"standard": 0.0})
+    assert (row["status"], row["n_tokens_billed"], row["n_tokens_unconfirmed"]) == ("ok", 11, 0)

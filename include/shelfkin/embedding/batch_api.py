@@ -10,12 +10,12 @@ Limits: OpenAI API reference, "Create batch": 50,000 inputs over all requests an
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import posixpath
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
@@ -34,6 +34,7 @@ from shelfkin.embedding.client import (
     BudgetError,
     EmbeddingClient,
     RequestFailedError,
+    UnknownModelError,
     UnusableAnswerError,
     read_vectors,
 )
@@ -41,7 +42,7 @@ from shelfkin.embedding.coordinator import Budget
 from shelfkin.embedding.progress import duration
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.store import VectorStore
-from shelfkin.errors import EmbeddingError
+from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError
 
 log = logging.getLogger("shelfkin.embedding")
 
@@ -84,7 +85,7 @@ class Batch:
     Attributes
     ----------
     key
-        sha256 of model, vector length and texts.
+        Random; it stands in the batch's metadata.
     batch_id
         The server's name, once it is known.
     ended
@@ -161,7 +162,7 @@ class BatchRun:
 
         Those that were prepared and never submitted are dropped: their texts may not be wanted any more.
         """
-        found = [batch for batch in self._records() if batch.ended is None]
+        found = [batch for batch in _records(self._store) if batch.ended is None]
         for batch in found:
             if batch.submitted_at is None:
                 for name in (f"{batch.key}.json", f"{batch.key}.parquet"):
@@ -208,26 +209,60 @@ class BatchRun:
         """Submit a batch, or look after it; return whether it has ended and its answers are stored."""
         if batch.batch_id is None:
             self._submit(batch)
-        seen = self._patiently(lambda sdk: sdk.batches.retrieve(str(batch.batch_id)))
+        try:
+            seen = self._patiently(lambda sdk: sdk.batches.retrieve(str(batch.batch_id)))
+        except UnknownModelError:  # 404
+            return self._give_up(batch)
         if seen.status not in _ENDED:
             return False
         codes = {str(error.code) for error in (seen.errors.data or [])} if seen.errors else set()
         if seen.status == "failed" and "token_limit_exceeded" in codes and not alone:
             # The server's queue is full of our other batches: this one goes again when there is room.
             batch.batch_id = batch.submitted_at = None
+            self._n_submitted -= batch.n_tokens
             self._record(batch)
             return False
         if seen.status == "failed":
             said = "; ".join(str(error.message) for error in (seen.errors.data or [])) if seen.errors else "no reason"
-            self._end(batch, seen.status)
+            self._end(batch, seen.status, [])
             raise EmbeddingError(
                 f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {self._client.safe(said)}.",
                 next_step="Lower embedding.batch_max_enqueued_tokens, or set embedding.mode to standard.",
             )
-        n_stored = self._store_answers(batch, seen.output_file_id)
+        try:
+            n_stored, entries = self._store_answers(batch, seen.output_file_id)
+        except UnknownModelError:
+            return self._give_up(batch)
         self._progress("a batch %s: %s of %s texts have vectors", seen.status, f"{n_stored:,}", f"{batch.n_texts:,}")
-        self._end(batch, seen.status)
+        self._end(batch, seen.status, entries)
         return True
+
+    def _give_up(self, batch: Batch) -> bool:
+        """End a batch that the server no longer knows: its texts are sent again, its tokens may have been billed."""
+        log.warning(
+            "%s knows a batch of %s texts (%s) no longer, or its answers: they are sent again",
+            self._provider.server,
+            f"{batch.n_texts:,}",
+            batch.batch_id,
+        )
+        entries = [
+            self._entry(batch, number, request, status="lost", http_status=404)
+            for number, request in self._requests(batch).items()
+        ]
+        self._end(batch, "gone", entries)
+        return True
+
+    def _entry(self, batch: Batch, number: int, request: list[Text], **outcome: Any) -> dict[str, Any]:
+        """Return one request's line for the ledger."""
+        return {
+            "permit": f"{batch.key}-r{number}",
+            "at": batch.submitted_at,
+            "inputs": len(request),
+            "tokens": sum(text.n_tokens for text in request),
+            "try": 1,
+            "mode": "batch",
+            **outcome,
+        }
 
     def _check_budget(self, batch: Batch) -> None:
         budget, after = self._budget, self._n_submitted + batch.n_tokens
@@ -244,37 +279,43 @@ class BatchRun:
         """Submit a batch, unless it turns out that this was done already."""
         if batch.submitted_at is not None:
             # A crash may have come between the server's taking the batch and our writing down its name.
-            recent = self._patiently(lambda sdk: list(sdk.batches.list(limit=_RECENT_BATCHES).data))
-            for seen in recent:
-                if (seen.metadata or {}).get(METADATA_KEY) == batch.key:
-                    batch.batch_id = seen.id
-                    return self._record(batch)
+            batch.batch_id = self._patiently(lambda sdk: _find(sdk, batch.key))
+            if batch.batch_id is not None:
+                return self._record(batch)
         self._check_budget(batch)
         batch.submitted_at = utc_now()
         self._record(batch)
-        self._store.journal(batch.key).open(self._owner, self._owner)
+        self._store.journal(batch.key).open(self._owner, self._owner, until_ended=True)
         with tempfile.TemporaryFile() as file:
             self._write_lines(batch, file)
 
             def upload(sdk: openai.OpenAI) -> Any:
                 file.seek(0)
-                return sdk.files.create(file=(f"{batch.key[:32]}.jsonl", file), purpose="batch")
+                return sdk.files.create(file=(f"{batch.key}.jsonl", file), purpose="batch")
 
             uploaded = self._patiently(upload)
-        created = self._patiently(
-            lambda sdk: sdk.batches.create(
-                completion_window="24h",
-                endpoint="/v1/embeddings",
-                input_file_id=uploaded.id,
-                metadata={METADATA_KEY: batch.key},
+        tried: list[bool] = []
+
+        def create(sdk: openai.OpenAI) -> str:
+            # An answer may have been lost after the server took the batch: a second one would be paid for too.
+            found = _find(sdk, batch.key) if tried else None
+            tried.append(True)
+            return (
+                found
+                or sdk.batches.create(
+                    completion_window="24h",
+                    endpoint="/v1/embeddings",
+                    input_file_id=uploaded.id,
+                    metadata={METADATA_KEY: batch.key},
+                ).id
             )
-        )
-        batch.batch_id = created.id
+
+        batch.batch_id = self._patiently(create)
         self._record(batch)
 
     def _write_lines(self, batch: Batch, file: IO[bytes]) -> None:
         provider = self._provider
-        for number, request in enumerate(self._requests(batch)):
+        for number, request in self._requests(batch).items():
             body: dict[str, Any] = {
                 "model": provider.model,
                 "input": [text.text for text in request],
@@ -285,48 +326,42 @@ class BatchRun:
             line = {"custom_id": f"r{number}", "method": "POST", "url": "/v1/embeddings", "body": body}
             file.write(orjson.dumps(line) + b"\n")
 
-    def _store_answers(self, batch: Batch, file_id: str | None) -> int:
-        """Store every usable answer as a shard; return how many texts have one."""
-        if file_id is None:
-            return 0
-        requests = list(self._requests(batch))
+    def _store_answers(self, batch: Batch, file_id: str | None) -> tuple[int, list[dict[str, Any]]]:
+        """Store every usable answer; return how many texts have one, and the ledger lines of what was billed."""
+        requests, entries = self._requests(batch), []
         n_stored = n_shards = 0
         gathered = _Gathered()
-        for line in self._lines(file_id):
+        for line in self._lines(file_id) if file_id is not None else ():
             number = int(str(line["custom_id"]).removeprefix("r"))
-            response = line.get("response") or {}
+            response, request = line.get("response") or {}, requests[number]
             if line.get("error") or response.get("status_code") != 200:
                 continue
-            request = requests[number]
+            said = {"http_status": 200, "request_id": response.get("request_id") or ""}
             try:
                 vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
             except UnusableAnswerError as error:
                 log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
+                entries.append(self._entry(batch, number, request, status="unusable", billed=error.billed, **said))
                 continue
-            entry = {
-                "permit": f"{batch.key[:32]}-r{number}",
-                "at": batch.submitted_at,
-                "inputs": len(request),
-                "tokens": sum(text.n_tokens for text in request),
-                "try": 1,
-                "status": "ok",
-                "http_status": 200,
-                "billed": billed,
-                "request_id": response.get("request_id") or "",
-                "mode": "batch",
-            }
+            entry = self._entry(batch, number, request, status="ok", billed=billed, **said)
+            entries.append(entry)
             gathered.add([text.text_hash for text in request], vectors, entry)
             n_stored += len(request)
             if len(gathered.hashes) >= _ROWS_PER_SHARD:
                 n_shards += 1
                 gathered = gathered.written(self._store, batch.key, n_shards)
         gathered.written(self._store, batch.key, n_shards + 1)
-        return n_stored
+        return n_stored, entries
 
     def _lines(self, file_id: str) -> Iterator[dict[str, Any]]:
         """Yield the lines of a file of answers; it is kept on disk, because it may hold hundreds of megabytes."""
         with tempfile.NamedTemporaryFile() as file:
-            self._patiently(lambda sdk: sdk.files.content(file_id).write_to_file(file.name))
+
+            def download(sdk: openai.OpenAI) -> None:
+                with sdk.files.with_streaming_response.content(file_id) as answer:
+                    answer.stream_to_file(file.name)
+
+            self._patiently(download)
             with open(file.name, "rb") as content:  # noqa: PTH123 - by name, as the SDK wrote it
                 for line in content:
                     yield orjson.loads(line)
@@ -348,52 +383,48 @@ class BatchRun:
             yield self._prepare(chosen)
 
     def _prepare(self, texts: list[Text]) -> Batch:
-        content = "\n".join([self._store.key, *(text.text_hash for text in texts), utc_now()])
-        key = hashlib.sha256(content.encode()).hexdigest()
-        columns = {
-            "text_hash": [text.text_hash for text in texts],
-            "text": [text.text for text in texts],
-            "n_tokens": [text.n_tokens for text in texts],
-        }
+        key = uuid.uuid4().hex  # the same texts may have to go again
+        # The cut into requests is written down too: answers come by number, and limits may change until they do.
+        rows = [
+            {"request": number, "text_hash": text.text_hash, "text": text.text, "n_tokens": text.n_tokens}
+            for number, request in enumerate(self._cut(texts))
+            for text in request
+        ]
         buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer)
+        pq.write_table(pa.Table.from_pylist(rows), buffer)
         self._store.root.put_bytes(self._uri(f"{key}.parquet"), buffer.getvalue())
         batch = Batch(key, len(texts), sum(text.n_tokens for text in texts))
         self._record(batch)
         return batch
 
-    def _texts(self, batch: Batch) -> list[Text]:
+    def _requests(self, batch: Batch) -> dict[int, list[Text]]:
+        """Return a batch's texts by request number."""
         data = io.BytesIO(self._store.root.read_bytes(self._uri(f"{batch.key}.parquet")))
-        return [Text(**row) for row in pq.read_table(data).to_pylist()]
+        requests: dict[int, list[Text]] = {}
+        for row in pq.read_table(data).to_pylist():
+            requests.setdefault(row.pop("request"), []).append(Text(**row))
+        return requests
 
     def _hashes(self, batch: Batch) -> list[str]:
-        return [text.text_hash for text in self._texts(batch)]
-
-    def _requests(self, batch: Batch) -> Iterator[list[Text]]:
-        return self._cut(self._texts(batch))
+        return [text.text_hash for request in self._requests(batch).values() for text in request]
 
     def _cut(self, texts: list[Text]) -> Iterator[list[Text]]:
         limits = replace(self._settings.limits, max_inputs=min(INPUTS_PER_REQUEST, self._settings.limits.max_inputs))
         return pack(texts, limits, lambda: limits.max_tokens)
 
-    def _end(self, batch: Batch, status: str) -> None:
+    def _end(self, batch: Batch, status: str, entries: list[dict[str, Any]]) -> None:
+        """Close a batch's account and record."""
+        journal = self._store.journal(batch.key)
+        lines = [line for entry in entries for line in (entry, {**entry, "settled": entry["permit"]})]
+        if lines:
+            journal.put(1, lines)
+        journal.end()
         batch.ended = status
         self._record(batch)
         self._store.root.fs.rm_file(self._uri(f"{batch.key}.parquet"))
-        self._store.journal(batch.key).end()
 
     def _record(self, batch: Batch) -> None:
         self._store.root.put_json(self._uri(f"{batch.key}.json"), vars(batch))
-
-    def _records(self) -> list[Batch]:
-        root = self._store.root
-        try:
-            found = root.fs.ls(self._store.join("batches"), detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        names = [posixpath.basename(str(path)) for path in found]
-        records = [Batch(**root.read_json(self._uri(name))) for name in names if name.endswith(".json")]
-        return sorted(records, key=lambda batch: batch.submitted_at or "~")
 
     def _uri(self, name: str) -> str:
         return self._store.join("batches", name)
@@ -412,8 +443,31 @@ class BatchRun:
                 with attempt:
                     return self._client.ask(ask)
         except RequestFailedError as error:
-            raise error.error or EmbeddingError(
-                f"{self._provider.server} did not take a batch request: {error.said}.",
+            raise error.error or EmbeddingUnavailableError(
+                f"{self._provider.server} did not take a batch request after {_TRIES} tries: {error.said}.",
                 next_step="Run the task again: batches under way are found again, and nothing is paid for twice.",
             ) from None
         raise EmbeddingError("The retry loop ended without an answer.")  # tenacity always returns or raises
+
+
+def open_batches(store: VectorStore) -> list[Batch]:
+    """Return batches that were submitted and may still bring answers, oldest first."""
+    return [batch for batch in _records(store) if batch.ended is None and batch.submitted_at is not None]
+
+
+def _records(store: VectorStore) -> list[Batch]:
+    try:
+        found = store.root.fs.ls(store.join("batches"), detail=False, refresh=True)
+    except FileNotFoundError:
+        return []
+    names = [posixpath.basename(str(path)) for path in found]
+    records = [Batch(**store.root.read_json(store.join("batches", name))) for name in names if name.endswith(".json")]
+    return sorted(records, key=lambda batch: batch.submitted_at or "~")
+
+
+def _find(sdk: openai.OpenAI, key: str) -> str | None:
+    """Return the server's name for the batch with our key, among its newest ones."""
+    for seen in sdk.batches.list(limit=_RECENT_BATCHES).data:
+        if (seen.metadata or {}).get(METADATA_KEY) == key:
+            return seen.id
+    return None

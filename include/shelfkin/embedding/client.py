@@ -26,6 +26,8 @@ from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError, without_c
 # 429s (and others) that say "no money", not "not so fast": asking again can't help.
 _NO_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _RETRYABLE_STATUS = frozenset({408, 409})
+# A gateway's word that it got no (good) answer: what stands behind it may have done the work, and bill it.
+_GATEWAY_STATUS = frozenset({502, 504, 520, 521, 522, 523, 524})
 # A 400 that is about the request's settings, not about its texts: no text is to blame.
 _SETTINGS_PARAMS = frozenset({"model", "dimensions", "encoding_format", "user"})
 _SPOILT_INPUT_STATUS = frozenset({400, 413, 422})
@@ -81,7 +83,7 @@ class TooManyRefusedError(EmbeddingError):
 # What became of a request that brought no vectors:
 # rate_limited  429, not so fast
 # failed        the server says that it failed, or it was never reached: nothing is billed
-# lost          it was sent, and no answer came back: it may be billed
+# lost          it was sent, and no answer came back (or only a gateway's): it may be billed
 # unusable      a 200 without what was asked for: it is billed
 # refused       one of the texts (or the request) is not acceptable
 # terminal      asking again can't help
@@ -248,6 +250,8 @@ class EmbeddingClient:
             status = "terminal"
         elif http_status == 429:
             status = "rate_limited"
+        elif http_status in _GATEWAY_STATUS:
+            status = "lost"
         elif http_status in _RETRYABLE_STATUS or http_status >= 500:
             status = "failed"
         elif http_status in _SPOILT_INPUT_STATUS and error.param not in _SETTINGS_PARAMS:
@@ -293,7 +297,8 @@ class EmbeddingClient:
         """Return `text` without the key, and without anything that looks like (a masked part of) one."""
         if self._key:
             text = text.replace(self._key, "[key]")
-        return without_controls(re.sub(r"\b(sk|Bearer)[-_ ][A-Za-z0-9_*.…-]{3,}", "[key]", text))
+        # Cut only now: a key that lies across the cut would keep its beginning.
+        return without_controls(re.sub(r"\b(sk|Bearer)[-_ ][A-Za-z0-9_*.…-]{3,}", "[key]", text))[:_MESSAGE_CHARS]
 
 
 def unavailable(server: str, n_tries: int, deadline_s: float, said: str) -> EmbeddingUnavailableError:
@@ -369,9 +374,9 @@ def error_code(error: BaseException | None) -> str | None:
 def _summary(error: BaseException | None) -> str:
     if isinstance(error, openai.APIStatusError):
         body = error.body if isinstance(error.body, dict) else {}
-        message = str(body.get("message") or "no message")[:_MESSAGE_CHARS]
+        message = str(body.get("message") or "no message")
         return f"HTTP {error.status_code} {error_code(error) or ''}: {message}".replace(" :", ":")
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__
         return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__
-    return str(error)[:_MESSAGE_CHARS]
+    return str(error)

@@ -240,7 +240,8 @@ class Coordinator:
                 return
             wait_s = self._quota.wait_s(estimate, now)
             if wait_s > 0:
-                self._timer = self._loop.call_later(wait_s, self._pump)
+                # Not longer than a second: the pace may recover, and a guessed limit grow, without any answer.
+                self._timer = self._loop.call_later(min(wait_s, 1.0), self._pump)
                 return
             if self._over_budget(n_tokens):
                 return
@@ -312,6 +313,8 @@ class Coordinator:
                     "next_step": "Check the artifact root's space and permissions, then run again.",
                 }
             )
+            if not asking.granted.done():
+                asking.granted.set_result(self._hint())
             return
         if asking.granted.done() or self._stop is not None:
             # Nobody is left to use it, or nothing may leave any more: the journal says so.
@@ -357,7 +360,7 @@ class Coordinator:
 
     def _count_answer(self, message: dict[str, Any], permit: _Permit, now: float) -> None:
         totals, billed = self.totals, message.get("billed")
-        tokens = permit.n_tokens if billed is None else int(billed)
+        tokens = int(billed or permit.n_tokens)
         totals.tokens += int(billed or 0)
         totals.tokens_unconfirmed += unconfirmed_tokens("ok", permit.n_tokens, billed)
         totals.texts += permit.n_inputs
@@ -459,6 +462,6 @@ def _too_many_refused(n_refused: int, limit: int, said: str) -> dict[str, Any]:
         "error": "TooManyRefusedError",
         "message": f"The server refused {n_refused:,} texts for good, more than the {limit:,} that the profile allows; "
         f"the last time it said: {said or 'nothing'}.",
-        "next_step": "Read embedding_refused below, mend the texts or the model's settings, or raise "
-        "embedding.max_refused_share.",
+        "next_step": "Check --model, --dimensions and the texts, or raise embedding.max_refused_share: nothing that "
+        "was refused in this run counts as known.",
     }

@@ -45,7 +45,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TASKS_PER_SLOT = 4
 _REQUESTS_PER_TASK = 50
 # After a stop, requests under way may finish and be stored: they are paid for. Then their tasks are cut off.
-_STOP_GRACE_S = 5.0
+_STOP_GRACE_S = 8.0
 _JOB_GROUP = "shelfkin-embedding"
 
 
@@ -96,6 +96,7 @@ def coordinated(
     *,
     usd_per_token: float,
     n_texts: int,
+    dimensions: int | None,
 ) -> Iterator[tuple[Coordinator, Address]]:
     """Run the quota coordinator on the driver while the block lasts.
 
@@ -114,8 +115,8 @@ def coordinated(
         usd_per_token=usd_per_token,
         budget=Budget(section.budget_tokens, section.budget_usd),
         patience_s=section.deadline_s,
-        max_refused=max(1, int(section.max_refused_share * n_texts)),
-        dimensions=provider.dimensions,
+        max_refused=max_refused(section, n_texts),
+        dimensions=dimensions,
     )
     server = PermitServer(coordinator, journal)
     address = server.start(bind, section.coordinator_port, host)
@@ -209,12 +210,16 @@ def embed_missing(
             if on_executors:
                 _embed_on_executors(spread, job)
             else:
-                _embed_on_driver(spread, job)
+                _embed_on_driver(spread, job, coordinator)
     except (Py4JError, PySparkException):
         if coordinator.stop_reason is None:
             raise  # not the cut that we made ourselves
     finally:
         spread.unpersist()
+        stopped = coordinator.stop_reason
+        if stopped is not None and stopped["error"] == client_module.TooManyRefusedError.__name__:
+            # So many refusals are the settings' fault sooner than the texts': they must not stand as known.
+            job.store.drop_refused(job.journal)
         job.store.commit(Shard(**entry) for entry in coordinator.shards)
         generation = job.store.adopt_orphans()
     if coordinator.stop_reason is not None:
@@ -242,10 +247,25 @@ def _embed_on_executors(spread: DataFrame, job: Job) -> None:
     spread.mapInArrow(share, "n_requests bigint").collect()
 
 
-def _embed_on_driver(spread: DataFrame, job: Job) -> None:
+def _embed_on_driver(spread: DataFrame, job: Job, coordinator: Coordinator) -> None:
+    """Send from this process; after a stop, requests that hang are left behind like tasks that are cut off."""
     rows = spread.toLocalIterator(prefetchPartitions=True)
     texts = (Text(row["text_hash"], row["text"], row["n_tokens"]) for row in rows)
-    embed_share(texts, 0, _key(job.provider), job)
+    errors: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            embed_share(texts, 0, _key(job.provider), job)
+        except BaseException as error:  # noqa: BLE001 - handed on to the thread that waits
+            errors.append(error)
+
+    sending = threading.Thread(target=send, name="embedding-driver", daemon=True)
+    sending.start()
+    while sending.is_alive() and not coordinator.wait_stopped(0.5):
+        pass
+    sending.join(_STOP_GRACE_S if coordinator.stop_reason is not None else None)
+    if errors and coordinator.stop_reason is None:
+        raise errors[0]
 
 
 def _key(provider: Provider) -> str:
@@ -299,15 +319,21 @@ def typed_error(reason: dict[str, Any]) -> EmbeddingError:
     return kind(str(reason.get("message")), next_step=str(reason.get("next_step") or ""))
 
 
-def check_complete(n_texts: int, n_vectors: int, n_refused: int, server: str) -> None:
-    """Raise ArtifactError unless every distinct text has a vector or a refusal."""
+def max_refused(section: Embedding, n_texts: int) -> int:
+    """Return how many of `n_texts` distinct texts the server may refuse for good; one always may."""
+    return max(1, int(section.max_refused_share * n_texts))
+
+
+def check_complete(n_texts: int, n_vectors: int, n_refused: int, limit: int, server: str) -> None:
+    """Raise unless every distinct text has a vector or a refusal, and at most `limit` are refused."""
     if n_texts != n_vectors + n_refused:
         raise ArtifactError(
             f"{n_texts} distinct texts, but {n_vectors} vectors and {n_refused} refusals from {server}.",
             next_step="Run the stage again; if it stays so, report it with the stage's manifest.",
         )
-    if n_texts and not n_vectors:
-        raise EmbeddingError(
-            f"{server} refused all {n_texts} texts.",
-            next_step="Read embedding_refused, then check the texts and --model.",
+    if n_refused > limit or (n_texts and not n_vectors):
+        raise client_module.TooManyRefusedError(
+            f"{server} refuses {n_refused} of {n_texts} texts; {limit} may be.",
+            next_step="Mend the texts, raise embedding.max_refused_share, or, if the server's settings were to blame, "
+            "set embedding.retry_refused for one run.",
         )

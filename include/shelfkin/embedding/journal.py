@@ -9,6 +9,7 @@ share the next one (group commit; Gray & Reuter 1992, section 9.4).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import posixpath
@@ -18,10 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tenacity import Retrying, stop_after_attempt, wait_random_exponential
+
 from shelfkin.artifacts import Root, utc_now
 
 # Files of a busy run are at least this far apart, so that an hour at thousands of requests a minute is not a file each.
 _APART_S = 0.05
+_TRIES = 3
 HEARTBEAT_S = 30.0
 _DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_S)
 
@@ -49,7 +53,7 @@ class Journal:
         """The artifact root (made anew, because a file system doesn't travel between processes)."""
         return Root(self.root_uri)
 
-    def open(self, run: str, manifest: str) -> None:
+    def open(self, run: str, manifest: str, *, until_ended: bool = False) -> None:
         """Say who writes this journal.
 
         Parameters
@@ -58,11 +62,14 @@ class Journal:
             The run's name: two tries of one run never live at the same time.
         manifest
             Path of the manifest that the run will write, relative to the root.
+        until_ended
+            Whether it stays open when its writer dies: a batch is under way until somebody has read its answers.
         """
         self.root.put_json(
             posixpath.join(self.uri, "owner.json"),
             {
                 "run": run,
+                "until_ended": until_ended,
                 "manifest": manifest,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
@@ -85,8 +92,10 @@ class Journal:
         return self.root.read_json(uri) if self.root.exists(uri) else None
 
     def delete(self) -> None:
-        """Delete the journal."""
-        self.root.fs.rm(self.uri, recursive=True)
+        """Delete the journal: its lines first, so that lines without an owner never remain."""
+        for part in (posixpath.join(self.uri, "ledger"), self.uri):
+            with contextlib.suppress(FileNotFoundError):  # another run was at it too
+                self.root.fs.rm(part, recursive=True)
 
     def take(self, manifest: str) -> None:
         """Say that the ledger of another run, whose manifest this is, takes this journal in."""
@@ -100,10 +109,14 @@ class Journal:
     def may_live(self, run: str, now: datetime | None = None) -> bool:
         """Whether the journal's writer may still be at work, as seen by another try named `run`."""
         owner = self.owner()
-        if owner is None or owner["run"] == run or self.root.exists(posixpath.join(self.uri, "ended.json")):
+        if owner is None or self.root.exists(posixpath.join(self.uri, "ended.json")):
             return False
-        if owner["host"] == socket.gethostname() and not _process_exists(owner["pid"]):
+        if owner["until_ended"]:
+            return True
+        if owner["run"] == run:
             return False
+        if owner["host"] == socket.gethostname():
+            return _process_exists(owner["pid"])
         uri = posixpath.join(self.uri, "heartbeat.json")
         beat = self.root.read_json(uri)["at"] if self.root.exists(uri) else owner["opened_at"]
         return (now or datetime.now(UTC)) - datetime.fromisoformat(beat) < _DEAD_AFTER
@@ -159,7 +172,7 @@ class JournalWriter:
                 continue
             self._number += 1
             try:
-                await loop.run_in_executor(None, self._journal.put, self._number, [line for line, _ in batch])
+                await loop.run_in_executor(None, self._put, [line for line, _ in batch])
             except Exception as error:  # noqa: BLE001 - whoever waits for the line must hear of it
                 for _, done in batch:
                     if done is not None and not done.done():
@@ -169,6 +182,12 @@ class JournalWriter:
                     if done is not None and not done.done():
                         done.set_result(None)
             await asyncio.sleep(_APART_S)
+
+    def _put(self, lines: list[dict[str, Any]]) -> None:
+        """Put one file; a storage's hiccup must not end a run of hours."""
+        for attempt in Retrying(stop=stop_after_attempt(_TRIES), wait=wait_random_exponential(max=2), reraise=True):
+            with attempt:
+                self._journal.put(self._number, lines)
 
     def close(self) -> None:
         """Let `run` end after what is pending."""

@@ -73,7 +73,8 @@ def ledger_rows(
         else:
             permits[line["permit"]] = line
     # Requests of a batch have no permits: their shards tell of them.
-    for line in store.orphan_requests(journal.name) if len(outcomes) < len(permits) or not permits else ():
+    open_ended = any(outcomes.get(name, {}).get("status") in (None, "lost") for name in permits)
+    for line in store.orphan_requests(journal.name) if open_ended or not permits else ():
         permits.setdefault(line["permit"], line)
         if outcomes.get(line["permit"], {}).get("status") in (None, "lost"):
             outcomes[line["permit"]] = line

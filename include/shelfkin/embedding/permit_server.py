@@ -14,7 +14,7 @@ import threading
 
 from shelfkin.embedding.coordinator import Coordinator
 from shelfkin.embedding.journal import HEARTBEAT_S, Journal, JournalWriter
-from shelfkin.embedding.permits import Address, proof
+from shelfkin.embedding.permits import Address, keep_alive, proof
 from shelfkin.errors import EmbeddingError
 
 log = logging.getLogger("shelfkin.embedding")
@@ -98,6 +98,7 @@ class PermitServer:
         task = asyncio.current_task()
         if task is not None:
             self._serving.add(task)
+        keep_alive(writer.get_extra_info("socket"))
         try:
             if await asyncio.wait_for(self._admit(reader, writer), _HANDSHAKE_S):
                 while line := await reader.readline():
@@ -129,4 +130,7 @@ class PermitServer:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await self._loop.run_in_executor(None, self._journal.beat)
+            try:
+                await self._loop.run_in_executor(None, self._journal.beat)
+            except OSError as error:  # the next beat may succeed; four missed ones make the journal look dead
+                log.warning("the journal's heartbeat could not be written (%s)", error)

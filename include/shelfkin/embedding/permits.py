@@ -29,6 +29,15 @@ def proof(token: str, side: str, challenge: str) -> str:
     return hmac.new(token.encode(), f"{side}:{challenge}".encode(), "sha256").hexdigest()
 
 
+def keep_alive(connection: socket.socket) -> None:
+    """Have a dead machine on the other end noticed within half a minute, although nothing is sent."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # The names differ between systems; where one is missing, the system's own patience (hours) holds.
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class PermitLine:
     """One connection to the coordinator, used by one thread at a time.
 
@@ -42,8 +51,7 @@ class PermitLine:
 
     def __init__(self, address: Address) -> None:
         self._socket = socket.create_connection((address.host, address.port), timeout=_CONNECT_TIMEOUT_S)
-        # A dead machine on the other end must be noticed although nothing is sent for minutes.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(self._socket)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
         challenge, ours = self._read()["challenge"], secrets.token_hex(16)

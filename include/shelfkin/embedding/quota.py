@@ -129,8 +129,8 @@ class Quota:
 
     @property
     def known(self) -> bool:
-        """Whether any limit is known, or an answer has shown that the server names none."""
-        return self.answered or any(window.limit is not None for window in self._windows.values())
+        """Whether both limits of a minute are known, or an answer has shown what the server says of them."""
+        return self.answered or None not in (self.limit("requests"), self.limit("tokens"))
 
     def limit(self, what: str, period_s: float = MINUTE_S) -> float | None:
         """Return the limit of ``requests`` or ``tokens`` in a period, or None."""
@@ -138,8 +138,11 @@ class Quota:
 
     def request_tokens(self) -> int:
         """Return how many tokens the next request should hold."""
-        if not self.known:
-            return min(PROBE_TOKENS, self.max_tokens_per_request)
+        wanted = self._wanted_tokens()
+        return wanted if self.known else min(PROBE_TOKENS, wanted)
+
+    def _wanted_tokens(self) -> int:
+        """Return how many tokens a request should hold by the limits that are known."""
         tokens, requests = self.limit("tokens"), self.limit("requests")
         if tokens is None:
             return self.max_tokens_per_request
@@ -277,7 +280,7 @@ class Quota:
             if window.limit is None:
                 continue
             per_s = window.limit * (1 - self.headroom) / window.period_s
-            largest = self.request_tokens() if what == "tokens" else 1.0
+            largest = self._wanted_tokens() if what == "tokens" else 1.0
             # A day's limit is a store to draw from, a minute's is a pace to keep.
             saved = window.limit * (1 - self.headroom) if window.period_s == DAY_S else per_s * self.burst_s
             capacity = max(saved, largest)

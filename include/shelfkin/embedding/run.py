@@ -13,10 +13,11 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
+from shelfkin.artifacts import run_slug
 from shelfkin.embedding import embed, texts
-from shelfkin.embedding.batch_api import BatchRun, BatchSettings
+from shelfkin.embedding.batch_api import BatchRun, BatchSettings, open_batches
 from shelfkin.embedding.batching import Text
-from shelfkin.embedding.client import EmbeddingClient
+from shelfkin.embedding.client import BadKeyError, EmbeddingClient
 from shelfkin.embedding.compaction import KEEP_FOR, compact
 from shelfkin.embedding.coordinator import Budget
 from shelfkin.embedding.ledger import ledger_rows, unaccounted_journals
@@ -91,6 +92,10 @@ class EmbeddingRun:
         self.store.set_damaged_aside()
         self.store.adopt_orphans()
 
+    def has_open_batches(self) -> bool:
+        """Whether batches of an earlier run may still bring answers that are paid for."""
+        return bool(open_batches(self.store))
+
     def announce(self, plan: texts.Plan, counts: texts.TextCounts) -> None:
         """Say before the first request what the run will send, what that costs and how long it takes."""
         exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
@@ -126,6 +131,7 @@ class EmbeddingRun:
     def send(self, parts: DataFrame, missing: DataFrame, plan: texts.Plan) -> None:
         """Embed what is missing; raises the typed error of what stopped it, with everything finished kept."""
         began = time.monotonic()
+        check_key(os.environ.get(KEY_VARIABLE, ""))
         embed.refuse_remote_executors(self.session, self.provider)
         if self.provider.kind != "local":
             missing, plan = self._by_batches(parts, missing, plan)
@@ -180,7 +186,7 @@ class EmbeddingRun:
             )
             for _ in range(_BATCH_ROUNDS):
                 wanted = self._goes_in_batches(plan)
-                if not wanted and not batches.open_batches():
+                if not wanted and not open_batches(self.store):
                     break
                 try:
                     batches.run(_local_texts(missing) if wanted else ())
@@ -204,7 +210,7 @@ class EmbeddingRun:
     def _at_once(self, missing: DataFrame, plan: texts.Plan) -> None:
         """Embed texts under the quota, with the bundled endpoint running meanwhile where it is the provider."""
         section, provider = self.section, self.provider
-        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{self.label}")
+        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self.label)}")
         with ExitStack() as running:
             if provider.kind == "local":
                 provider = provider.at(running.enter_context(running_local_endpoint()))
@@ -217,6 +223,7 @@ class EmbeddingRun:
                     journal,
                     usd_per_token=self.price.usd_per_token,
                     n_texts=plan.n_texts,
+                    dimensions=provider.dimensions or self.store.known_dimensions(),
                 )
             )
             on_executors = embed.executors_reach(self.session, provider, address)
@@ -236,6 +243,15 @@ class EmbeddingRun:
             self.figures.update(
                 limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute
             )
+
+
+def check_key(key: str) -> None:
+    """Raise BadKeyError for a key that no HTTP header can carry: a line break copied along, or letters with accents."""
+    if not key.isascii() or key != key.strip() or any(character.isspace() for character in key):
+        raise BadKeyError(
+            f"{KEY_VARIABLE} holds white space, a line break or a character that isn't ASCII.",
+            next_step=f"Set {KEY_VARIABLE} again, without what was copied along.",
+        )
 
 
 def choose_section(section: Embedding, budget_usd: float | None) -> Embedding:

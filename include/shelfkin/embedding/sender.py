@@ -181,10 +181,11 @@ class Sender:
         What may pass is retried with full jitter (Brooker 2015, AWS Architecture Blog, "Exponential backoff and
         jitter"), never sooner than Retry-After says; after a 429 the coordinator holds all tasks back.
         """
+        deadline = _Deadline(self._job.deadline_s)
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, RequestFailedError) and error.status in RETRYABLE),
             wait=_wait_s,
-            stop=_Deadline(self._job.deadline_s),
+            stop=deadline,
             sleep=self._sleep,
             before_sleep=_log_retry,
             reraise=True,
@@ -192,7 +193,7 @@ class Sender:
         try:
             for attempt in retrying:
                 with attempt:
-                    self._try(batch, attempt.retry_state.attempt_number, on_permit)
+                    self._try(batch, attempt.retry_state.attempt_number, on_permit, deadline)
         except RequestFailedError as error:
             if error.status == "refused":
                 raise
@@ -200,11 +201,13 @@ class Sender:
             self._stop(error.error or unavailable(self._job.provider.server, n_tries, self._job.deadline_s, error.said))
             raise StoppedError from None
 
-    def _try(self, batch: list[Text], n_try: int, on_permit: Callable[[], None]) -> None:
+    def _try(self, batch: list[Text], n_try: int, on_permit: Callable[[], None], deadline: _Deadline) -> None:
         """Send one request under one permit, store the answer, and only then hand the permit back."""
         n_tokens = sum(text.n_tokens for text in batch)
+        asked_at = time.monotonic()
         answer = self._ask("permit", task=self._task, inputs=len(batch), tokens=n_tokens, **{"try": n_try})
         permit = answer.get("permit")
+        deadline.queued_s += time.monotonic() - asked_at
         if permit is None:
             raise StoppedError
         on_permit()
@@ -236,7 +239,7 @@ class Sender:
                     return job.store.write_shard(
                         job.journal, self._partition, permit, [text.text_hash for text in batch], found.vectors, [line]
                     )
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - every storage has errors of its own
             self._ask("settle", permit=permit, status="unusable", said="the answer could not be stored")
             self._stop(
                 EmbeddingError(
@@ -261,14 +264,21 @@ class Sender:
 
 
 class _Deadline:
-    """Stops retrying when the next try would begin later than `deadline_s` after the first failure."""
+    """Stops retrying when the next try would begin later than `deadline_s` after the first failure.
+
+    Attributes
+    ----------
+    queued_s
+        Time spent in the queue for permits, which doesn't count: the queue is as long as the quota is small.
+    """
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._first_failure: float | None = None
+        self.queued_s = 0.0
 
     def __call__(self, state: RetryCallState) -> bool:
-        now = time.monotonic()
+        now = time.monotonic() - self.queued_s
         if self._first_failure is None:
             self._first_failure = now
         return now - self._first_failure + state.upcoming_sleep > self._deadline_s

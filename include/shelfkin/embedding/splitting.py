@@ -38,15 +38,25 @@ def _fill(text: str, max_tokens: int, count: Counter, ends: tuple[str, ...]) -> 
     pieces = _cut_after(text, ends[0])
     if len(pieces) == 1:
         return _fill(text, max_tokens, count, ends[1:])
+    # The pieces' own counts are added up: to count every growing part anew would take the square of its length.
     parts: list[str] = []
+    room = 0
     for size, piece in zip(count(pieces), pieces, strict=True):
-        if size > max_tokens:
-            parts += _fill(piece, max_tokens, count, ends[1:])
-        elif parts and count([parts[-1] + piece])[0] <= max_tokens:
+        if size <= room:
             parts[-1] += piece
-        else:
+            room -= size
+        elif size <= max_tokens:
             parts.append(piece)
-    return parts
+            room = max_tokens - size
+        else:
+            parts += _fill(piece, max_tokens, count, ends[1:])
+            room = max_tokens - count([parts[-1]])[0]
+    # Pieces may have a token more together than apart, where a token would have spanned the cut.
+    return [
+        whole
+        for part, size in zip(parts, count(parts), strict=True)
+        for whole in ([part] if size <= max_tokens else _halve(part, max_tokens, count))
+    ]
 
 
 def _cut_after(text: str, end: str) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shelfkin.artifacts import Root, sha256_hex, utc_now
@@ -42,6 +43,8 @@ SHARD_DDL = "text_hash string, vector array<float>, refused string"
 META_STORE, META_REQUESTS = b"shelfkin.store", b"shelfkin.requests"
 _SHARD_NAME = re.compile(r"(p\d+|compact)-([A-Za-z0-9_-]+)-(\d+)\.parquet")
 _MAX_COMMIT_TRIES = 100
+# More than this isn't a torn file, but a missing mount or a half-done restore: paying again must be a choice.
+_MAX_DAMAGED_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,23 @@ class VectorStore:
         ]
         return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA))
 
+    def drop_refused(self, journal: str) -> None:
+        """Delete the refusals that a run wrote, before any generation lists them."""
+        for path, _ in self._list_shards(journal):
+            if "-refused-" in posixpath.basename(path):
+                self.root.fs.rm_file(self.join(path))
+
+    def known_dimensions(self) -> int | None:
+        """Return the length of the vectors in the newest generation, or None if it has none."""
+        for shard in self.latest().shards:
+            vectors = pq.read_table(io.BytesIO(self.root.read_bytes(self.join(shard.path))), columns=["vector"])[
+                "vector"
+            ]
+            lengths = pc.list_value_length(vectors.drop_null())
+            if len(lengths):
+                return int(lengths[0].as_py())
+        return None
+
     def write_rows(self, folder: str, name: str, rows: pa.Table, requests: Sequence[dict[str, Any]] = ()) -> Shard:
         """Write a shard of rows in `SHARD_SCHEMA`, sorted by text_hash, in one atomic put."""
         meta = {META_STORE: self.key.encode(), META_REQUESTS: json.dumps(list(requests)).encode()}
@@ -259,6 +279,11 @@ class VectorStore:
             for entry in self._ls(folder, detail=True)
         }
         damaged = [shard for shard in base.shards if sizes.get(shard.path) != shard.size]
+        if len(damaged) > max(1, _MAX_DAMAGED_SHARE * len(base.shards)):
+            raise ArtifactError(
+                f"{len(damaged)} of {len(base.shards)} files of the vector store {self.uri} are gone or torn.",
+                next_step="Restore them or check the mount. To embed everything anew, move the folder away.",
+            )
         for shard in damaged:
             found = f"has {sizes[shard.path]} bytes instead of {shard.size}" if shard.path in sizes else "is gone"
             log.warning("%s %s and is set aside; its texts are embedded again", shard.path, found)

@@ -196,12 +196,9 @@ def _weighted_mean(pieces: str) -> Column:
 
 def refused_texts(parts: DataFrame, stored: DataFrame) -> DataFrame:
     """Return ``embedding_refused``: texts of which the server refuses a part, unless another run got its vector."""
-    rows = stored.groupBy("text_hash").agg(
-        F.max("refused").alias("detail"), F.max(F.col("vector").isNotNull()).alias("has_vector")
-    )
-    refused = rows.filter(F.col("detail").isNotNull() & ~F.col("has_vector")).select(
-        F.col("text_hash").alias("sent_hash"), "detail"
-    )
+    said = stored.filter(F.col("refused").isNotNull()).groupBy("text_hash").agg(F.max("refused").alias("detail"))
+    embedded = stored.filter(F.col("vector").isNotNull()).select("text_hash")
+    refused = said.join(embedded, on="text_hash", how="left_anti").withColumnRenamed("text_hash", "sent_hash")
     return (
         parts.join(refused, on="sent_hash", how="inner")
         .groupBy("text_hash", "n_products")
