@@ -12,7 +12,9 @@ import argparse
 from datetime import datetime
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
+from shelfkin.artifacts import Manifest
 from shelfkin.embedding import embed, texts
 from shelfkin.embedding.ledger import Summary, summarise
 from shelfkin.embedding.provider import choose_provider
@@ -93,12 +95,17 @@ def write_vectors(
 def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
     """Write the ledger of this run, and of earlier runs that ended without one, with its sums and picture."""
     own_rows, earlier_rows, journals = embedding.account()
+    before = earlier_ledger(stage, journals)
     columns = [column.split()[0] for column in SCHEMAS[EMBEDDING_LEDGER].split(", ")]
     values = [
         tuple(datetime.fromisoformat(row[name]) if name == "requested_at" else row[name] for name in columns)
         for row in (*own_rows, *earlier_rows)
     ]
-    stage.write(EMBEDDING_LEDGER, stage.spark.createDataFrame(values, SCHEMAS[EMBEDDING_LEDGER]), n_files=1)
+    ledger = stage.spark.createDataFrame(values, SCHEMAS[EMBEDDING_LEDGER])
+    if before is not None:
+        ledger = ledger.unionByName(before)
+        journals = sorted({*journals, *(row["journal"] for row in before.select("journal").distinct().collect())})
+    stage.write(EMBEDDING_LEDGER, ledger, n_files=1)
     own, earlier = summarise(own_rows), summarise(earlier_rows)
     stage.metrics.update(
         requests_sent=own.requests,
@@ -116,6 +123,18 @@ def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
         stage.progress("%s", in_words("this run", own))
     if earlier.requests:
         stage.progress("%s: the ledger holds them too", in_words("earlier runs that ended without a manifest", earlier))
+
+
+def earlier_ledger(stage: Stage, journals: list[str]) -> DataFrame | None:
+    """Return the ledger of the manifest that this run is about to replace (a cleared task), without these journals."""
+    uri = stage.paths.manifest_uri(stage.name)
+    if not stage.paths.root.exists(uri):
+        return None
+    replaced = Manifest.read(stage.paths.root, uri)
+    if EMBEDDING_LEDGER not in replaced.content["tables"]:
+        return None
+    rows = stage.spark.read.schema(SCHEMAS[EMBEDDING_LEDGER]).parquet(replaced.table_uri(EMBEDDING_LEDGER))
+    return rows.filter(~F.col("journal").isin(journals)) if journals else rows
 
 
 def in_words(who: str, total: Summary) -> str:

@@ -24,7 +24,7 @@ from shelfkin.embedding import embed, rehearsal
 from shelfkin.embedding.client import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
 from shelfkin.embedding.provider import Provider, choose_provider
 from shelfkin.embedding.store import VectorStore
-from shelfkin.errors import EmbeddingUnavailableError
+from shelfkin.errors import EmbeddingUnavailableError, OptionError
 from shelfkin.settings import Settings, StoreProfile
 from shelfkin.stage import Stage
 
@@ -301,6 +301,26 @@ def test_a_key_that_no_header_can_carry_is_refused_before_the_first_request(
     with pytest.raises(BadKeyError) as caught:
         app.run(stage_of(TEXTS[:1]))
     assert server.seen == [] and key.strip() not in str(caught.value)
+
+
+def test_a_run_that_is_repeated_keeps_its_ledger(
+    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+) -> None:
+    first = stage_of(TEXTS)
+    run(app, first)
+    # Somebody clears the task: the same run once more, with other texts by now.
+    again = stage_of([*TEXTS, "a new title"])
+    again.paths = first.paths
+    run(app, again)
+    ledger = again.spark.read.parquet(again.table_uri("embedding_ledger")).collect()
+    assert len(ledger) == len(server.seen) and sum(row["n_tokens_billed"] for row in ledger) == 7 * len(server.seen)
+    assert again.metrics["tokens"] == 7 and len(again.metrics["journals"]) == 2
+
+
+def test_a_budget_in_dollars_needs_a_price(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+    with pytest.raises(OptionError, match="no known price"):
+        app.run(stage_of(TEXTS, budget_usd=1.0))
+    assert server.seen == []
 
 
 def test_an_estimate_sends_nothing_and_names_the_price(

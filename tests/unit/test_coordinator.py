@@ -299,3 +299,19 @@ def test_an_answer_that_was_stored_counts_although_its_worker_is_gone(started: M
     started.close(coordinator)  # type: ignore[attr-defined]
     (row,) = ledger_rows(store, store.journal("journal"), "m", {"standard": 0.0})
     assert (row["status"], row["n_tokens_billed"], row["n_tokens_unconfirmed"]) == ("ok", 11, 0)
+
+
+def test_who_dies_in_the_queue_gets_no_permit(started: Make, store: VectorStore) -> None:
+    coordinator, address = started(RateLimits(), concurrency=ConcurrencyLimit(highest=1, limit=1.0))
+    busy, dying, patient = PermitLine(address), PermitLine(address), PermitLine(address)
+    granted = permit(busy)
+    dying._send({"ask": "permit", "task": "p1", "inputs": 1, "tokens": 99})
+    time.sleep(0.05)
+    dying.close()
+    time.sleep(0.05)
+    settle(busy, granted, billed=10)
+    settle(patient, permit(patient), billed=10)
+    assert coordinator.totals.tokens_unconfirmed == 0 and coordinator.totals.requests == 2
+    assert [line["tokens"] for line in store.journal("journal").lines() if "settled" not in line] == [10, 10]
+    busy.close()
+    patient.close()

@@ -149,6 +149,8 @@ class BatchRun:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._usd_per_token, self._budget, self._n_submitted = usd_per_token, budget, 0
+        # Keys of the batches that this run submitted, which name their journals too.
+        self.submitted: set[str] = set()
         self._client, self._provider, self._store, self._settings = client, provider, store, settings
         self._owner, self._progress, self._sleep = owner, progress, sleep
 
@@ -285,6 +287,7 @@ class BatchRun:
         self._check_budget(batch)
         batch.submitted_at = utc_now()
         self._record(batch)
+        self.submitted.add(batch.key)
         self._store.journal(batch.key).open(self._owner, self._owner, until_ended=True)
         with tempfile.TemporaryFile() as file:
             self._write_lines(batch, file)

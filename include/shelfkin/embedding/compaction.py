@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.embedding.store import SHARD_SCHEMA, Generation, Shard, VectorStore
 from shelfkin.embedding.texts import read_shards
+from shelfkin.errors import ArtifactError
 
 log = logging.getLogger("shelfkin.embedding")
 
@@ -52,6 +53,12 @@ def compact(
         return generation
     n_files = max(1, round(sum(shard.size for shard in small) / target_bytes))
     rows = read_shards(session, store, small)
+    n_listed, n_read = sum(shard.rows for shard in small), rows.count()
+    if n_read != n_listed:  # a cluster whose settings ignore missing files would lose what they held
+        raise ArtifactError(
+            f"{n_read} of {n_listed} rows of the vector store's small files can be read; nothing was merged.",
+            next_step="Unset spark.sql.files.ignoreMissingFiles and ignoreCorruptFiles, then run again.",
+        )
     # A vector before none; then the smaller one. Structs compare field by field, and false comes before true.
     first = F.min(F.struct(F.col("vector").isNull().alias("lacks"), "vector", "refused"))
     merged = (

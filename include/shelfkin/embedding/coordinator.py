@@ -405,9 +405,11 @@ class Coordinator:
             claim.waiting = deque(entry for entry in claim.waiting if entry[0] != connection)
             if claim.owner == connection:
                 claim.owner = None
-                if claim.waiting:  # the next one owns it from now on, before anybody else can ask
-                    claim.owner, turn = claim.waiting.popleft()
-                    turn.set_result(True)
+                while claim.waiting and claim.owner is None:
+                    waiting, turn = claim.waiting.popleft()
+                    if not turn.done():  # it owns the partition from now on, before anybody else can ask
+                        claim.owner = waiting
+                        turn.set_result(True)
         self._pump()
 
     def _stop_now(self, reason: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import secrets
 import threading
+from typing import Any
 
 from shelfkin.embedding.coordinator import Coordinator
 from shelfkin.embedding.journal import HEARTBEAT_S, Journal, JournalWriter
@@ -102,8 +103,10 @@ class PermitServer:
         try:
             if await asyncio.wait_for(self._admit(reader, writer), _HANDSHAKE_S):
                 while line := await reader.readline():
-                    answer = await self._coordinator.answer(number, json.loads(line))
-                    writer.write(json.dumps(answer).encode() + b"\n")
+                    answering = asyncio.ensure_future(self._coordinator.answer(number, json.loads(line)))
+                    if await _hangs_up_first(reader, answering):
+                        break
+                    writer.write(json.dumps(answering.result()).encode() + b"\n")
                     await writer.drain()
         except (TimeoutError, OSError, ValueError, KeyError, TypeError, asyncio.CancelledError):
             # A peer that breaks off, times out or talks nonsense loses its connection, and nothing else.
@@ -134,3 +137,19 @@ class PermitServer:
                 await self._loop.run_in_executor(None, self._journal.beat)
             except OSError as error:  # the next beat may succeed; four missed ones make the journal look dead
                 log.warning("the journal's heartbeat could not be written (%s)", error)
+
+
+async def _hangs_up_first(reader: asyncio.StreamReader, answering: asyncio.Future[Any]) -> bool:
+    """Wait for an answer; return whether the peer broke off before it came.
+
+    A task says nothing while it waits: whatever comes is the end of its line. Left unnoticed, a dead task would get a
+    permit in its turn.
+    """
+    hanging_up = asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait({answering, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+        return not answering.done()
+    finally:
+        for future in (answering, hanging_up):
+            future.cancel()
+        await asyncio.gather(hanging_up, return_exceptions=True)

@@ -28,6 +28,7 @@ from shelfkin.embedding.provider import KEY_VARIABLE, Provider
 from shelfkin.embedding.sender import Job
 from shelfkin.embedding.store import Generation, VectorStore
 from shelfkin.embedding.tokens import is_exact
+from shelfkin.errors import OptionError
 from shelfkin.settings import Embedding
 
 # What batches leave unanswered (errors, expiry) goes into further batches while it is much; then the standard way.
@@ -60,7 +61,7 @@ class EmbeddingRun:
     label: str
     progress: Callable[..., None]
     figures: dict[str, Any] = field(default_factory=dict)
-    _began_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    _own_journals: set[str] = field(default_factory=set)
 
     @property
     def price(self) -> Price:
@@ -132,12 +133,20 @@ class EmbeddingRun:
         """Embed what is missing; raises the typed error of what stopped it, with everything finished kept."""
         began = time.monotonic()
         check_key(os.environ.get(KEY_VARIABLE, ""))
+        self._check_budget_can_bind()
         embed.refuse_remote_executors(self.session, self.provider)
         if self.provider.kind != "local":
             missing, plan = self._by_batches(parts, missing, plan)
         if plan.n_texts:
             self._at_once(missing, plan)
         self.figures["seconds_sending"] = round(time.monotonic() - began, 3)
+
+    def _check_budget_can_bind(self) -> None:
+        if self.section.budget_usd is not None and self.provider.kind != "local" and not self.price.usd_per_token:
+            raise OptionError(
+                f"A budget of ${self.section.budget_usd:,.2f} can't hold: {self.provider.model} has no known price.",
+                next_step="Set embedding.usd_per_million_tokens in the store profile, or budget_tokens instead.",
+            )
 
     def tidy(self) -> Generation:
         """Merge small files of the store, delete what nobody reads any more; return the newest generation."""
@@ -153,9 +162,7 @@ class EmbeddingRun:
         for journal in unaccounted_journals(self.store, self.owner):
             journal.take(self.owner)
             rows = ledger_rows(self.store, journal, self.provider.model, self.prices)
-            owner = journal.owner() or {}
-            is_own = datetime.fromisoformat(owner.get("opened_at", "0001-01-01T00:00:00+00:00")) >= self._began_at
-            (own if is_own else earlier).extend(rows)
+            (own if journal.name in self._own_journals else earlier).extend(rows)
             names.append(journal.name)
         return own, earlier, names
 
@@ -191,6 +198,7 @@ class EmbeddingRun:
                 try:
                     batches.run(_local_texts(missing) if wanted else ())
                 finally:
+                    self._own_journals |= batches.submitted
                     self.store.adopt_orphans()
                 missing = self.missing(parts).persist()
                 plan = texts.plan_of(missing)
@@ -215,6 +223,7 @@ class EmbeddingRun:
             if provider.kind == "local":
                 provider = provider.at(running.enter_context(running_local_endpoint()))
             journal.open(self.owner, self.owner)
+            self._own_journals.add(journal.name)
             coordinator, address = running.enter_context(
                 embed.coordinated(
                     self.session,
