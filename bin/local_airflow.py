@@ -54,6 +54,8 @@ def local_environment(port: int = 8080) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        # For `run` too: it may be what creates a DAG's row, and `up` is to find it unpaused.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         # Each running task is a JVM with a heap of its own: more at once than this would swap a laptop.
         "AIRFLOW__CORE__PARALLELISM": "4",
@@ -267,7 +269,6 @@ def serve(port: int) -> None:
     with metadata_database() as url:
         environment = {**local_environment(port), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
         prepare(environment)
-        environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "False"
         process = subprocess.Popen(["airflow", "standalone"], env=environment)
         stopping = False
 

