@@ -162,6 +162,9 @@ def test_a_guessed_limit_grows_until_the_server_refuses_again() -> None:
     assert grown is not None and 10_000 < grown < 13_000
     quota.guess(90, 9_000, 60.0)
     assert quota.limit("tokens") == 9_000
+    # The last minute was slow because it had been slowed down: that is no reason to go slower and slower.
+    quota.guess(5, 500, 60.0)
+    assert quota.limit("tokens") == pytest.approx(0.7 * 9_000)
     # Once the server names its limits, guessing ends.
     quota.observe(headers((600, 599, 0.1), (60_000, 59_000, 1)), (0, 0), 61.0)
     quota.guess(1, 1, 62.0)

@@ -18,8 +18,9 @@ PROBE_TOKENS = 8_000
 # After a 429 the pace drops to 70% and climbs back by 1% of the full pace a second: about half a minute, so that a key
 # that somebody else uses too is shared at about 1 refused request a minute.
 _SLOWER, _RECOVERY_PER_S, _SLOWEST = 0.7, 0.01, 0.05
-# A limit that was guessed from refusals grows by this share a second until the server refuses again.
-_GROWTH_PER_S = 0.005
+# A limit that was guessed from refusals grows by this share a second until the server refuses again; a refusal lowers it
+# to this share at most, since the throughput of a minute that was itself slowed down says little about the limit.
+_GROWTH_PER_S, _GUESS_KEEPS = 0.01, 0.7
 # A server whose bucket is fuller than this isn't used by anybody else; below, its own count is the truth.
 _LOW_WATER = 0.1
 # With this much left by the server's own count a 429 is not about our pace. Its word holds for a few seconds.
@@ -250,7 +251,7 @@ class Quota:
         self._refill(now)
         self._guessed = True
         for window, rate in zip(minute, (requests_per_minute, tokens_per_minute), strict=True):
-            window.learned = max(rate, 1.0)
+            window.learned = max(rate, _GUESS_KEEPS * (window.learned or 0.0), 1.0)
         self._resize(now)
 
     def _costs(self, n_tokens: float) -> list[tuple[_Window, Bucket, float]]:
