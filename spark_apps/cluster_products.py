@@ -14,15 +14,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.artifacts import lineage_dates, predecessor_lineage
-from shelfkin.clustering import identity, kmeans, naming
+from shelfkin.clustering import assign, identity, kmeans, naming, shards
 from shelfkin.clustering.projection import fit_projection
+from shelfkin.clustering.vectors import sample
 from shelfkin.errors import DataQualityError
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
 from shelfkin.plotting.sizes import draw_sizes
 from shelfkin.stage import Stage, main
 from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS
 
-# Vectors on the driver take at most so much, whatever their length.
+# Vectors on the driver take at most so much, whatever their length; more are fitted where they lie.
 MAX_FIT_BYTES = 512 * 2**20
 
 # Points in the scatter: more can't be told apart on a page.
@@ -34,10 +35,9 @@ def run(stage: Stage) -> None:
     vectors = stage.read("embed_products", PRODUCT_VECTORS)
     model = _model(stage)
     predecessor = predecessor_lineage(stage.paths)
-    hashes, points, weights = kmeans.sample(vectors, _fit_rows(stage, vectors))
-    found = _fit(stage, points, weights, model, predecessor)
+    found = _fit(stage, vectors, model, predecessor)
 
-    assigned = kmeans.assign(vectors, found.centroids).persist()
+    assigned = assign.assign(vectors, found.centroids).persist()
     described = identity.identify(found.centroids, stage.as_of, model, predecessor)
     stage.progress("%s", described.note)
     product_clusters = _product_clusters(stage, assigned, described.ids).persist()
@@ -58,7 +58,7 @@ def run(stage: Stage) -> None:
     faces = naming.representatives(product_clusters)
     table = stage.spark.createDataFrame(clusters, ddl).join(F.broadcast(faces), "cluster_id", "left")
     stage.write(CLUSTERS, table.orderBy("cluster_id"), n_files=1)
-    explained = _project(stage, hashes, points, weights, found, described.ids, names, order)
+    explained = _project(stage, vectors, found, described.ids, names, order)
     sizes = {cluster: int(totals[cluster]["size"]) for cluster in order}
     _draw_sizes(stage, names, sizes)
     _remember(stage, found, described, model, names, sizes, predecessor)
@@ -73,33 +73,54 @@ def _model(stage: Stage) -> str:
     return "/".join(str(embedded.get(part, "unknown")) for part in ("provider", "model", "dimensions"))
 
 
-def _fit_rows(stage: Stage, vectors: DataFrame) -> int:
-    first = vectors.select(F.size("vector").alias("dimensions")).first()
-    if first is None:
-        raise DataQualityError(
-            "There are no product vectors to cluster.", next_step="Check what embed_products and clean_catalog kept."
-        )
-    return min(stage.profile.clustering.fit_sample, max(1, MAX_FIT_BYTES // (4 * max(1, first["dimensions"]))))
-
-
-def _fit(
-    stage: Stage, points: kmeans.FloatArray, weights: kmeans.FloatArray, model: str, predecessor: dict[str, Any] | None
-) -> kmeans.Fit:
+def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, Any] | None) -> kmeans.Model:
     """Fit the centroids, with yesterday's among the starts where they are of the same model."""
     section = stage.profile.clustering
     k = int(stage.inputs["select_k"].content["metrics"]["k"])
     warm = None
     if predecessor is not None and predecessor.get("model") == model:
         warm = identity.centroids_of(predecessor)
-    stage.progress("fitting %d clusters on %s distinct texts", k, f"{len(points):,}")
-    found = kmeans.fit(points, weights, k, n_starts=section.n_starts, seed=section.seed, warm_start=warm)
+    first = vectors.select(F.size("vector").alias("dimensions")).first()
+    if first is None:
+        raise DataQualityError(
+            "There are no product vectors to cluster.", next_step="Check what embed_products and clean_catalog kept."
+        )
+    n_texts, dimensions = vectors.count(), int(first["dimensions"])
+    fits = min(section.fit_in_process_up_to, MAX_FIT_BYTES // (4 * max(1, dimensions)))
+    stage.progress(
+        "fitting %d clusters on %s distinct texts %s",
+        k,
+        f"{n_texts:,}",
+        "in one process" if n_texts <= fits else "on the executors",
+    )
+    starts: Any = {"n_starts": section.n_starts, "seed": section.seed, "warm_start": warm}
+    if n_texts <= fits:
+        hashes, points, weights = sample(vectors, n_texts)
+        ends = shards.shard_ends(hashes, shards.n_shards(n_texts, k, dimensions))
+        found: kmeans.Model = kmeans.fit(points, weights, k, shard_ends=ends, **starts)
+    else:
+        found = _fit_on_executors(stage, vectors, k, n_texts, dimensions, starts)
     stage.progress(
         "%d clusters after %d iterations, mean cosine to centroid %.3f",
         len(found.centroids),
         found.n_iterations,
-        float(np.average(found.cosines, weights=weights)),
+        found.mean_cosine,
     )
     return found
+
+
+def _fit_on_executors(
+    stage: Stage, vectors: DataFrame, k: int, n_texts: int, dimensions: int, starts: Any
+) -> kmeans.Model:
+    """Fit over files beside the tables, which are gone afterwards."""
+    root, n = stage.paths.root, shards.n_shards(n_texts, k, dimensions)
+    over = shards.SparkShards.write(vectors, root, stage.table_uri("shards"), n, dimensions)
+    try:
+        stage.progress("wrote the vectors in %d shards", n)
+        first = kmeans.start(*over.head(kmeans.n_start_rows(k)), k, **starts)
+        return kmeans.fit_passes(over, first)
+    finally:
+        over.remove()
 
 
 def _product_clusters(stage: Stage, assigned: DataFrame, ids: tuple[int, ...]) -> DataFrame:
@@ -140,22 +161,20 @@ def _totals(product_clusters: DataFrame) -> dict[int, dict[str, Any]]:
 
 def _project(
     stage: Stage,
-    hashes: np.ndarray,
-    points: kmeans.FloatArray,
-    weights: kmeans.FloatArray,
-    found: kmeans.Fit,
+    vectors: DataFrame,
+    found: kmeans.Model,
     ids: tuple[int, ...],
     names: dict[int, str],
     order: list[int],
 ) -> tuple[float, float]:
     """Write cluster_projection and its picture; return the explained share of variance along both axes."""
-    shown = slice(0, N_PROJECTED)  # sorted by hash: a uniform sample
-    projection = fit_projection(points[shown], weights[shown])
-    coordinates = projection.transform(points[shown])
-    labels = found.labels[shown]
+    hashes, points, weights = sample(vectors, N_PROJECTED)
+    labels, _ = kmeans.assign_all(points, found.centroids)
+    projection = fit_projection(points, weights)
+    coordinates = projection.transform(points)
     rows = [
         (str(text_hash), int(ids[label]), float(x), float(y))
-        for text_hash, label, (x, y) in zip(hashes[shown], labels, coordinates, strict=True)
+        for text_hash, label, (x, y) in zip(hashes, labels, coordinates, strict=True)
     ]
     ddl = "text_hash string, cluster_id int, x float, y float"
     stage.write(CLUSTER_PROJECTION, stage.spark.createDataFrame(rows, ddl), n_files=1)
@@ -190,7 +209,7 @@ def _draw_sizes(stage: Stage, names: dict[int, str], sizes: dict[int, int]) -> N
 
 def _remember(
     stage: Stage,
-    found: kmeans.Fit,
+    found: kmeans.Model,
     described: identity.Identities,
     model: str,
     names: dict[int, str],
@@ -222,7 +241,7 @@ def _remember(
 
 def _measure(
     stage: Stage,
-    found: kmeans.Fit,
+    found: kmeans.Model,
     described: identity.Identities,
     totals: dict[int, dict[str, Any]],
     explained: tuple[float, float],

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from shelfkin.clustering import choose_k, kmeans
+from shelfkin.clustering import choose_k
+from shelfkin.clustering.vectors import sample
 from shelfkin.plotting.elbow import draw_elbow
 from shelfkin.plotting.silhouette import draw_silhouette
 from shelfkin.stage import Stage, main, optional
@@ -38,7 +39,7 @@ def run(stage: Stage) -> None:
     wanted = section.k if stage.options.k is None else stage.options.k
     given = None if wanted == "auto" else int(wanted)
     n_sample = max(section.sweep_sample, TEXTS_PER_CLUSTER * (given or 0))
-    _, vectors, weights = kmeans.sample(stage.read("embed_products", PRODUCT_VECTORS), n_sample)
+    _, vectors, weights = sample(stage.read("embed_products", PRODUCT_VECTORS), n_sample)
     stage.progress(
         "looking for k between %d and %d on %s distinct texts", section.k_min, section.k_max, f"{len(vectors):,}"
     )

@@ -345,7 +345,9 @@ class Clustering(_Section):
     # products), well below their differences between neighbouring k.
     sweep_sample: int = Field(8_000, ge=100, le=50_000, description="distinct texts on which k is chosen")
     # 200,000 vectors of 384 numbers are 300 MB on the driver.
-    fit_sample: int = Field(200_000, ge=1_000, le=2_000_000, description="distinct texts on which centroids are fitted")
+    fit_in_process_up_to: int = Field(
+        200_000, ge=0, le=2_000_000, description="distinct texts; more are fitted on the executors, where they lie"
+    )
     n_starts: int = Field(5, ge=1, le=50, description="random starts of the final fit, of which the best is kept")
     seed: int = Field(0, ge=0)
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.clustering import choose_k, kmeans, naming
+from shelfkin.clustering import choose_k, naming
+from shelfkin.clustering.vectors import sample
 from shelfkin.errors import DataQualityError, OptionError
 from shelfkin.settings import Settings, StoreProfile
 from shelfkin.stage import Stage
@@ -59,9 +60,11 @@ def shelf_rows(n_per_shelf: int = 12, shelves: Sequence[str] = SHELVES) -> tuple
 
 @pytest.fixture
 def run_app(spark: Any, tmp_path: Path) -> Callable[..., Manifest]:
-    """Run one app on hand-made input tables and return its manifest."""
+    """Run one app on hand-made input tables and return its manifest; keyword arguments go into the profile."""
 
-    def run(name: str, tables: dict[str, tuple[list[tuple], str]], day: date, k: int | None = None) -> Manifest:
+    def run(
+        name: str, tables: dict[str, tuple[list[tuple], str]], day: date, k: int | None = None, **clustering: Any
+    ) -> Manifest:
         root = Root.at(str(tmp_path / "art"))
         stages = {"products": "clean_catalog", "product_vectors": "embed_products"}
         inputs = {}
@@ -84,7 +87,7 @@ def run_app(spark: Any, tmp_path: Path) -> Callable[..., Manifest]:
                     "source": {"path": "x.csv"},
                     "fields": {"product_id": "id", "title": "title"},
                 },
-                "clustering": {"k_min": 2, "k_max": 12},
+                "clustering": {"k_min": 2, "k_max": 12, **clustering},
             }
         )
         stage = Stage(
@@ -147,8 +150,8 @@ def test_no_vectors_at_all_is_an_error(spark: Any) -> None:
 
 def test_sample_ignores_row_order_and_respects_its_limit(spark: Any) -> None:
     _, vectors = shelf_rows(40)
-    first = kmeans.sample(spark.createDataFrame(vectors, VECTORS_DDL).repartition(3), 60)
-    again = kmeans.sample(spark.createDataFrame(vectors[::-1], VECTORS_DDL).repartition(2), 60)
+    first = sample(spark.createDataFrame(vectors, VECTORS_DDL).repartition(3), 60)
+    again = sample(spark.createDataFrame(vectors[::-1], VECTORS_DDL).repartition(2), 60)
     assert first[0].tolist() == again[0].tolist() == sorted(first[0].tolist())
     assert (first[1] == again[1]).all()
     assert 30 <= len(first[0]) <= 60
@@ -195,12 +198,24 @@ def test_tables_do_not_depend_on_row_order(run_app: Callable[..., Manifest], spa
     assert found[0] == found[1]
 
 
-def test_a_vector_of_nan_stops_the_run(run_app: Callable[..., Manifest]) -> None:
+def test_executors_give_the_tables_of_one_process(run_app: Callable[..., Manifest], spark: Any, tmp_path: Path) -> None:
+    products, vectors = shelf_rows()
+    tables = {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
+    found = []
+    for limit in (200_000, 0):
+        done = run_app("cluster_products", tables, date(2020, 1, 2), k=6, fit_in_process_up_to=limit)
+        found.append([rows_of(spark, done, table) for table in ("product_clusters", "clusters", "cluster_projection")])
+    assert found[0] == found[1]
+    assert not list(tmp_path.rglob("*.vectors"))  # the shards are gone
+
+
+@pytest.mark.parametrize("limit", [200_000, 0])
+def test_a_vector_of_nan_stops_the_run(run_app: Callable[..., Manifest], limit: int) -> None:
     products, vectors = shelf_rows()
     vectors[0] = (vectors[0][0], 2, [float("nan")] * 8)
     tables = {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
     with pytest.raises(DataQualityError, match="1 of 60 product vectors hold NaN"):
-        run_app("cluster_products", tables, date(2020, 1, 2), k=5)
+        run_app("cluster_products", tables, date(2020, 1, 2), k=5, fit_in_process_up_to=limit)
 
 
 TITLES = [

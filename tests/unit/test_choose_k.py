@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from shelfkin.clustering import choose_k, kmeans
+from shelfkin.clustering import choose_k
 from shelfkin.clustering.choose_k import KScore
+from shelfkin.clustering.vectors import unit_vectors
 from shelfkin.errors import OptionError
 
 
@@ -18,7 +19,7 @@ def sweep(silhouettes: dict[int, float], error: float = 0.01) -> list[KScore]:
 
 def test_silhouette_is_that_of_repeated_rows() -> None:
     random = np.random.default_rng(0)
-    vectors = kmeans.check_vectors(random.normal(size=(30, 5)).astype(np.float32))
+    vectors = unit_vectors(random.normal(size=(30, 5)).astype(np.float32))
     weights = random.integers(1, 5, size=30).astype(float)
     labels = np.arange(30) % 4
     rows = np.repeat(np.arange(30), weights.astype(int))
@@ -29,7 +30,7 @@ def test_silhouette_is_that_of_repeated_rows() -> None:
 
 
 def test_a_row_alone_in_its_cluster_scores_zero() -> None:
-    vectors = kmeans.check_vectors(np.array([[1, 0], [1, 0.1], [0, 1]], dtype=np.float32))
+    vectors = unit_vectors(np.array([[1, 0], [1, 0.1], [0, 1]], dtype=np.float32))
     assert choose_k.silhouette_samples(vectors, np.ones(3), np.array([0, 0, 1]))[2] == 0
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shelfkin.clustering import kmeans
+from shelfkin.clustering import assign, kmeans
+from shelfkin.clustering.vectors import n_distinct, unit_vectors
 from shelfkin.errors import DataQualityError, OptionError
 
 
@@ -16,7 +17,7 @@ def planted(n_groups: int, per_group: int, seed: int = 0, spread: float = 0.05) 
     centres = np.linalg.qr(random.normal(size=(32, n_groups)))[0].T
     groups = np.repeat(np.arange(n_groups), per_group)
     points = centres[groups] + spread * random.normal(size=(len(groups), 32))
-    return kmeans.check_vectors(points.astype(np.float32)), groups
+    return unit_vectors(points.astype(np.float32)), groups
 
 
 def same_partition(first: np.ndarray, second: np.ndarray) -> bool:
@@ -73,7 +74,7 @@ def test_texts_that_share_a_vector_leave_fewer_clusters() -> None:
     found = kmeans.fit(vectors, np.ones(12), 7)
     assert len(found.centroids) == 3
     assert found.inertia == pytest.approx(0, abs=1e-6)
-    assert kmeans.n_distinct(vectors) == 3
+    assert n_distinct(vectors) == 3
 
 
 def test_more_clusters_than_vectors_is_refused() -> None:
@@ -86,7 +87,7 @@ def test_a_vector_without_direction_is_refused(bad: float) -> None:
     vectors = np.ones((3, 2), dtype=np.float32)
     vectors[1] = bad
     with pytest.raises(DataQualityError, match="1 of 3 product vectors"):
-        kmeans.check_vectors(vectors)
+        unit_vectors(vectors)
 
 
 def batch(vectors: list[list[float]]) -> pa.RecordBatch:
@@ -98,11 +99,11 @@ def batch(vectors: list[list[float]]) -> pa.RecordBatch:
 
 def test_assignment_gives_one_minus_cosine_and_null_for_the_unusable() -> None:
     centroids = np.array([[1.0, 0.0], [0.0, 1.0]])
-    found = kmeans.assign_batch(batch([[0.6, 0.8], [2.0, 0.0], [float("nan"), 1.0]]), centroids).to_pydict()
+    found = assign.assign_batch(batch([[0.6, 0.8], [2.0, 0.0], [float("nan"), 1.0]]), centroids).to_pydict()
     assert found["cluster"][:2] == [1, 0]
     assert found["distance"] == [pytest.approx(0.2, abs=1e-6), 0.0, None]
 
 
 def test_vectors_of_different_length_are_refused() -> None:
     with pytest.raises(DataQualityError, match="1 numbers beside vectors of 2"):
-        kmeans.assign_batch(batch([[1.0, 0.0], [1.0]]), np.eye(2))
+        assign.assign_batch(batch([[1.0, 0.0], [1.0]]), np.eye(2))

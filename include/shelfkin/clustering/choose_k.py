@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from shelfkin.clustering.kmeans import FloatArray, IntArray, cluster_sums, fit, n_distinct
+from shelfkin.clustering.kmeans import cluster_sums, fit
+from shelfkin.clustering.vectors import FloatArray, IntArray, n_distinct
 from shelfkin.errors import DataQualityError, OptionError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def silhouette(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> tu
 def score_k(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0) -> KScore:
     """Fit one k on the sample and score it, on one thread, so that the score doesn't depend on the machine's cores."""
     with threadpool_limits(1):
-        found = fit(vectors, weights, k, n_starts=SWEEP_STARTS, seed=seed)
+        found = fit(vectors, weights, k, n_starts=SWEEP_STARTS, seed=seed, n_threads=1)
         k_found = len(found.centroids)
         if k_found < 2 or k_found >= len(vectors):
             return KScore(k, round(found.inertia, 4), None, None)
@@ -221,7 +222,7 @@ def choose_on_sample(
     Parameters
     ----------
     vectors, weights
-        Shapes (n, d) and (n,): the sample, see `kmeans.sample`.
+        Shapes (n, d) and (n,): the sample, see `vectors.sample`.
     k_min, k_max
         The profile's limits. k is also less than the number of distinct vectors.
     given

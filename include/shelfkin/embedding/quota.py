@@ -18,8 +18,8 @@ PROBE_TOKENS = 8_000
 # After a 429 the pace drops to 70% and climbs back by 1% of the full pace a second: about half a minute, so that a key
 # that somebody else uses too is shared at about 1 refused request a minute.
 _SLOWER, _RECOVERY_PER_S, _SLOWEST = 0.7, 0.01, 0.05
-# A limit that was guessed from refusals grows by this share a second until the server refuses again; a refusal lowers it
-# to this share at most, since the throughput of a minute that was itself slowed down says little about the limit.
+# A limit that was guessed from refusals grows by this share a second until the server refuses again, which lowers it to
+# this share at most: the throughput of a minute that was itself slowed down says little about the limit.
 _GROWTH_PER_S, _GUESS_KEEPS = 0.01, 0.7
 # A server whose bucket is fuller than this isn't used by anybody else; below, its own count is the truth.
 _LOW_WATER = 0.1

@@ -1,0 +1,119 @@
+"""Product vectors as arrays: checked, of unit norm, and sampled without regard to how the table is cut."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shelfkin.errors import DataQualityError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.integer]
+
+# A sample is cut from the lowest hashes; how many lie below a bound varies by the square root of their number.
+_SAFE_DEVIATIONS = 6
+
+
+def unit_vectors(vectors: FloatArray) -> FloatArray:
+    """Return `vectors` scaled to unit norm, as float32.
+
+    Parameters
+    ----------
+    vectors
+        Shape (n, d).
+
+    Raises
+    ------
+    DataQualityError
+        A vector holds NaN or infinity, or is all zero: it has no direction and belongs to no cluster.
+    """
+    norms, usable = _norms(vectors)
+    if not usable.all():
+        raise unusable(int((~usable).sum()), len(vectors))
+    return (vectors / norms[:, None]).astype(np.float32)
+
+
+def usable_unit_vectors(vectors: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return those of `vectors` that have a direction, scaled to unit norm, and which ones these are: shape (n,)."""
+    norms, usable = _norms(vectors)
+    return (vectors[usable] / norms[usable, None]).astype(np.float32), usable
+
+
+def _norms(vectors: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    return norms, np.isfinite(norms) & (norms > 0)
+
+
+def unusable(n_bad: int, n_all: int) -> DataQualityError:
+    """Return the error for vectors without a direction."""
+    return DataQualityError(
+        f"{n_bad:,} of {n_all:,} product vectors hold NaN or infinity, or are all zero; a vector needs a direction.",
+        next_step="Check the embedding model's answers, and embed these texts again.",
+    )
+
+
+def n_distinct(vectors: FloatArray) -> int:
+    """Return the number of different rows: two texts that differ in case only may share a vector."""
+    return len(
+        np.unique(np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.dtype.itemsize * vectors.shape[1]))))
+    )
+
+
+def vectors_of(column: pa.Array | pa.ChunkedArray, dimensions: int | None = None) -> FloatArray:
+    """Return a list<float> column as an array of shape (n, d), float32.
+
+    Raises
+    ------
+    DataQualityError
+        A vector is null, or lengths differ.
+    """
+    chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    n_rows = len(chunk)
+    flat = np.asarray(chunk.flatten())
+    width = dimensions or (len(flat) // n_rows if n_rows else 0)
+    lengths = np.asarray(chunk.value_lengths().fill_null(0)) if n_rows else np.empty(0, dtype=np.int64)
+    if n_rows and not (lengths == width).all():
+        odd = int(lengths[lengths != width][0])
+        raise DataQualityError(
+            f"product_vectors holds a vector of {odd} numbers beside vectors of {width}; all must have one length.",
+            next_step="Embed all texts with one model and one --dimensions.",
+        )
+    return flat.reshape(n_rows, width).astype(np.float32)
+
+
+def sample(product_vectors: DataFrame, n_rows: int) -> tuple[NDArray[np.str_], FloatArray, FloatArray]:
+    """Return a deterministic uniform sample of the distinct texts, sorted by text hash, on the driver.
+
+    A text is in the sample when its SHA-256 is low enough, which no partitioning, row order or other text changes:
+    tomorrow's sample of nearly the same catalogue is nearly the same sample.
+
+    Parameters
+    ----------
+    product_vectors
+        Columns text_hash (64 hex digits), n_products and vector.
+    n_rows
+        So many rows, or all if there are fewer; the driver holds n_rows x d x 4 bytes, twice while they arrive.
+
+    Returns
+    -------
+    hashes, vectors, weights
+        Shapes (n,), (n, d) float32 of unit norm, (n,) float64.
+    """
+    n_all = product_vectors.count()
+    chosen = product_vectors.select("text_hash", "n_products", "vector")
+    n_enough = n_rows + _SAFE_DEVIATIONS * n_rows**0.5
+    if n_all > n_enough:
+        bound = f"{int(n_enough / n_all * 16**8):08x}"
+        chosen = chosen.where(chosen.text_hash < bound)
+    table = chosen.toArrow()
+    hashes = np.asarray(table.column("text_hash").to_pylist(), dtype=np.str_)
+    order = np.argsort(hashes, kind="stable")[:n_rows]
+    vectors = vectors_of(table.column("vector"))[order]
+    weights = np.asarray(table.column("n_products"), dtype=np.float64)[order]
+    return hashes[order], unit_vectors(vectors), weights
