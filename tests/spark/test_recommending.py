@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import contestants
+from shelfkin.recommending import interactions
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.model import (
@@ -296,3 +299,14 @@ def test_a_store_without_events_gets_a_model_without_signals(spark: SparkSession
     assert fitted.histories.count() == 0
     assert fitted.items.allowed.all()
     assert not fitted.items.popular.any()
+
+
+def test_sums_do_not_depend_on_the_order_of_rows(spark: Any) -> None:
+    # In doubles, (1e8 + 0.1) - 1e8 and so on differ by the order; the decimals of a faded weight must not.
+    values = [float(value) for value in np.random.default_rng(0).random(2_000) * 1e6] + [0.1] * 500
+    expected = round(math.fsum(round(value, 12) for value in values), interactions.DECIMALS)
+    for seed in range(3):
+        shuffled = [(values[row],) for row in np.random.default_rng(seed).permutation(len(values))]
+        frame = spark.createDataFrame(shuffled, "value double").repartition(seed + 1)
+        (row,) = frame.agg(interactions.exact_sum(F.col("value")).alias("total")).collect()
+        assert row["total"] == expected

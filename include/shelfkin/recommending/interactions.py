@@ -10,8 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.settings import EventType
 
-# Sums of floats depend on the order of rows in their last digits; six decimals are the same in any order, and far
-# finer than any signal.
+# Finer than any signal; what is stored and compared has so many decimals.
 DECIMALS = 6
 
 # An anonymous order of n products holds n * (n - 1) pairs: unchecked, a few wholesalers' orders of hundreds of lines
@@ -38,6 +37,15 @@ def decay(age: Column, half_life_days: Column | float) -> Column:
     """Return ``0.5 ** (age / half_life_days)``: 1 today, one half after one half-life."""
     half_life = half_life_days if isinstance(half_life_days, Column) else F.lit(float(half_life_days))
     return F.pow(F.lit(0.5), age / half_life)
+
+
+def exact_sum(values: Column) -> Column:
+    """Return the sum of doubles below 1e9 in a group, rounded to `DECIMALS` and the same in any order of rows.
+
+    A sum of doubles depends in its last digit on the order in which partitions arrive, and rounding only makes it rare
+    that this shows; a sum of decimals is exact.
+    """
+    return F.round(F.sum(values.cast("decimal(22,12)")).cast("double"), DECIMALS)
 
 
 def orders(events: DataFrame, items: DataFrame) -> DataFrame:
@@ -125,7 +133,7 @@ def _strengths_by(orders: DataFrame, key: str, event_types: Mapping[str, EventTy
     bought = (F.col("event_type") == purchase_type(event_types)).cast("int")
     strength = weight * decay(age_days(F.col("occurred_at"), as_of), half_life)
     pairs = orders.groupBy(key, "item").agg(
-        F.round(F.sum(strength), DECIMALS).alias("strength"), F.sum(bought).cast("int").alias("n_bought")
+        exact_sum(strength).alias("strength"), F.sum(bought).cast("int").alias("n_bought")
     )
     rows = F.sort_array(F.collect_list(F.struct("item", "strength", "n_bought")))
     return (

@@ -9,7 +9,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.interactions import DECIMALS, age_days, decay
+from shelfkin.recommending.interactions import DECIMALS, age_days, decay, exact_sum
 
 # Trend compares the last days with the usual level: the sums of a 7-day and a 120-day half-life.
 TREND_HALF_LIFE_DAYS = 7.0
@@ -37,9 +37,9 @@ def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: 
     """
     age = age_days(F.col("occurred_at"), as_of)
     counted = orders.groupBy("item").agg(
-        F.round(F.sum(decay(age, popular_half_life_days)), DECIMALS).alias("recent"),
-        F.round(F.sum(decay(age, TREND_HALF_LIFE_DAYS)), DECIMALS).alias("trend"),
-        F.round(F.sum(decay(age, USUAL_HALF_LIFE_DAYS)), DECIMALS).alias("usual"),
+        exact_sum(decay(age, popular_half_life_days)).alias("recent"),
+        exact_sum(decay(age, TREND_HALF_LIFE_DAYS)).alias("trend"),
+        exact_sum(decay(age, USUAL_HALF_LIFE_DAYS)).alias("usual"),
         F.count(F.lit(1)).cast("double").alias("total"),
     )
     return counted.toPandas().set_index("item").reindex(range(n_items), fill_value=0.0).sort_index()
