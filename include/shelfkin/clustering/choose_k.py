@@ -3,73 +3,79 @@
 The rule
 --------
 1. k runs over a geometric range within the profile's limits, because the step from 5 to 6 clusters matters as much as
-   the step from 50 to 60.
-2. If the silhouette has a peak inside the range (it falls from the best k to the largest by more than two standard
-   errors), the data says how many groups it has: take the smallest k within one standard error of the best (the
-   one-standard-error rule of Breiman et al., 1984, with fewer clusters as the simpler model). The gaps around it are
-   swept as well, so that the answer isn't tied to the grid.
-3. Otherwise finer clusters are always a little tighter, as in most catalogues of a real shop, and the silhouette names
-   no k. Take the elbow of inertia: the k farthest below the chord between the ends of the range (Satopaa et al., 2011,
-   "Finding a kneedle in a haystack"). Beyond it, one more cluster gains less than the average cluster of the range.
+   the step from 50 to 60. Values whose smallest cluster would be too small for the shop, or whose largest would hold
+   too much of it, are set aside.
+2. *Candidates.* If the silhouette has a peak inside the range (it falls from the best k to the largest by more than two
+   standard errors), the data says how many groups it has: candidates are the k within one standard error of the best
+   (the one-standard-error rule of Breiman et al., 1984). Otherwise finer clusters are always a little tighter, as in
+   most catalogues of a real shop, and the silhouette names no k; candidates are then the k around the elbow of inertia,
+   those nearly as far below the chord between the ends of the range as the farthest (Satopaa et al., 2011, "Finding a
+   kneedle in a haystack"). The gaps around the best are swept as well, so that the answer isn't tied to the grid.
+3. *Stability decides* among candidates: the smallest k whose clusterings of bootstrap samples agree as well as those of
+   the most stable one, within one standard error.
+4. *Yesterday's k stays* unless the change is clearly better: a shop's shelves don't move for noise.
+5. If the silhouette is no better than that of one structureless cloud of the same shape, there are no groups to count,
+   and the smallest k (or yesterday's) is taken, and that is said.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from threadpoolctl import threadpool_limits
-
-from shelfkin.clustering.kmeans import cluster_sums, fit
-from shelfkin.clustering.vectors import FloatArray, IntArray, n_distinct
+from shelfkin.clustering.k_scores import KScore, score_all, score_k
+from shelfkin.clustering.structure import Structure, compare
+from shelfkin.clustering.vectors import FloatArray, n_distinct
 from shelfkin.errors import DataQualityError, OptionError
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
+Rule = Literal["given", "peak", "elbow", "kept", "no_structure", "degenerate"]
+
 # Largest ratio of neighbouring k in the sweep: 5, 6, 8, 9, 11, 14, 17, 21, 26, 32, 40, 49, 60.
 GRID_RATIO = 1.25
 
-# At most so many further k on either side of a peak.
-REFINED_PER_GAP = 4
+# At most so many further k on either side of the best, and so many rounds of them: from gaps of 16 to neighbours.
+REFINED_PER_GAP, REFINING_ROUNDS = 4, 3
 
-# Starts of each fit of the sweep: its scores rank values of k, the final fit takes more.
-SWEEP_STARTS = 3
+# A k is near the elbow when it lies at least 90% as far below the chord; yesterday's k may stay down to 80%.
+NEAR_ELBOW, STILL_NEAR_ELBOW = 0.9, 0.8
 
-# Below this silhouette, Kaufman & Rousseeuw (1990, table 2.1) find no substantial structure; short shop texts rarely
-# reach their limit of 0.25 even where aisles are plain to see, so it is a remark and not a refusal.
-WEAK_SILHOUETTE = 0.1
+# Differences below so many standard errors are noise.
+CLEARLY = 2.0
+
+N_RUNNERS_UP = 3
 
 
 @dataclass(frozen=True)
-class KScore:
-    """How well one k does on the sample.
+class Limits:
+    """What the shop can make use of.
 
     Attributes
     ----------
-    k
-        Clusters asked for.
-    inertia
-        Weighted sum of squared Euclidean distances to the centroid over the sample.
-    silhouette
-        Weighted mean cosine silhouette in [-1, 1]; None where it is undefined (k = 1, or as many clusters as vectors).
-    silhouette_se
-        Its standard error from the spread of the rows of the sample.
+    k_min, k_max
+        Range of k.
+    n_products
+        Products of the catalogue, of which shares are taken.
+    min_cluster_size
+        Products that the smallest cluster must have.
+    max_cluster_share
+        Share of the products that the largest may have.
     """
 
-    k: int
-    inertia: float
-    silhouette: float | None
-    silhouette_se: float | None
+    k_min: int
+    k_max: int
+    n_products: float = math.inf
+    min_cluster_size: int = 1
+    max_cluster_share: float = 1.0
 
-    def describe(self) -> str:
-        """Return the scores as a piece of a log line."""
-        if self.silhouette is None:
-            return f"inertia {self.inertia:,.1f}, silhouette undefined"
-        return f"inertia {self.inertia:,.1f}, silhouette {self.silhouette:.3f} ± {self.silhouette_se or 0:.3f}"
+    def admit(self, score: KScore) -> bool:
+        """Whether the sizes of a clustering are what the shop can use."""
+        smallest = score.smallest_share * self.n_products
+        return smallest >= self.min_cluster_size and score.largest_share <= self.max_cluster_share
 
 
 @dataclass(frozen=True)
@@ -78,102 +84,36 @@ class Choice:
 
     Attributes
     ----------
-    rule
-        ``given``, ``peak``, ``elbow`` or ``degenerate``.
     reason
-        One or two sentences for a person.
+        A few sentences for a person.
+    candidates
+        The k among which stability decided, ascending.
+    runners_up
+        The next best, in words.
     """
 
     k: int
-    rule: Literal["given", "peak", "elbow", "degenerate"]
+    rule: Rule
     reason: str
     scores: tuple[KScore, ...]
+    candidates: tuple[int, ...] = ()
+    runners_up: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> KScore:
         """The score of the chosen k."""
         return next(score for score in self.scores if score.k == self.k)
 
-    def headline(self, measure: Literal["inertia", "silhouette"]) -> str:
-        """Return what a plot of `measure` shows about this choice, in a few words."""
-        if self.rule == "given":
-            return f"k={self.k} was given"
-        if self.rule == "degenerate":
-            return f"k={self.k}, nothing to choose from"
-        if self.rule == "peak":
-            return f"silhouette peaks near k={self.k}" if measure == "silhouette" else f"inertia beyond k={self.k}"
-        if measure == "inertia":
-            return f"gains fade beyond k={self.k}"
-        return f"silhouette has no peak up to k={self.scores[-1].k}"
-
-
-def silhouette_samples(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> FloatArray:
-    """Return the cosine silhouette of each row, exact and without pairwise distances.
-
-    The mean cosine distance of x to a set of unit vectors is 1 - x . (their mean), so that one product with the
-    clusters' sums replaces the n x n matrix: O(n k d). A weight counts as that many copies of the row, as in
-    Rousseeuw (1987) on the repeated rows; a row alone in its cluster scores 0.
-
-    Parameters
-    ----------
-    vectors
-        Shape (n, d), unit rows.
-    weights
-        Shape (n,), positive.
-    labels
-        Shape (n,), cluster of each row, from 0; every cluster has a row.
-
-    Returns
-    -------
-    ndarray
-        Shape (n,), float64, in [-1, 1].
-    """
-    k = int(labels.max()) + 1
-    mass = np.bincount(labels, weights=weights, minlength=k)
-    means = cluster_sums(vectors, weights, labels, k) / mass[:, None]
-    rows = np.arange(len(labels))
-    distances = np.maximum(1 - vectors.astype(np.float64) @ means.T, 0)
-    # The row itself counts in its cluster's mean with distance 0; leaving it out scales the mean up.
-    own = distances[rows, labels] * mass[labels] / np.maximum(mass[labels] - 1, 1)
-    distances[rows, labels] = np.inf
-    other = distances.min(axis=1)
-    larger = np.maximum(own, other)
-    alone = mass[labels] <= 1
-    return np.where(alone | (larger == 0), 0.0, (other - own) / np.where(larger == 0, 1, larger))
-
-
-def silhouette(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> tuple[float, float]:
-    """Return the weighted mean silhouette and its standard error (that of a ratio estimator)."""
-    values = silhouette_samples(vectors, weights, labels)
-    total = weights.sum()
-    mean = float((weights * values).sum() / total)
-    error = float(np.sqrt((weights**2 * (values - mean) ** 2).sum()) / total)
-    return mean, error
-
-
-def score_k(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0) -> KScore:
-    """Fit one k on the sample and score it, on one thread, so that the score doesn't depend on the machine's cores."""
-    with threadpool_limits(1):
-        found = fit(vectors, weights, k, n_starts=SWEEP_STARTS, seed=seed, n_threads=1)
-        k_found = len(found.centroids)
-        if k_found < 2 or k_found >= len(vectors):
-            return KScore(k, round(found.inertia, 4), None, None)
-        mean, error = silhouette(vectors, weights, found.labels)
-    return KScore(k, round(found.inertia, 4), round(mean, 6), round(error, 6))
-
-
-def score_all(
-    context: SparkContext, vectors: FloatArray, weights: FloatArray, ks: Sequence[int], *, seed: int = 0
-) -> list[KScore]:
-    """Score several k as parallel Spark tasks; the sample is sent to each executor once."""
-    if not ks:
-        return []
-    shared = context.broadcast((vectors, weights))
-    # The largest k takes longest: first come, first served.
-    order = sorted(ks, reverse=True)
-    scores = context.parallelize(order, len(order)).map(lambda k: score_k(*shared.value, k, seed=seed)).collect()
-    shared.unpersist()
-    return sorted(scores, key=lambda score: score.k)
+    def headline(self) -> str:
+        """Return the choice in a few words, for a picture."""
+        return {
+            "given": f"k={self.k} was given",
+            "degenerate": f"k={self.k}, nothing to choose from",
+            "peak": f"silhouette peaks near k={self.k}",
+            "elbow": f"k={self.k}, the most stable k near the elbow",
+            "kept": f"k={self.k} stays as it was, no other is clearly better",
+            "no_structure": f"one cloud without groups, cut into k={self.k}",
+        }[self.rule]
 
 
 def k_grid(k_min: int, k_max: int) -> list[int]:
@@ -181,7 +121,8 @@ def k_grid(k_min: int, k_max: int) -> list[int]:
     if k_min > k_max:
         return []
     n_steps = max(1, math.ceil(math.log(k_max / k_min) / math.log(GRID_RATIO)))
-    return sorted({round(float(k)) for k in np.geomspace(k_min, k_max, n_steps + 1)})
+    ratio = k_max / k_min
+    return sorted({round(k_min * ratio ** (step / n_steps)) for step in range(n_steps + 1)})
 
 
 def refined_around(k: int, swept: Sequence[int]) -> list[int]:
@@ -211,10 +152,10 @@ def choose_on_sample(
     context: SparkContext,
     vectors: FloatArray,
     weights: FloatArray,
+    limits: Limits,
     *,
-    k_min: int,
-    k_max: int,
     given: int | None = None,
+    yesterday: int | None = None,
     seed: int = 0,
 ) -> Choice:
     """Sweep k on a sample and choose.
@@ -223,10 +164,12 @@ def choose_on_sample(
     ----------
     vectors, weights
         Shapes (n, d) and (n,): the sample, see `vectors.sample`.
-    k_min, k_max
+    limits
         The profile's limits. k is also less than the number of distinct vectors.
     given
         A k that the user asked for: it is used, and scored beside the sweep.
+    yesterday
+        The k of the predecessor, where its clusters can be compared.
 
     Raises
     ------
@@ -242,53 +185,143 @@ def choose_on_sample(
     n_different = n_distinct(vectors)
     if given is not None:
         check_given_k(given, n_different)
-    ks = set(k_grid(k_min, min(k_max, n_different - 1)))
-    scores = score_all(context, vectors, weights, sorted(ks | ({given} if given else set())), seed=seed)
+    ks = set(k_grid(limits.k_min, min(limits.k_max, n_different - 1)))
+    if not ks and given is None:
+        return _degenerate(score_k(vectors, weights, min(n_different, limits.k_min), seed=seed), n_different, limits)
+    if yesterday is not None and not limits.k_min <= yesterday <= min(limits.k_max, n_different - 1):
+        yesterday = None
     if given is not None:
-        return _given(given, scores)
-    if not ks:
-        return _degenerate(score_k(vectors, weights, min(n_different, k_min), seed=seed), n_different, k_min)
-    first = choose(scores)
-    if first.rule != "peak":
-        return first
-    more = score_all(context, vectors, weights, refined_around(first.k, sorted(ks)), seed=seed)
-    return choose(sorted([*scores, *more], key=lambda score: score.k))
+        scores = score_all(context, vectors, weights, sorted(ks | {given}), seed=seed)
+        return _given(given, choose([score for score in scores if score.k in ks] or scores, limits), scores)
+    if yesterday is not None:
+        ks.add(yesterday)
+    scores = score_all(context, vectors, weights, sorted(ks), seed=seed)
+    for _ in range(REFINING_ROUNDS):
+        more = refined_around(_centre(scores, limits), [score.k for score in scores])
+        more_scores = score_all(context, vectors, weights, more, seed=seed)
+        scores = sorted([*scores, *more_scores], key=lambda score: score.k)
+    choice = choose(scores, limits, yesterday=yesterday)
+    if choice.rule == "degenerate":
+        return choice
+    return _checked(choice, compare(vectors, weights, choice.chosen, seed=seed), limits, yesterday)
 
 
-def choose(scores: Sequence[KScore]) -> Choice:
-    """Apply the rule at the head of this module to a sweep.
+def choose(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = None) -> Choice:
+    """Apply steps 1 to 4 of the rule at the head of this module to a sweep.
 
     Parameters
     ----------
     scores
         At least one, ordered by k.
+    limits
+        The shop's limits; where no k keeps them, all count, and the reason says so.
+    yesterday
+        The k of the predecessor; it is one of `scores`.
     """
-    scored = [score for score in scores if score.silhouette is not None]
+    scored, unmet = _usable(scores, limits)
     if len(scored) < 2:
         return Choice(scores[0].k, "degenerate", _only_one(scores[0]), tuple(scores))
-    best = max(scored, key=lambda score: (_value(score), -score.k))
-    last = scored[-1]
-    fall = _value(best) - _value(last)
-    if best is not last and fall > 2 * math.hypot(_error(best), _error(last)):
-        chosen = next(score for score in scored if _value(score) >= _value(best) - _error(best))
-        return Choice(chosen.k, "peak", _peak_reason(chosen, best, last), tuple(scores))
-    chosen = elbow(scored)
-    return Choice(chosen.k, "elbow", _elbow_reason(chosen, scored), tuple(scores))
+    peak = _peak(scored)
+    candidates = _within_one_error(scored, peak) if peak else _near_elbow(scored, NEAR_ELBOW)
+    chosen = _most_stable(candidates)
+    lead = _peak_reason(chosen, peak, scored) if peak else _elbow_reason(chosen, candidates, scored)
+    rule: Rule = "peak" if peak else "elbow"
+    before = next((score for score in scored if score.k == yesterday), None)
+    if before is not None and before is not chosen and _may_stay(before, chosen, peak, scored):
+        lead = _kept_reason(before, chosen)
+        chosen, rule = before, "kept"
+    others = [score for score in sorted(candidates, key=_stability, reverse=True) if score is not chosen]
+    return Choice(
+        chosen.k,
+        rule,
+        f"{lead}{unmet}",
+        tuple(scores),
+        tuple(score.k for score in candidates),
+        tuple(f"k={score.k}: {score.describe()}" for score in others[:N_RUNNERS_UP]),
+    )
+
+
+def _usable(scores: Sequence[KScore], limits: Limits) -> tuple[list[KScore], str]:
+    """Return the scores that the limits admit and a remark where none are."""
+    scored = [score for score in scores if score.silhouette is not None]
+    admitted = [score for score in scored if limits.admit(score)]
+    if len(admitted) >= 2 or not scored:
+        return admitted, ""
+    if len(admitted) == 1:
+        return scored, f" Only k={admitted[0].k} keeps the limits of cluster sizes, so they were left aside."
+    return scored, (
+        f" No k keeps the limits (smallest cluster of {limits.min_cluster_size:,} products or more, largest of "
+        f"{limits.max_cluster_share:.0%} or less), so they were left aside."
+    )
+
+
+def _centre(scores: Sequence[KScore], limits: Limits) -> int:
+    """Return the k around which a finer look is worth while."""
+    scored, _ = _usable(scores, limits)
+    if len(scored) < 2:
+        return scores[0].k
+    peak = _peak(scored)
+    return peak.k if peak else elbow(scored).k
+
+
+def _peak(scored: Sequence[KScore]) -> KScore | None:
+    """Return the score of the best silhouette if it stands out from the end of the range, else None."""
+    best, last = max(scored, key=lambda score: (_silhouette(score), -score.k)), scored[-1]
+    fall = _silhouette(best) - _silhouette(last)
+    return best if best is not last and fall > CLEARLY * math.hypot(_error(best), _error(last)) else None
+
+
+def _within_one_error(scored: Sequence[KScore], best: KScore) -> list[KScore]:
+    return [score for score in scored if _silhouette(score) >= _silhouette(best) - _error(best)]
+
+
+def _near_elbow(scored: Sequence[KScore], share: float) -> list[KScore]:
+    highest = _gap(elbow(scored), scored)
+    return [score for score in scored if _gap(score, scored) >= share * highest]
+
+
+def _most_stable(candidates: Sequence[KScore]) -> KScore:
+    best = max(candidates, key=lambda score: (_stability(score), -score.k))
+    return next(score for score in candidates if _stability(score) >= _stability(best) - (best.stability_se or 0.0))
 
 
 def elbow(scores: Sequence[KScore]) -> KScore:
     """Return the score farthest below the chord from the first to the last (k, inertia), both axes scaled to [0, 1]."""
+    return max(scores, key=lambda score: (round(_gap(score, scores), 9), -score.k))
+
+
+def _gap(score: KScore, scores: Sequence[KScore]) -> float:
     first, last = scores[0], scores[-1]
     width = max(last.k - first.k, 1)
     height = max(first.inertia - last.inertia, 1e-12)
-
-    def gap(score: KScore) -> float:
-        return (first.inertia - score.inertia) / height - (score.k - first.k) / width
-
-    return max(scores, key=lambda score: (round(gap(score), 9), -score.k))
+    return (first.inertia - score.inertia) / height - (score.k - first.k) / width
 
 
-def _value(score: KScore) -> float:
+def _may_stay(before: KScore, chosen: KScore, peak: KScore | None, scored: Sequence[KScore]) -> bool:
+    """Whether yesterday's k isn't clearly worse, by what decided today."""
+    if peak:
+        return _silhouette(chosen) - _silhouette(before) <= CLEARLY * math.hypot(_error(chosen), _error(before))
+    noise = CLEARLY * math.hypot(chosen.stability_se or 0.0, before.stability_se or 0.0)
+    near = before in _near_elbow(scored, STILL_NEAR_ELBOW)
+    return near and _stability(chosen) - _stability(before) <= noise
+
+
+def _checked(choice: Choice, structure: Structure, limits: Limits, yesterday: int | None) -> Choice:
+    """Return the choice with what a structureless cloud would have given, or step 5 of the rule."""
+    found, clouds = structure.score.silhouette or 0.0, structure.of_clouds
+    if structure.is_there:
+        times = f" The silhouette is {found / clouds:.1f} times" if clouds > 0.005 else " The silhouette is far above"
+        return replace(choice, reason=f"{choice.reason}{times} that of one cloud without groups.")
+    smallest = min(score.k for score in choice.scores if score.k >= limits.k_min)
+    k, whose = (yesterday, "that of the day before") if yesterday else (smallest, "the least")
+    reason = (
+        f"There are no groups to count: with k={choice.k} the silhouette is {found:.3f}, and one cloud of the same "
+        f"shape without any groups gives {clouds:.3f}. k={k} is {whose}; read the clusters as a division of a continuum."
+    )
+    return replace(choice, k=k, rule="no_structure", reason=reason, candidates=(), runners_up=())
+
+
+def _silhouette(score: KScore) -> float:
     return -math.inf if score.silhouette is None else score.silhouette
 
 
@@ -296,36 +329,45 @@ def _error(score: KScore) -> float:
     return score.silhouette_se or 0.0
 
 
+def _stability(score: KScore) -> float:
+    return -math.inf if score.stability is None else score.stability
+
+
 def _shown(score: KScore) -> str:
-    return f"{_value(score):.3f} ± {_error(score):.3f}"
+    return f"{_silhouette(score):.3f} ± {_error(score):.3f}"
 
 
-def _weak(score: KScore) -> str:
-    if _value(score) >= WEAK_SILHOUETTE:
-        return ""
-    return (
-        f" Groups are not clear-cut here (silhouette below {WEAK_SILHOUETTE}): "
-        "read the clusters as a division of a continuum."
-    )
+def _shown_stability(score: KScore) -> str:
+    return "unknown" if score.stability is None else f"{score.stability:.2f} ± {score.stability_se or 0:.2f}"
 
 
-def _peak_reason(chosen: KScore, best: KScore, last: KScore) -> str:
+def _peak_reason(chosen: KScore, best: KScore, scored: Sequence[KScore]) -> str:
+    last = scored[-1]
     if chosen is best:
         lead = f"k={chosen.k} has the best silhouette of the sweep, {_shown(chosen)}"
     else:
         lead = (
-            f"k={chosen.k} is the smallest k whose silhouette, {_shown(chosen)}, is within one standard error "
-            f"of the best, {_shown(best)} at k={best.k}"
+            f"k={chosen.k} has a silhouette of {_shown(chosen)}, within one standard error of the best, {_shown(best)} "
+            f"at k={best.k}, and is the smallest of the most stable such k"
         )
-    return f"{lead}; it falls to {_value(last):.3f} at k={last.k}.{_weak(best)}"
+    return f"{lead}; it falls to {_silhouette(last):.3f} at k={last.k}. Stability {_shown_stability(chosen)}."
 
 
-def _elbow_reason(chosen: KScore, scores: Sequence[KScore]) -> str:
-    first, last = scores[0], scores[-1]
+def _elbow_reason(chosen: KScore, candidates: Sequence[KScore], scored: Sequence[KScore]) -> str:
+    first, last = scored[0], scored[-1]
+    among = f"k={candidates[0].k} to {candidates[-1].k}" if len(candidates) > 1 else f"k={chosen.k}"
     return (
-        f"The silhouette has no peak between k={first.k} and k={last.k} ({_value(first):.3f} to {_value(last):.3f}): "
-        f"finer clusters are always a little tighter. k={chosen.k} is the elbow of inertia: beyond it, one more "
-        f"cluster gains less than the average cluster of this range.{_weak(chosen)}"
+        f"The silhouette has no peak between k={first.k} and k={last.k} ({_silhouette(first):.3f} to "
+        f"{_silhouette(last):.3f}): finer clusters are always a little tighter. Near the elbow of inertia ({among}), "
+        f"k={chosen.k} is the smallest of the most stable: clusterings of bootstrap samples agree by "
+        f"{_shown_stability(chosen)} (1 the same, 0 chance)."
+    )
+
+
+def _kept_reason(before: KScore, chosen: KScore) -> str:
+    return (
+        f"k={before.k} of the day before stays: today's k={chosen.k} isn't clearly better (silhouette {_shown(chosen)} "
+        f"against {_shown(before)}, stability {_shown_stability(chosen)} against {_shown_stability(before)})."
     )
 
 
@@ -333,18 +375,17 @@ def _only_one(score: KScore) -> str:
     return f"k={score.k} is the only k that the limits and the data leave."
 
 
-def _given(k: int, scores: list[KScore]) -> Choice:
-    automatic = choose([score for score in scores if score.silhouette is not None] or scores)
+def _given(k: int, automatic: Choice, scores: Sequence[KScore]) -> Choice:
     beside = "" if automatic.k == k else f" The automatic rule would take k={automatic.k} ({automatic.rule})."
-    return Choice(k, "given", f"k={k} was given.{beside}", tuple(scores))
+    return Choice(k, "given", f"k={k} was given.{beside}", tuple(scores), automatic.candidates, automatic.runners_up)
 
 
-def _degenerate(score: KScore, n_different: int, k_min: int) -> Choice:
+def _degenerate(score: KScore, n_different: int, limits: Limits) -> Choice:
     if n_different == 1:
         reason = "All products share one text vector, so there is one cluster (k=1)."
     elif score.k == n_different:
         reason = (
-            f"There are only {n_different} distinct vectors, no more than k_min={k_min}: "
+            f"There are only {n_different} distinct vectors, no more than k_min={limits.k_min}: "
             f"each becomes a cluster of its own (k={n_different})."
         )
     else:

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from shelfkin.clustering.swaps import swapped
 from shelfkin.clustering.vectors import FloatArray, IntArray
 from shelfkin.errors import OptionError
 
@@ -30,11 +31,13 @@ BLOCK_ROWS = 8192
 
 # The choice among several starts is made on so many rows: their objective differs by per cent, which a sample of this
 # size tells apart, and five full fits of 200,000 rows would take minutes.
-START_ROWS = 16_384
+START_ROWS = 8_192
 # Enough to tell starts apart, and for the best to settle; iterations over all rows follow.
 START_ITERATIONS = 12
+# A swap shows its worth within a few iterations; one that gains less than 0.1% isn't worth the next.
+SWAP_ITERATIONS, SWAP_GAIN = 3, 1e-3
 # Below so many rows per centroid, a start would tell of the sample rather than of the catalogue.
-START_ROWS_PER_CENTROID = 64
+START_ROWS_PER_CENTROID = 128
 
 # Centroids are rounded before they are used, so that those in the lineage file are exactly those of the assignment.
 CENTROID_DECIMALS = 6
@@ -261,11 +264,32 @@ def start(
         for number in range(n_starts):
             drawn = plus_plus(vectors, weights, k, np.random.default_rng(seed + number))
             centroids, found, _ = lloyd(over_sample, drawn, START_ITERATIONS, tolerance)
-            if found.inertia < limit:
-                best, limit = centroids, found.inertia
+            centroids, inertia = _with_swaps(vectors, weights, over_sample, centroids, found.inertia, tolerance)
+            if inertia < limit:
+                best, limit = centroids, inertia
     if best is None:
         raise OptionError(f"n_starts={n_starts} leaves nothing to fit; use at least 1.")
     return best
+
+
+def _with_swaps(
+    vectors: FloatArray,
+    weights: FloatArray,
+    over_sample: DataPass,
+    centroids: FloatArray,
+    inertia: float,
+    tolerance: float,
+) -> tuple[FloatArray, float]:
+    """Swap centroids, at most once for each, as long as that lowers inertia."""
+    for _ in range(len(centroids) if len(centroids) > 1 else 0):
+        changed = swapped(vectors, weights, centroids)
+        if changed is None:
+            break
+        changed, found, _ = lloyd(over_sample, changed, SWAP_ITERATIONS, tolerance)
+        if found.inertia >= (1 - SWAP_GAIN) * inertia:
+            break
+        centroids, inertia = changed, found.inertia
+    return centroids, inertia
 
 
 def iterate(
