@@ -36,9 +36,8 @@ def clusters_sha256(content: Mapping[str, Any]) -> str:
 
     Statuses, paths and run ids stay out of it: a day that is run again to the same clusters makes nothing stale.
     """
-    clusters = [
-        {key: cluster.get(key) for key in ("cluster_id", "name", "size", "centroid")} for cluster in content["clusters"]
-    ]
+    parts = ("cluster_id", "name", "size", "centroid", "named_from")
+    clusters = [{part: cluster.get(part) for part in parts} for cluster in content["clusters"]]
     taken = {"model": content.get("model"), "members": content.get("members"), "clusters": clusters}
     return hashlib.sha256(json.dumps(taken, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

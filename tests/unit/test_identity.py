@@ -74,6 +74,33 @@ def test_a_name_goes_when_the_content_moved() -> None:
     assert found.kept_names == {}
 
 
+def turned(degrees: float) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    return np.array([[np.cos(angle), np.sin(angle), 0]])
+
+
+def test_a_name_goes_when_many_small_moves_add_up() -> None:
+    # 5 degrees a day are a cosine of 0.996 from day to day; 0.95 is 18 degrees from where the name was made.
+    day, before, kept = DAY, written(turned(0)), []
+    for number in range(1, 9):
+        day += timedelta(days=1)
+        found = identity.identify(turned(5 * number), day, MODEL, before)
+        assert found.statuses == ("kept",)
+        kept.append(bool(found.kept_names))
+        names = {found.ids[0]: found.kept_names.get(found.ids[0], f"made on day {number}")}
+        before = identity.lineage(
+            day=day,
+            run_id="r",
+            model=MODEL,
+            centroids=turned(5 * number),
+            found=found,
+            names=names,
+            sizes={},
+            predecessor=before,
+        )
+    assert kept == [True, True, True, False, True, True, True, False]
+
+
 def test_ids_of_rewritten_days_never_collide() -> None:
     first = written(np.eye(3))
     third = written(np.roll(np.eye(3), 1, axis=0) * -1, DAY + timedelta(days=2), first)

@@ -76,6 +76,7 @@ def test_the_same_clusters_mark_nothing_whatever_run_made_them(root: Root) -> No
         {"clusters": [{"cluster_id": 2, "name": "Mugs", "size": 7, "centroid": [1.0, 0.0]}]},
         {"clusters": [{"cluster_id": 1, "name": "Cups", "size": 7, "centroid": [1.0, 0.0]}]},
         {"clusters": [{"cluster_id": 1, "name": "Mugs", "size": 7, "centroid": [1.0, 0.000001]}]},
+        {"clusters": [{"cluster_id": 1, "name": "Mugs", "size": 7, "centroid": [1.0, 0.0], "named_from": [0.0, 1.0]}]},
     ],
 )
 def test_whatever_the_next_day_takes_over_counts_as_a_change(root: Root, change: dict[str, Any]) -> None:

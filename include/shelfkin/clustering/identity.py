@@ -22,10 +22,13 @@ from shelfkin.lineage import LINEAGE_FORMAT, check_format, predecessor_record
 IDS_PER_DAY = 10_000
 _EPOCH = date(1970, 1, 1)
 
-# A name stays while centroid and products have hardly moved; below, the content is no longer what the name was made
-# from. A cluster that loses or wins a third of its products is another shelf.
+# A name stays while the centroid has hardly moved since the name was made, and the products since the day before. A
+# cluster that loses or wins a third of its products at once is another shelf.
 SAME_NAME_COSINE = 0.95
 SAME_NAME_OVERLAP = 2 / 3
+
+# Enough to tell a cosine to three digits, in half the space.
+_NAME_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Identities:
         ``kept`` or ``born``, in the same order.
     kept_names
         Names that stay, by id.
+    named_from
+        Centroids that the names that stay were made from, by id: shape (d,) each.
     splits
         By id of a born cluster: split_from, the living cluster that most of its common products came from, n_common,
         and n_from, how many came from there. None where members aren't known.
@@ -54,6 +59,7 @@ class Identities:
     ids: tuple[int, ...]
     statuses: tuple[str, ...]
     kept_names: Mapping[int, str] = field(default_factory=dict)
+    named_from: Mapping[int, FloatArray] = field(default_factory=dict)
     splits: Mapping[int, Mapping[str, int]] | None = None
     gone: tuple[Mapping[str, Any], ...] = ()
     note: str = ""
@@ -118,18 +124,27 @@ def identify(
     pairs = match(cosines, common)
     ids = tuple(int(old[pairs[place]]["cluster_id"]) if place in pairs else born[place] for place in range(len(born)))
     lost = sorted(set(range(len(old))) - set(pairs.values()))
+    named_from = _named_from(old)
+    same = {
+        new: before
+        for new, before in pairs.items()
+        if _same_content(None if cosines is None else named_from[before] @ centroids[new], common, before, new)
+    }
     return Identities(
-        ids,
-        tuple("kept" if place in pairs else "born" for place in range(len(born))),
-        {
-            ids[new]: str(old[before]["name"])
-            for new, before in pairs.items()
-            if _same_content(cosines, common, before, new)
-        },
-        None if common is None else _splits(common, ids, pairs, old),
-        tuple(_gone(old[before], before, cosines, common, ids) for before in lost),
-        _note(predecessor, cosines is not None, common is not None, why_not),
+        ids=ids,
+        statuses=tuple("kept" if place in pairs else "born" for place in range(len(born))),
+        kept_names={ids[new]: str(old[before]["name"]) for new, before in same.items()},
+        # Centroids of another model can't be compared with tomorrow's.
+        named_from={} if cosines is None else {ids[new]: named_from[before] for new, before in same.items()},
+        splits=None if common is None else _splits(common, ids, pairs, old),
+        gone=tuple(_gone(old[before], before, cosines, common, ids) for before in lost),
+        note=_note(predecessor, cosines is not None, common is not None, why_not),
     )
+
+
+def _named_from(old: Sequence[Mapping[str, Any]]) -> list[FloatArray]:
+    """Return the centroid that each old cluster's name was made from: its own, if the name was made that day."""
+    return [np.asarray(cluster.get("named_from") or cluster["centroid"], dtype=np.float64) for cluster in old]
 
 
 def _cosines(centroids: FloatArray, model: str, predecessor: Mapping[str, Any]) -> FloatArray | None:
@@ -140,8 +155,9 @@ def _cosines(centroids: FloatArray, model: str, predecessor: Mapping[str, Any]) 
     return previous @ centroids.T
 
 
-def _same_content(cosines: FloatArray | None, common: IntArray | None, old: int, new: int) -> bool:
-    if cosines is not None and round(float(cosines[old, new]), 6) < SAME_NAME_COSINE:
+def _same_content(cosine: float | None, common: IntArray | None, old: int, new: int) -> bool:
+    """Whether a cluster is still what its name was made from; the cosine is None where it can't be known."""
+    if cosine is not None and round(float(cosine), 3) < SAME_NAME_COSINE:
         return False
     # A cluster all of whose products were replaced is judged by its centroid.
     if common is None or not common[old].any() or not common[:, new].any():
@@ -266,6 +282,7 @@ def lineage(
                 "status": status,
                 **((found.splits or {}).get(cluster_id, {})),
                 **(drift.flows[cluster_id].counts() if drift else {}),
+                **_name_origin(found, cluster_id, names.get(cluster_id, "")),
                 "centroid": [float(value) for value in centroid],
             }
             for cluster_id, status, centroid in zip(found.ids, found.statuses, centroids, strict=True)
@@ -273,3 +290,11 @@ def lineage(
         "gone": [dict(cluster) for cluster in found.gone],
         "drift": drifting.metrics(drift),
     }
+
+
+def _name_origin(found: Identities, cluster_id: int, name: str) -> dict[str, list[float]]:
+    """Return the centroid that a name which stayed was made from; a new name is made from today's."""
+    origin = found.named_from.get(cluster_id)
+    if origin is None or found.kept_names[cluster_id] != name:
+        return {}
+    return {"named_from": [float(value) for value in np.round(origin, _NAME_DECIMALS)]}

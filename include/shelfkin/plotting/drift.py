@@ -78,7 +78,7 @@ def draw_drift(changes: Sequence[Change], *, title: str, detail: str = "") -> Fi
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.axvline(0, color=style.INK, linewidth=1.2)
+    axes.axvline(0, color=style.INK, linewidth=1.2, zorder=3)
     style.set_labels(axes, "went  ←  products  →  came", "")
     figure.legend(
         loc="outside lower center", ncols=2, frameon=False, fontsize=style.NOTE_PT, handlelength=1.2, columnspacing=2
@@ -107,7 +107,7 @@ def _draw_parts(axes: Axes, bars: Sequence[Change]) -> list[tuple[int, int]]:
             color=colour,
             height=0.72,
             edgecolor="white",
-            linewidth=0.8,
+            linewidth=0.5,
             label=label,
         )
         ends[side] = [end + value for end, value in zip(ends[side], values, strict=True)]
