@@ -135,6 +135,6 @@ def stale_line(content: Mapping[str, Any] | None) -> str:
     if content is None or not mark:
         return ""
     return (
-        f"Stale: these clusters descend from those as of {mark['because_of']}, which were made again on "
-        f"{str(mark['since'])[:10]}; run the days after {mark['because_of']} again, in order."
+        f"Stale: the clusters as of {mark['because_of']} were made on {str(mark['since'])[:10]}, after these; "
+        f"run the days after {mark['because_of']} again, in order."
     )

@@ -254,7 +254,7 @@ def test_a_changed_day_makes_later_days_stale_until_they_run_again(
     assert (changed["stale_from"], changed["stale_days"], changed["predecessor_stale"]) == ("2020-01-03", 1, False)
     skipping = run_app("cluster_products", shelf_tables(), date(2020, 1, 4), k=5)
     assert skipping.content["metrics"]["predecessor_stale"] is True
-    assert "stale themselves, because those as of 2020-01-02" in skipping.content["metrics"]["identity_note"]
+    assert "stale themselves: those as of 2020-01-02" in skipping.content["metrics"]["identity_note"]
     assert "stale" in lineage_of(skipping, "2020-01-04")[0]
     again = run_app("cluster_products", shelf_tables(), date(2020, 1, 3), k=5)
     assert again.content["metrics"]["predecessor_stale"] is False

@@ -216,7 +216,7 @@ def test_an_older_lineage_is_read_by_centroids_and_the_note_says_why() -> None:
 def test_a_stale_predecessor_is_said() -> None:
     before = {**written(np.eye(3)), "stale": {"because_of": "2011-10-30", "run_id": "r2", "since": "2011-11-05T00:00"}}
     note = identity.identify(np.eye(3), DAY + timedelta(days=1), MODEL, before, np.eye(3, dtype=np.int64)).note
-    assert note.endswith("these are stale themselves, because those as of 2011-10-30 were made again")
+    assert note.endswith("these are stale themselves: those as of 2011-10-30 were made after them")
 
 
 def catalogue(seed: int, n_products: int = 6_000) -> np.ndarray:

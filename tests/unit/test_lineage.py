@@ -183,5 +183,6 @@ def test_one_line_for_a_person(root: Root) -> None:
     assert lineage.stale_line(lineage.read_lineage(root, "shop", date(2011, 11, 3))) == ""
     run_day(root, 1, size=8)
     line = lineage.stale_line(lineage.read_lineage(root, "shop", date(2011, 11, 2)))
-    assert line.startswith("Stale: these clusters descend from those as of 2011-11-01, which were made again on 20")
+    assert line.startswith("Stale: the clusters as of 2011-11-01 were made on 20")
+    assert line.endswith("run the days after 2011-11-01 again, in order.")
     assert "\n" not in line

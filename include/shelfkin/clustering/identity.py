@@ -214,7 +214,7 @@ def _note(predecessor: Mapping[str, Any], by_centroids: bool, by_products: bool,
         note = f"the embedding model changed since {since}: all clusters are new{reason}"
     mark = predecessor.get("stale")
     if mark:
-        note += f"; these are stale themselves, because those as of {mark['because_of']} were made again"
+        note += f"; these are stale themselves: those as of {mark['because_of']} were made after them"
     return note
 
 
