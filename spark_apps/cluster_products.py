@@ -1,8 +1,9 @@
 """Cluster the catalogue with the chosen k, and give every cluster an identity, a name and a face.
 
 Reads products, product_vectors and select_k's k, and the newest older lineage; writes product_clusters, clusters,
-cluster_projection, the plots `projection` and `sizes`, and this day's lineage. `clusters` holds the clusters that have
-products today (kept or born); merged and retired ones are in the lineage and counted in the metrics.
+cluster_projection, the plots `projection`, `sizes` and `drift`, and this day's lineage. `clusters` holds the clusters
+that have products today (kept or born; `split_from` names the living cluster that a born one was part of); merged and
+retired ones are in the lineage and counted in the metrics.
 """
 
 from __future__ import annotations
@@ -13,21 +14,27 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
-from shelfkin.artifacts import lineage_dates, predecessor_lineage
-from shelfkin.clustering import assign, identity, kmeans, naming, shards
+from shelfkin.artifacts import predecessor_lineage
+from shelfkin.clustering import assign, drift, identity, kmeans, naming, shards, warm_start
+from shelfkin.clustering.members import Members, count_members, fingerprint
 from shelfkin.clustering.projection import fit_projection
 from shelfkin.clustering.vectors import sample
 from shelfkin.errors import DataQualityError
+from shelfkin.lineage import write_lineage
+from shelfkin.plotting.drift import Change, draw_drift
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
 from shelfkin.plotting.sizes import draw_sizes
 from shelfkin.stage import Stage, main
-from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS
+from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
 
 # Vectors on the driver take at most so much, whatever their length; more are fitted where they lie.
 MAX_FIT_BYTES = 512 * 2**20
 
 # Points in the scatter: more can't be told apart on a page.
 N_PROJECTED = 6_000
+
+# A longer list of days isn't read.
+N_DAYS_NAMED = 5
 
 
 def run(stage: Stage) -> None:
@@ -38,15 +45,29 @@ def run(stage: Stage) -> None:
     found = _fit(stage, vectors, model, predecessor)
 
     assigned = assign.assign(vectors, found.centroids).persist()
-    described = identity.identify(found.centroids, stage.as_of, model, predecessor)
+    located = _located(stage, assigned).persist()
+    members, why_not = _members(stage, located, predecessor, len(found.centroids))
+    described = identity.identify(
+        found.centroids, stage.as_of, model, predecessor, None if members is None else members.common, why_not
+    )
     stage.progress("%s", described.note)
-    product_clusters = _product_clusters(stage, assigned, described.ids).persist()
+    moved = _drift(predecessor, members, described)
+    if moved is not None:
+        stage.progress("%s", moved.sentence())
+    product_clusters = _product_clusters(located, described.ids)
     totals = _totals(product_clusters)
     order = sorted(totals, key=lambda cluster: (-totals[cluster]["size"], cluster))
     terms = naming.collect_terms(naming.term_scores(product_clusters))
     names = naming.name_clusters(terms, order, described.kept_names)
     clusters = [
-        (cluster, names[cluster], totals[cluster]["size"], naming.top_terms(terms.get(cluster, ())), status)
+        (
+            cluster,
+            names[cluster],
+            totals[cluster]["size"],
+            naming.top_terms(terms.get(cluster, ())),
+            status,
+            described.split_from(cluster),
+        )
         for cluster, status in sorted(zip(described.ids, described.statuses, strict=True))
         if cluster in totals
     ]
@@ -54,16 +75,18 @@ def run(stage: Stage) -> None:
         stage.progress("%s  %s products  %s", cluster, f"{totals[cluster]['size']:>7,}", names[cluster])
 
     stage.write(PRODUCT_CLUSTERS, product_clusters.select("product_id", "cluster_id", "distance"))
-    ddl = "cluster_id int, name string, size bigint, top_terms array<string>, status string"
+    ddl = "cluster_id int, name string, size bigint, top_terms array<string>, status string, split_from int"
     faces = naming.representatives(product_clusters)
     table = stage.spark.createDataFrame(clusters, ddl).join(F.broadcast(faces), "cluster_id", "left")
     stage.write(CLUSTERS, table.orderBy("cluster_id"), n_files=1)
     explained = _project(stage, vectors, found, described.ids, names, order)
     sizes = {cluster: int(totals[cluster]["size"]) for cluster in order}
     _draw_sizes(stage, names, sizes)
-    _remember(stage, found, described, model, names, sizes, predecessor)
+    _draw_drift(stage, moved, described, names)
+    _remember(stage, found, described, model, names, sizes, predecessor, fingerprint(product_clusters), moved)
     _measure(stage, found, described, totals, explained)
-    product_clusters.unpersist()
+    stage.metrics.update(drift.metrics(moved))
+    located.unpersist()
     assigned.unpersist()
 
 
@@ -77,9 +100,6 @@ def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, An
     """Fit the centroids, with yesterday's among the starts where they are of the same model."""
     section = stage.profile.clustering
     k = int(stage.inputs["select_k"].content["metrics"]["k"])
-    warm = None
-    if predecessor is not None and predecessor.get("model") == model:
-        warm = identity.centroids_of(predecessor)
     first = vectors.select(F.size("vector").alias("dimensions")).first()
     if first is None:
         raise DataQualityError(
@@ -93,6 +113,7 @@ def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, An
         f"{n_texts:,}",
         "in one process" if n_texts <= fits else "on the executors",
     )
+    warm = _warm_start(vectors, k, dimensions, model, predecessor, section.seed)
     starts: Any = {"n_starts": section.n_starts, "seed": section.seed, "warm_start": warm}
     if n_texts <= fits:
         hashes, points, weights = sample(vectors, n_texts)
@@ -109,6 +130,19 @@ def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, An
     return found
 
 
+def _warm_start(
+    vectors: DataFrame, k: int, dimensions: int, model: str, predecessor: dict[str, Any] | None, seed: int
+) -> kmeans.FloatArray | None:
+    """Return yesterday's centroids, adapted to today's k; None where they are of another model."""
+    if predecessor is None or predecessor.get("model") != model:
+        return None
+    centroids, sizes = identity.centroids_of(predecessor), identity.sizes_of(predecessor)
+    if len(centroids) == k or centroids.shape[1:] != (dimensions,):
+        return centroids
+    _, points, weights = sample(vectors, warm_start.DRAW_ROWS)
+    return warm_start.adapted(centroids, sizes, k, points, weights, np.random.default_rng(seed))
+
+
 def _fit_on_executors(
     stage: Stage, vectors: DataFrame, k: int, n_texts: int, dimensions: int, starts: Any
 ) -> kmeans.Model:
@@ -123,11 +157,45 @@ def _fit_on_executors(
         over.remove()
 
 
-def _product_clusters(stage: Stage, assigned: DataFrame, ids: tuple[int, ...]) -> DataFrame:
-    """Return every product with its cluster_id, distance, title and category path."""
-    cluster_ids = F.array(*[F.lit(cluster).cast("int") for cluster in ids])
+def _located(stage: Stage, assigned: DataFrame) -> DataFrame:
+    """Return every product with the index of its cluster, distance, title and category path."""
     products = stage.read("clean_catalog", PRODUCTS).select("product_id", "title", "category_path", "text_hash")
     return products.join(assigned, "text_hash", "inner").select(
+        "product_id", "cluster", "distance", "title", "category_path"
+    )
+
+
+def _members(
+    stage: Stage, located: DataFrame, predecessor: dict[str, Any] | None, n_clusters: int
+) -> tuple[Members | None, str]:
+    """Count the products that today's clusters share with the predecessor's; without its table, say why not."""
+    if predecessor is None:
+        return None, ""
+    path = predecessor.get("product_clusters")
+    if not path:
+        return None, "that lineage doesn't name its product_clusters table"
+    uri = stage.paths.root.join(path)
+    if not stage.paths.root.exists(uri):
+        return None, "its product_clusters table is gone"
+    # With its schema given, a folder that was emptied reads as no rows.
+    before = stage.spark.read.schema(SCHEMAS[PRODUCT_CLUSTERS]).parquet(uri)
+    if before.isEmpty():
+        return None, "its product_clusters table is empty"
+    return count_members(before, located, identity.ids_of(predecessor), n_clusters), ""
+
+
+def _drift(
+    predecessor: dict[str, Any] | None, members: Members | None, described: identity.Identities
+) -> drift.Drift | None:
+    if predecessor is None or members is None:
+        return None
+    return drift.measure(members, identity.ids_of(predecessor), described.ids, str(predecessor.get("as_of")))
+
+
+def _product_clusters(located: DataFrame, ids: tuple[int, ...]) -> DataFrame:
+    """Return every product with its cluster_id, distance, title and category path."""
+    cluster_ids = F.array(*[F.lit(cluster).cast("int") for cluster in ids])
+    return located.select(
         "product_id",
         F.get(cluster_ids, F.col("cluster")).alias("cluster_id"),
         "distance",
@@ -207,6 +275,29 @@ def _draw_sizes(stage: Stage, names: dict[int, str], sizes: dict[int, int]) -> N
     stage.save_figure("sizes", figure)
 
 
+def _draw_drift(stage: Stage, moved: drift.Drift | None, described: identity.Identities, names: dict[int, str]) -> None:
+    """Draw what each cluster won and lost; on a first run there is nothing to draw."""
+    if moved is None or moved.share_moved is None:
+        return
+    gone = {cluster["cluster_id"]: cluster for cluster in described.gone}
+    born = {cluster for cluster, status in zip(described.ids, described.statuses, strict=True) if status == "born"}
+    changes = [
+        Change(
+            name=str(gone[cluster]["name"]) if cluster in gone else names.get(cluster, ""),
+            fate=str(gone[cluster]["status"]) if cluster in gone else "born" if cluster in born else "",
+            **flow.counts(),
+        )
+        for cluster, flow in moved.flows.items()
+    ]
+    figure = draw_drift(
+        changes,
+        title=f"{stage.profile.title}: {moved.kept} of products kept their cluster since {moved.since}",
+        detail=f"as of {stage.as_of}; {moved.n_common:,} products on both days, "
+        f"{moved.n_new:,} new, {moved.n_gone:,} gone",
+    )
+    stage.save_figure("drift", figure)
+
+
 def _remember(
     stage: Stage,
     found: kmeans.Model,
@@ -215,9 +306,10 @@ def _remember(
     names: dict[int, str],
     sizes: dict[int, int],
     predecessor: dict[str, Any] | None,
+    members: str,
+    moved: drift.Drift | None,
 ) -> None:
     """Write this day's lineage, and say which later days were built on another one."""
-    later = [day for day in lineage_dates(stage.paths.root, stage.profile.store) if day > stage.as_of]
     content = identity.lineage(
         day=stage.as_of,
         run_id=stage.paths.run_id,
@@ -227,15 +319,18 @@ def _remember(
         names=names,
         sizes=sizes,
         predecessor=predecessor,
+        product_clusters=stage.tables[PRODUCT_CLUSTERS]["path"],
+        members=members,
+        drift=moved,
     )
-    root, uri = stage.paths.root, stage.paths.lineage_uri()
-    changed = not root.exists(uri) or root.read_json(uri).get("clusters") != content["clusters"]
-    root.put_json(uri, content)
-    if later and changed:
-        stage.metrics["stale_from"] = later[0].isoformat()
+    stale = write_lineage(stage.paths, content, predecessor)
+    stage.metrics["predecessor_stale"] = bool(predecessor and predecessor.get("stale"))
+    if stale:
+        stage.metrics.update(stale_from=stale[0].isoformat(), stale_days=len(stale))
         stage.progress(
-            "the clusters as of %s and later follow another lineage than this day's new one; run those days again",
-            later[0],
+            "%d later days follow other clusters than these; run them again, in order: %s",
+            len(stale),
+            ", ".join(str(day) for day in stale[:N_DAYS_NAMED]) + (", ..." if len(stale) > N_DAYS_NAMED else ""),
         )
 
 
@@ -248,7 +343,6 @@ def _measure(
 ) -> None:
     n_products = sum(total["size"] for total in totals.values())
     distance = sum(totals[cluster]["distance"] for cluster in sorted(totals))
-    gone = [cluster["status"] for cluster in described.gone]
     stage.counts.update(products=n_products)
     stage.metrics.update(
         k=len(totals),
@@ -256,13 +350,9 @@ def _measure(
         inertia=round(2 * distance, 4),
         mean_cosine=round(1 - distance / n_products, 6),
         largest_cluster_share=round(max(total["size"] for total in totals.values()) / n_products, 6),
-        clusters_born=described.statuses.count("born"),
-        clusters_kept=described.statuses.count("kept"),
-        clusters_merged=gone.count("merged"),
-        clusters_retired=gone.count("retired"),
         variance_explained=round(sum(explained), 6),
-        identity_note=described.note,
         iterations=found.n_iterations,
+        **described.metrics(),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from shelfkin.artifacts import Root, RunPaths, latest_pointer_uri
 from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
+from shelfkin.lineage import read_lineage, stale_line
 from shelfkin.serving.index import open_index
 from shelfkin.settings import Settings
 from shelfkin.stage import parse_as_of
@@ -40,8 +41,12 @@ def show(settings: Settings, store: str, as_of: str) -> None:
 
     pointer = read_pointer(settings, store, as_of)
     with open_index(Root.at(settings.artifact_root), pointer["serving_index"], _cache()) as db:
-        for line in show_run(db, pointer["metrics"]):
+        for line in show_run(db, pointer["metrics"], stale_line(_lineage(settings, store, pointer))):
             print(line)
+
+
+def _lineage(settings: Settings, store: str, pointer: dict[str, Any]) -> dict[str, Any] | None:
+    return read_lineage(Root.at(settings.artifact_root), store, parse_as_of(pointer["as_of"]))
 
 
 def recommend(settings: Settings, store: str, recent: str, n: int) -> None:

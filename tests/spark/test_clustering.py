@@ -17,8 +17,9 @@ import pytest
 
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.clustering import choose_k, naming
+from shelfkin.clustering.members import count_members, fingerprint
 from shelfkin.clustering.vectors import sample
-from shelfkin.errors import DataQualityError, OptionError
+from shelfkin.errors import ArtifactError, DataQualityError, OptionError
 from shelfkin.settings import Settings, StoreProfile
 from shelfkin.stage import Stage
 
@@ -185,7 +186,102 @@ def test_clusters_are_named_after_their_shelves_and_keep_their_ids(
     now = {row["product_id"]: row["cluster_id"] for row in rows_of(spark, second, "product_clusters")}
     assert now["NEW"] == of_product["P0-03-0"]
     assert all(now[product] == of_product[product] for product in now if product != "NEW")
+    drift = {"drift_ari": 1, "share_moved": 0, "products_common": 52, "products_new": 1, "products_gone": 13}
+    assert drift.items() <= metrics.items()
+    assert metrics["identity_note"].endswith("as of 2020-01-02 by centroids and products")
+    assert "drift" in second.content["plots"] and "drift" not in first.content["plots"]
+    names = {row["cluster_id"]: row["name"] for row in clusters}
+    assert all(row["name"] == names[row["cluster_id"]] for row in rows_of(spark, second, "clusters"))
     assert len(json.dumps(second.xcom())) < 2048
+
+
+def shelf_tables(n_per_shelf: int = 12, shelves: Sequence[str] = SHELVES) -> dict[str, tuple[list[tuple], str]]:
+    products, vectors = shelf_rows(n_per_shelf, shelves)
+    return {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
+
+
+def lineage_of(manifest: Manifest, day: str) -> tuple[dict[str, Any], str]:
+    uri = manifest.root.join("stores", "shop", "lineage", f"as_of={day}.json")
+    return manifest.root.read_json(uri), uri
+
+
+def test_a_larger_k_splits_one_cluster_and_leaves_the_others(run_app: Callable[..., Manifest], spark: Any) -> None:
+    first = run_app("cluster_products", shelf_tables(), date(2020, 1, 2), k=4)
+    second = run_app("cluster_products", shelf_tables(), date(2020, 1, 3), k=5)
+    metrics = second.content["metrics"]
+    assert (metrics["clusters_kept"], metrics["clusters_born"], metrics["clusters_split"]) == (4, 1, 1)
+    assert (metrics["share_moved"], metrics["products_common"]) == (0.2, 65)
+    double = next(row["cluster_id"] for row in rows_of(spark, first, "clusters") if row["size"] == 26)
+    assert {row["split_from"] for row in rows_of(spark, second, "clusters")} == {None, double}
+    entry = next(cluster for cluster in lineage_of(second, "2020-01-03")[0]["clusters"] if cluster["status"] == "born")
+    assert (entry["split_from"], entry["n_common"], entry["n_from"]) == (double, 13, 13)
+    third = run_app("cluster_products", shelf_tables(), date(2020, 1, 4), k=4)
+    assert third.content["metrics"]["clusters_merged"] == 1
+    (gone,) = lineage_of(third, "2020-01-04")[0]["gone"]
+    assert (gone["n_common"], gone["n_into"]) == (13, 13)
+
+
+def test_without_yesterdays_products_centroids_decide_and_it_is_said(run_app: Callable[..., Manifest]) -> None:
+    first = run_app("cluster_products", shelf_tables(), date(2020, 1, 2), k=5)
+    content, uri = lineage_of(first, "2020-01-02")
+    folder = Path(first.table_uri("product_clusters"))
+
+    def second(reason: str) -> None:
+        done = run_app("cluster_products", shelf_tables(), date(2020, 1, 3), k=5)
+        assert done.content["metrics"]["clusters_kept"] == 5
+        assert done.content["metrics"]["identity_note"].endswith(f"by centroids only ({reason})")
+        assert done.content["metrics"]["drift_ari"] is None and "drift" not in done.content["plots"]
+
+    for file in folder.iterdir():
+        file.unlink()
+    second("its product_clusters table is empty")
+    folder.rmdir()
+    second("its product_clusters table is gone")
+    first_format = {key: content[key] for key in ("as_of", "run_id", "model", "clusters", "gone")}
+    first.root.put_json(uri, {**first_format, "format_version": 1, "predecessor": None})
+    second("that lineage doesn't name its product_clusters table")
+
+
+def test_a_changed_day_makes_later_days_stale_until_they_run_again(
+    run_app: Callable[..., Manifest], spark: Any
+) -> None:
+    for day in (2, 3):
+        run_app("cluster_products", shelf_tables(), date(2020, 1, day), k=5)
+    # The same catalogue, in another order, makes the same clusters: nothing is stale.
+    turned = {table: (rows[::-1], ddl) for table, (rows, ddl) in shelf_tables().items()}
+    assert "stale_from" not in run_app("cluster_products", turned, date(2020, 1, 2), k=5).content["metrics"]
+    changed = run_app("cluster_products", shelf_tables(shelves=SHELVES[:4]), date(2020, 1, 2), k=4).content["metrics"]
+    assert (changed["stale_from"], changed["stale_days"], changed["predecessor_stale"]) == ("2020-01-03", 1, False)
+    skipping = run_app("cluster_products", shelf_tables(), date(2020, 1, 4), k=5)
+    assert skipping.content["metrics"]["predecessor_stale"] is True
+    assert "stale themselves: those as of 2020-01-02" in skipping.content["metrics"]["identity_note"]
+    assert "stale" in lineage_of(skipping, "2020-01-04")[0]
+    again = run_app("cluster_products", shelf_tables(), date(2020, 1, 3), k=5)
+    assert again.content["metrics"]["predecessor_stale"] is False
+    assert "stale" not in lineage_of(again, "2020-01-03")[0]
+    assert len(json.dumps(skipping.xcom())) < 2048
+
+
+def test_products_are_counted_by_old_and_new_cluster(spark: Any) -> None:
+    before = spark.createDataFrame(
+        [("A", 7), ("B", 7), ("C", 9), ("D", 9), ("E", 9)], "product_id string, cluster_id int"
+    )
+    now = spark.createDataFrame([("A", 0), ("B", 1), ("C", 1), ("D", 1), ("X", 0)], "product_id string, cluster int")
+    found = count_members(before, now, (9, 7), 3)
+    assert found.common.tolist() == [[0, 2, 0], [1, 1, 0]]
+    assert (found.gone.tolist(), found.new.tolist()) == ([1, 0], [1, 0, 0])
+    with pytest.raises(ArtifactError, match="holds cluster 9, which its lineage doesn't name"):
+        count_members(before, now, (7,), 3)
+
+
+def test_a_fingerprint_sees_one_moved_product_but_no_order(spark: Any) -> None:
+    rows = [(f"P{number}", number % 3) for number in range(50)]
+    ddl = "product_id string, cluster_id int"
+    same = [fingerprint(spark.createDataFrame(some, ddl).repartition(n)) for some, n in ((rows, 1), (rows[::-1], 4))]
+    assert same[0] == same[1]
+    # Two products change places: all sizes stay.
+    swapped = [("P0", 1), ("P1", 0), *rows[2:]]
+    assert fingerprint(spark.createDataFrame(swapped, ddl)) != same[0]
 
 
 def test_tables_do_not_depend_on_row_order(run_app: Callable[..., Manifest], spark: Any, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from shelfkin.clustering.projection import fit_projection
-from shelfkin.plotting import style
+from shelfkin.plotting import drift, style
 from shelfkin.plotting.elbow import draw_elbow
 from shelfkin.plotting.projection import draw_projection, place_labels
 from shelfkin.plotting.silhouette import draw_silhouette
@@ -80,3 +81,43 @@ def test_identical_vectors_project_to_one_point() -> None:
     found = fit_projection(np.ones((4, 3)), np.ones(4))
     assert found.explained.tolist() == [0, 0]
     assert found.transform(np.ones((4, 3))).tolist() == [[0, 0]] * 4
+
+
+def texts(figure: object) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]  # type: ignore[attr-defined]
+
+
+def change(name: str, n_came: int = 0, n_left: int = 0, fate: str = "") -> drift.Change:
+    return drift.Change(name, fate, n_stayed=100, n_came=n_came, n_left=n_left, n_new=0, n_gone=0)
+
+
+def test_drift_shows_the_clusters_that_changed_most_with_their_figures() -> None:
+    changes = [change(f"cluster {number}", n_came=number) for number in range(70)]
+    changes += [change("Mugs", n_left=1_234, fate="merged")]
+    figure = drift.draw_drift(changes, title="Shop: 98.7% of products kept their cluster", detail="as of today")
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[:2] == ["Mugs (merged)", "cluster 69"]
+    assert len(labels) == drift.MAX_BARS
+    shown = texts(figure)
+    assert {"\N{MINUS SIGN}1,234", "+69", "100", "kept", "went to another cluster"} <= set(shown)
+    assert "left the catalogue" not in shown  # nothing did
+    assert any("the 18 of 70 changed" in text.replace("\n", " ") for text in shown)
+
+
+def test_drift_without_any_says_so() -> None:
+    shown = texts(drift.draw_drift([change("Mugs"), change("Tea")], title="Shop: 100% kept"))
+    assert "All 2 clusters hold the same products as before." in shown
+
+
+@pytest.mark.parametrize("n", [1, 10**8])
+def test_figures_of_drift_touch_neither_bars_nor_each_other(n: int) -> None:
+    changes = [change(name, n_came=(place + 1) * n, n_left=n) for place, name in enumerate(HOSTILE)]
+    figure = drift.draw_drift(changes, title="$\\bad{" * 30, detail="$\\bad{" * 30)
+    assert png(figure).startswith(b"\x89PNG")
+    axes = figure.axes[0]
+    labels = [label.get_window_extent() for label in axes.get_yticklabels()]
+    figures = [text.get_window_extent() for text in axes.texts]
+    bars = [bar.get_window_extent() for bar in axes.patches if bar.get_width()]
+    for place, box in enumerate(figures):
+        assert not any(box.overlaps(other) for other in figures[place + 1 :] + labels)
+        assert not any(box.overlaps(bar) for bar in bars)

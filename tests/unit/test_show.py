@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import islice
 
+import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfkin.serving.show import printable
+from shelfkin.serving.show import printable, show_run
 
 
 @given(st.text(max_size=300), st.integers(min_value=10, max_value=80))
@@ -28,3 +30,11 @@ def test_a_missing_title_is_empty() -> None:
 def test_long_text_without_blanks_is_cut_not_swallowed() -> None:
     assert printable("無線イヤホン" * 8, 16) == "無線イヤホン無線イヤホン ..."
     assert printable("X" * 70, 20) == "X" * 16 + " ..."
+
+
+def test_a_warning_stands_on_top_and_can_not_steer_a_terminal() -> None:
+    db = duckdb.connect()
+    db.execute("CREATE TABLE run AS SELECT 'shop' AS store, '2011-11-02' AS as_of, 'r' AS run_id")
+    head = "Store shop, as of 2011-11-02 (run r)"
+    assert list(islice(show_run(db, {}, "Stale:\x1b[2J run it again."), 3)) == [head, "Stale:[2J run it again.", ""]
+    assert list(islice(show_run(db, {}), 2)) == [head, ""]

@@ -12,23 +12,23 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from shelfkin.clustering.kmeans import FloatArray
-from shelfkin.errors import ArtifactError
+from shelfkin.clustering import drift as drifting
+from shelfkin.clustering.matching import MATCH_COSINE, match, overlaps
+from shelfkin.clustering.vectors import FloatArray, IntArray
+from shelfkin.lineage import LINEAGE_FORMAT, check_format, predecessor_record
 
 # int32 holds ids of this form until the year 2557.
 IDS_PER_DAY = 10_000
 _EPOCH = date(1970, 1, 1)
 
-# Centroids of different clusters of one day reach a cosine of 0.87 at most (bundled model: Complete Journey with 44
-# clusters, Online Retail with 33), so that above 0.9 it is the same cluster.
-MATCH_COSINE = 0.9
-
-# A name stays while the centroid has hardly moved; below, the content is no longer what the name was made from.
+# A name stays while the centroid has hardly moved since the name was made, and the products since the day before. A
+# cluster that loses or wins a third of its products at once is another shelf.
 SAME_NAME_COSINE = 0.95
+SAME_NAME_OVERLAP = 2 / 3
 
-LINEAGE_FORMAT = 1
+# Enough to tell a cosine to three digits, in half the space.
+_NAME_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,15 @@ class Identities:
         ``kept`` or ``born``, in the same order.
     kept_names
         Names that stay, by id.
+    named_from
+        Centroids that the names that stay were made from, by id: shape (d,) each.
+    splits
+        By id of a born cluster: split_from, the living cluster that most of its common products came from, n_common,
+        and n_from, how many came from there. None where members aren't known.
     gone
-        Clusters of the predecessor without a successor: cluster_id, name, status ``merged`` (its centroid is close to
-        a cluster that another id continues; `into` names that) or ``retired``.
+        Clusters of the predecessor without a successor: cluster_id, name, size, status ``merged`` (most of its common
+        products, or without members the nearest centroid, are in the cluster `into`) or ``retired``; with members also
+        n_common, and for merged ones n_into.
     note
         How the predecessor was used, for a person.
     """
@@ -53,8 +59,27 @@ class Identities:
     ids: tuple[int, ...]
     statuses: tuple[str, ...]
     kept_names: Mapping[int, str] = field(default_factory=dict)
+    named_from: Mapping[int, FloatArray] = field(default_factory=dict)
+    splits: Mapping[int, Mapping[str, int]] | None = None
     gone: tuple[Mapping[str, Any], ...] = ()
     note: str = ""
+
+    def split_from(self, cluster_id: int) -> int | None:
+        """Return the cluster that a born one was split from, or None."""
+        split = (self.splits or {}).get(cluster_id)
+        return None if split is None else split["split_from"]
+
+    def metrics(self) -> dict[str, int | str | None]:
+        """Return counts of what happened, and the note, as scalars for a manifest."""
+        gone = [cluster["status"] for cluster in self.gone]
+        return {
+            "clusters_born": self.statuses.count("born"),
+            "clusters_kept": self.statuses.count("kept"),
+            "clusters_merged": gone.count("merged"),
+            "clusters_split": None if self.splits is None else len(self.splits),
+            "clusters_retired": gone.count("retired"),
+            "identity_note": self.note,
+        }
 
 
 def born_id(day: date, ordinal: int) -> int:
@@ -64,11 +89,17 @@ def born_id(day: date, ordinal: int) -> int:
     return (day - _EPOCH).days * IDS_PER_DAY + ordinal
 
 
-def identify(centroids: FloatArray, day: date, model: str, predecessor: Mapping[str, Any] | None) -> Identities:
+def identify(
+    centroids: FloatArray,
+    day: date,
+    model: str,
+    predecessor: Mapping[str, Any] | None,
+    common: IntArray | None = None,
+    why_not: str = "",
+) -> Identities:
     """Give each of today's clusters the id of the predecessor's cluster that it continues, or a new one.
 
-    The pairing maximises the sum of centroid cosines (Kuhn, 1955, as scipy's linear_sum_assignment); pairs below
-    `MATCH_COSINE` don't count as the same cluster.
+    Pairs are those of `matching.match`, on centroids and common products.
 
     Parameters
     ----------
@@ -77,57 +108,129 @@ def identify(centroids: FloatArray, day: date, model: str, predecessor: Mapping[
     day
         The run's as_of.
     model
-        Embedding model; centroids of another one can't be compared, and all clusters are born again.
+        Embedding model; centroids of another one can't be compared, but products can.
     predecessor
         Content of the newest older lineage, or None on the first run.
+    common
+        Shape (k_old, k): products in each of the predecessor's clusters and each of today's, or None if unknown.
+    why_not
+        Why `common` is unknown, for a person.
     """
     born = tuple(born_id(day, ordinal) for ordinal in range(len(centroids)))
     if predecessor is None:
         return Identities(born, ("born",) * len(born), note="first run: no earlier clusters")
     old = _clusters(predecessor)
-    since = predecessor.get("as_of", "an unknown day")
+    cosines = _cosines(centroids, model, predecessor)
+    pairs = match(cosines, common)
+    ids = tuple(int(old[pairs[place]]["cluster_id"]) if place in pairs else born[place] for place in range(len(born)))
+    lost = sorted(set(range(len(old))) - set(pairs.values()))
+    named_from = _named_from(old)
+    same = {
+        new: before
+        for new, before in pairs.items()
+        if _same_content(None if cosines is None else named_from[before] @ centroids[new], common, before, new)
+    }
+    return Identities(
+        ids=ids,
+        statuses=tuple("kept" if place in pairs else "born" for place in range(len(born))),
+        kept_names={ids[new]: str(old[before]["name"]) for new, before in same.items()},
+        # Centroids of another model can't be compared with tomorrow's.
+        named_from={} if cosines is None else {ids[new]: named_from[before] for new, before in same.items()},
+        splits=None if common is None else _splits(common, ids, pairs, old),
+        gone=tuple(_gone(old[before], before, cosines, common, ids) for before in lost),
+        note=_note(predecessor, cosines is not None, common is not None, why_not),
+    )
+
+
+def _named_from(old: Sequence[Mapping[str, Any]]) -> list[FloatArray]:
+    """Return the centroid that each old cluster's name was made from: its own, if the name was made that day."""
+    return [np.asarray(cluster.get("named_from") or cluster["centroid"], dtype=np.float64) for cluster in old]
+
+
+def _cosines(centroids: FloatArray, model: str, predecessor: Mapping[str, Any]) -> FloatArray | None:
+    """Return cosines of shape (k_old, k), or None where the vectors are of another model."""
     previous = centroids_of(predecessor)
     if predecessor.get("model") != model or previous.shape[1:] != centroids.shape[1:]:
-        gone = tuple(_gone(cluster, "retired") for cluster in old)
-        note = f"the embedding model changed since {since}: all clusters are new"
-        return Identities(born, ("born",) * len(born), gone=gone, note=note)
-    cosines = np.round(centroids @ previous.T, 6)
-    pairs = {
-        int(new): int(before)
-        for new, before in zip(*linear_sum_assignment(-cosines), strict=True)
-        if cosines[new, before] >= MATCH_COSINE
-    }
-    ids = tuple(int(old[pairs[place]]["cluster_id"]) if place in pairs else born[place] for place in range(len(born)))
-    statuses = tuple("kept" if place in pairs else "born" for place in range(len(born)))
-    names = {
-        ids[new]: str(old[before]["name"]) for new, before in pairs.items() if cosines[new, before] >= SAME_NAME_COSINE
-    }
-    gone = tuple(
-        _gone_from(old[before], cosines[:, before], ids)
-        for before in sorted(set(range(len(old))) - set(pairs.values()))
-    )
-    return Identities(ids, statuses, names, gone, f"compared with the clusters as of {since}")
+        return None
+    return previous @ centroids.T
 
 
-def _gone_from(cluster: Mapping[str, Any], cosines: FloatArray, ids: Sequence[int]) -> dict[str, Any]:
-    nearest = int(cosines.argmax())
-    if cosines[nearest] >= MATCH_COSINE:
-        return {**_gone(cluster, "merged"), "into": ids[nearest]}
-    return _gone(cluster, "retired")
+def _same_content(cosine: float | None, common: IntArray | None, old: int, new: int) -> bool:
+    """Whether a cluster is still what its name was made from; the cosine is None where it can't be known."""
+    if cosine is not None and round(float(cosine), 3) < SAME_NAME_COSINE:
+        return False
+    # A cluster all of whose products were replaced is judged by its centroid.
+    if common is None or not common[old].any() or not common[:, new].any():
+        return True
+    return bool(overlaps(common)[old, new] >= SAME_NAME_OVERLAP)
 
 
-def _gone(cluster: Mapping[str, Any], status: str) -> dict[str, Any]:
-    return {"cluster_id": cluster["cluster_id"], "name": cluster["name"], "status": status}
+def _splits(
+    common: IntArray, ids: Sequence[int], pairs: Mapping[int, int], old: Sequence[Mapping[str, Any]]
+) -> dict[int, dict[str, int]]:
+    """Return the born clusters most of whose common products came from one old cluster that lives on."""
+    living = set(pairs.values())
+    found = {}
+    for place in sorted(set(range(len(ids))) - set(pairs)):
+        came = common[:, place]
+        source = int(came.argmax())
+        if source in living and 2 * came[source] > came.sum():
+            found[ids[place]] = {
+                "split_from": int(old[source]["cluster_id"]),
+                "n_common": int(came.sum()),
+                "n_from": int(came[source]),
+            }
+    return found
+
+
+def _gone(
+    cluster: Mapping[str, Any], row: int, cosines: FloatArray | None, common: IntArray | None, ids: Sequence[int]
+) -> dict[str, Any]:
+    """Return what became of an old cluster that no cluster of today continues."""
+    known = {key: cluster[key] for key in ("cluster_id", "name", "size")}
+    if common is not None:
+        went, heir = common[row], int(common[row].argmax())
+        if 2 * went[heir] > went.sum():
+            counts = {"into": ids[heir], "n_common": int(went.sum()), "n_into": int(went[heir])}
+            return {**known, "status": "merged", **counts}
+        return {**known, "status": "retired", "n_common": int(went.sum())}
+    if cosines is not None:
+        heir = int(cosines[row].argmax())
+        if round(float(cosines[row, heir]), 6) >= MATCH_COSINE:
+            return {**known, "status": "merged", "into": ids[heir]}
+    return {**known, "status": "retired"}
+
+
+def _note(predecessor: Mapping[str, Any], by_centroids: bool, by_products: bool, why_not: str) -> str:
+    since = predecessor.get("as_of", "an unknown day")
+    reason = f" ({why_not})" if why_not else ""
+    if by_centroids and by_products:
+        note = f"compared with the clusters as of {since} by centroids and products"
+    elif by_centroids:
+        note = f"compared with the clusters as of {since} by centroids only{reason}"
+    elif by_products:
+        note = f"the embedding model changed since {since}: compared by products only"
+    else:
+        note = f"the embedding model changed since {since}: all clusters are new{reason}"
+    mark = predecessor.get("stale")
+    if mark:
+        note += f"; these are stale themselves: those as of {mark['because_of']} were made after them"
+    return note
 
 
 def _clusters(lineage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if lineage.get("format_version") != LINEAGE_FORMAT:
-        raise ArtifactError(
-            f"The lineage as of {lineage.get('as_of')} has format_version {lineage.get('format_version')!r}; "
-            f"this code reads {LINEAGE_FORMAT}.",
-            next_step="Run that day again with this version of shelfkin.",
-        )
+    check_format(lineage)
     return list(lineage["clusters"])
+
+
+def ids_of(lineage: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the cluster ids of a lineage, in its order."""
+    return tuple(int(cluster["cluster_id"]) for cluster in _clusters(lineage))
+
+
+def sizes_of(lineage: Mapping[str, Any]) -> FloatArray:
+    """Return the numbers of products of a lineage's clusters: shape (k,), in its order."""
+    return np.asarray([cluster["size"] for cluster in _clusters(lineage)], dtype=np.float64)
 
 
 def centroids_of(lineage: Mapping[str, Any]) -> FloatArray:
@@ -145,29 +248,53 @@ def lineage(
     names: Mapping[int, str],
     sizes: Mapping[int, int],
     predecessor: Mapping[str, Any] | None,
+    product_clusters: str | None = None,
+    members: str | None = None,
+    drift: drifting.Drift | None = None,
 ) -> dict[str, Any]:
     """Return the content of this day's lineage file.
 
     Centroids are those that products were assigned with, so that the next day compares with, and starts from, exactly
-    what was stored. The predecessor's date and run say what a rewritten day makes stale.
+    what was stored. The predecessor's date, run and hash say what a rewritten day makes stale.
+
+    Parameters
+    ----------
+    product_clusters
+        Path of the table, relative to the artifact root: the next day counts common products with it.
+    members
+        Fingerprint of that table (`members.fingerprint`).
+    drift
+        What changed since the predecessor, where its products are known.
     """
     return {
         "format_version": LINEAGE_FORMAT,
         "as_of": day.isoformat(),
         "run_id": run_id,
         "model": model,
-        "predecessor": None
-        if predecessor is None
-        else {"as_of": predecessor.get("as_of"), "run_id": predecessor.get("run_id")},
+        "product_clusters": product_clusters,
+        "members": members,
+        "predecessor": predecessor_record(predecessor),
         "clusters": [
             {
                 "cluster_id": cluster_id,
-                "name": names[cluster_id],
+                "name": names.get(cluster_id, ""),  # a cluster without products has none
                 "size": int(sizes.get(cluster_id, 0)),
                 "status": status,
+                **((found.splits or {}).get(cluster_id, {})),
+                **(drift.flows[cluster_id].counts() if drift else {}),
+                **_name_origin(found, cluster_id, names.get(cluster_id, "")),
                 "centroid": [float(value) for value in centroid],
             }
             for cluster_id, status, centroid in zip(found.ids, found.statuses, centroids, strict=True)
         ],
         "gone": [dict(cluster) for cluster in found.gone],
+        "drift": drifting.metrics(drift),
     }
+
+
+def _name_origin(found: Identities, cluster_id: int, name: str) -> dict[str, list[float]]:
+    """Return the centroid that a name which stayed was made from; a new name is made from today's."""
+    origin = found.named_from.get(cluster_id)
+    if origin is None or found.kept_names[cluster_id] != name:
+        return {}
+    return {"named_from": [float(value) for value in np.round(origin, _NAME_DECIMALS)]}

@@ -32,7 +32,7 @@ def printable(text: str | None, width: int = 60) -> str:
     return kept if len(kept) <= width else kept[: width - 4].rstrip() + " ..."
 
 
-def show_run(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any]) -> Iterator[str]:
+def show_run(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any], warning: str = "") -> Iterator[str]:
     """Yield the lines of the summary of a run.
 
     Parameters
@@ -41,9 +41,13 @@ def show_run(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any]) -> Iterator
         The run's serving index.
     metrics
         The evaluation's metrics, from the published pointer.
+    warning
+        One line on top, such as that the run's clusters are stale.
     """
     store, as_of, run_id = _one(db, "SELECT store, as_of, run_id FROM run")
     yield f"Store {store}, as of {as_of} (run {run_id})"
+    if warning:
+        yield printable(warning, 200)
     yield ""
     yield from _clusters(db)
     yield ""
