@@ -348,6 +348,10 @@ class Clustering(_Section):
     fit_sample: int = Field(200_000, ge=1_000, le=2_000_000, description="distinct texts on which centroids are fitted")
     n_starts: int = Field(5, ge=1, le=50, description="random starts of the final fit, of which the best is kept")
     seed: int = Field(0, ge=0)
+    # Sends top terms and a few titles of each new cluster to the server of OPENAI_API_KEY or OPENAI_BASE_URL.
+    naming_model: str | None = Field(
+        None, min_length=1, description="chat model that words the names; blank: none does"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Clustering:
