@@ -7,20 +7,23 @@ products today (kept or born); merged and retired ones are in the lineage and co
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.artifacts import lineage_dates, predecessor_lineage
-from shelfkin.clustering import identity, kmeans, naming
+from shelfkin.clustering import faces, identity, kmeans, naming
 from shelfkin.clustering.projection import fit_projection
+from shelfkin.clustering.terms import Term, collect_terms
 from shelfkin.errors import DataQualityError
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
 from shelfkin.plotting.sizes import draw_sizes
 from shelfkin.stage import Stage, main
-from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS
+from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
 
 # Vectors on the driver take at most so much, whatever their length.
 MAX_FIT_BYTES = 512 * 2**20
@@ -43,21 +46,36 @@ def run(stage: Stage) -> None:
     product_clusters = _product_clusters(stage, assigned, described.ids).persist()
     totals = _totals(product_clusters)
     order = sorted(totals, key=lambda cluster: (-totals[cluster]["size"], cluster))
-    terms = naming.collect_terms(naming.term_scores(product_clusters))
+    terms = collect_terms(product_clusters)
+    chosen = {row["cluster_id"]: row for row in faces.representatives(product_clusters, vectors).collect()}
     names = naming.name_clusters(terms, order, described.kept_names)
-    clusters = [
-        (cluster, names[cluster], totals[cluster]["size"], naming.top_terms(terms.get(cluster, ())), status)
-        for cluster, status in sorted(zip(described.ids, described.statuses, strict=True))
-        if cluster in totals
-    ]
+    names = _chat_names(
+        stage, names, terms, chosen, [cluster for cluster in order if cluster not in described.kept_names]
+    )
+    spreads = faces.spreads(product_clusters)
     for cluster in order:
         stage.progress("%s  %s products  %s", cluster, f"{totals[cluster]['size']:>7,}", names[cluster])
 
-    stage.write(PRODUCT_CLUSTERS, product_clusters.select("product_id", "cluster_id", "distance"))
-    ddl = "cluster_id int, name string, size bigint, top_terms array<string>, status string"
-    faces = naming.representatives(product_clusters)
-    table = stage.spark.createDataFrame(clusters, ddl).join(F.broadcast(faces), "cluster_id", "left")
-    stage.write(CLUSTERS, table.orderBy("cluster_id"), n_files=1)
+    flagged = faces.flag_outliers(product_clusters, spreads)
+    stage.write(PRODUCT_CLUSTERS, flagged.select("product_id", "cluster_id", "distance", "is_outlier"))
+    clusters = [
+        (
+            cluster,
+            names[cluster],
+            totals[cluster]["size"],
+            naming.top_terms(terms.get(cluster, ())),
+            chosen[cluster]["representative_product_ids"],
+            status,
+            spreads[cluster].median,
+            spreads[cluster].p90,
+            spreads[cluster].n_outliers,
+        )
+        for cluster, status in sorted(zip(described.ids, described.statuses, strict=True))
+        if cluster in totals
+    ]
+    ddl = f"{SCHEMAS[CLUSTERS]}, distance_median float, distance_p90 float, n_outliers bigint"
+    stage.write(CLUSTERS, stage.spark.createDataFrame(clusters, ddl).orderBy("cluster_id"), n_files=1)
+    stage.metrics["outliers"] = sum(spread.n_outliers for spread in spreads.values())
     explained = _project(stage, hashes, points, weights, found, described.ids, names, order)
     sizes = {cluster: int(totals[cluster]["size"]) for cluster in order}
     _draw_sizes(stage, names, sizes)
@@ -103,16 +121,46 @@ def _fit(
 
 
 def _product_clusters(stage: Stage, assigned: DataFrame, ids: tuple[int, ...]) -> DataFrame:
-    """Return every product with its cluster_id, distance, title and category path."""
+    """Return every product with its cluster_id, distance and texts."""
     cluster_ids = F.array(*[F.lit(cluster).cast("int") for cluster in ids])
-    products = stage.read("clean_catalog", PRODUCTS).select("product_id", "title", "category_path", "text_hash")
+    products = stage.read("clean_catalog", PRODUCTS).select(
+        "product_id", "title", "brand", "category_path", "text_hash"
+    )
     return products.join(assigned, "text_hash", "inner").select(
         "product_id",
         F.get(cluster_ids, F.col("cluster")).alias("cluster_id"),
         "distance",
         "title",
+        "brand",
         "category_path",
+        "text_hash",
     )
+
+
+def _chat_names(
+    stage: Stage, names: dict[int, str], terms: dict[int, list[Term]], chosen: dict[int, Row], asked: list[int]
+) -> dict[int, str]:
+    """Return names in which a chat model's stand in, where the profile asks for one; yesterday's stay as they are."""
+    model = stage.profile.clustering.naming_model
+    stage.metrics["names_from_model"] = 0
+    if model is None or not asked:
+        return names
+    base_url, key = os.environ.get("OPENAI_BASE_URL", "").rstrip("/"), os.environ.get("OPENAI_API_KEY", "")
+    if not (base_url or key) or (base_url and not re.match(r"https?://[^/]", base_url)):
+        stage.progress("no chat model names the clusters: neither OPENAI_API_KEY nor a valid OPENAI_BASE_URL is set")
+        return names
+    # Here, so that a run without a chat model doesn't wait for the SDK's import.
+    from shelfkin.clustering import chat_names
+
+    facts = [
+        chat_names.Facts(cluster, naming.top_terms(terms.get(cluster, ())), chosen[cluster]["representative_titles"])
+        for cluster in asked
+    ]
+    ask = chat_names.chat(model, base_url=base_url or chat_names.OPENAI_URL, api_key=key)
+    found = chat_names.improve(names, facts, ask)
+    stage.metrics["names_from_model"] = found.n_from_model
+    stage.progress("%s", found.note)
+    return dict(found.names)
 
 
 def _totals(product_clusters: DataFrame) -> dict[int, dict[str, Any]]:
