@@ -99,7 +99,7 @@ def test_candidates_are_the_central_half_thinned_evenly(spark: Any) -> None:
 
 
 def test_marginal_relevance_by_hand() -> None:
-    # Row 1 is nearly row 0; row 2 is at a right angle. 0.5 * 0.8 - 0.5 * 0.99 < 0.5 * 0.6 - 0.5 * 0.
+    # Row 1 is nearly row 0; row 2 is at a right angle. 0.6 * 0.8 - 0.4 * 0.99 < 0.6 * 0.6 - 0.4 * 0.
     vectors = np.array([[1, 0], [0.99, np.sqrt(1 - 0.99**2)], [0, 1]])
     assert faces.marginal_relevance(vectors, np.array([0.9, 0.8, 0.6]), 2) == [0, 2]
     assert faces.marginal_relevance(vectors, np.array([0.9, 0.8, 0.6]), 9) == [0, 2, 1]

@@ -23,8 +23,8 @@ N_REPRESENTATIVES = 5
 # Vectors that one task holds for one cluster: 64 x 1,536 float32 are 400 kB.
 N_CANDIDATES = 64
 
-# Equal weight of being central and of being unlike those already chosen.
-CENTRAL_WEIGHT = 0.5
+# Being central counts a little more than being unlike those already chosen.
+CENTRAL_WEIGHT = 0.6
 
 STEP_DECIMALS = 4
 
@@ -144,8 +144,8 @@ def representatives(products: DataFrame, vectors: DataFrame) -> DataFrame:
         (F.row_number().over(in_cluster.orderBy("nearest")) - 1).alias("place"),
         F.count("*").over(in_cluster).alias("n_titles"),
     )
-    # A cluster of few titles gives all of them; in a large one, the half beyond the median isn't its face.
-    n_central = F.greatest(F.ceil(F.col("n_titles") / 2), F.least(F.col("n_titles"), F.lit(2 * N_REPRESENTATIVES)))
+    # The half beyond the median isn't a cluster's face, unless there are too few titles otherwise.
+    n_central = F.greatest(F.ceil(F.col("n_titles") / 2), F.least(F.col("n_titles"), F.lit(N_REPRESENTATIVES)))
     n_kept = F.least(n_central, F.lit(N_CANDIDATES))
     # Place p is kept where p * n_kept / n_central passes a whole number: every place, or evenly thinned ones.
     passes = (F.col("place") * n_kept) % n_central < n_kept
