@@ -8,16 +8,19 @@ retired ones are in the lineage and counted in the metrics.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.artifacts import predecessor_lineage
-from shelfkin.clustering import assign, drift, identity, kmeans, naming, shards, warm_start
+from shelfkin.clustering import assign, drift, faces, identity, kmeans, naming, shards, warm_start
 from shelfkin.clustering.members import Members, count_members, fingerprint
 from shelfkin.clustering.projection import fit_projection
+from shelfkin.clustering.terms import Term, collect_terms
 from shelfkin.clustering.vectors import sample
 from shelfkin.errors import DataQualityError
 from shelfkin.lineage import write_lineage
@@ -40,7 +43,7 @@ N_DAYS_NAMED = 5
 def run(stage: Stage) -> None:
     """Fit, assign, identify, name, describe."""
     vectors = stage.read("embed_products", PRODUCT_VECTORS)
-    model = _model(stage)
+    model = identity.embedding_model(stage.inputs["embed_products"])
     predecessor = predecessor_lineage(stage.paths)
     found = _fit(stage, vectors, model, predecessor)
 
@@ -57,28 +60,37 @@ def run(stage: Stage) -> None:
     product_clusters = _product_clusters(located, described.ids)
     totals = _totals(product_clusters)
     order = sorted(totals, key=lambda cluster: (-totals[cluster]["size"], cluster))
-    terms = naming.collect_terms(naming.term_scores(product_clusters))
+    terms = collect_terms(product_clusters)
+    chosen = {row["cluster_id"]: row for row in faces.representatives(product_clusters, vectors).collect()}
     names = naming.name_clusters(terms, order, described.kept_names)
+    names = _chat_names(
+        stage, names, terms, chosen, [cluster for cluster in order if cluster not in described.kept_names]
+    )
+    spreads = faces.spreads(product_clusters)
+    for cluster in order:
+        stage.progress("%s  %s products  %s", cluster, f"{totals[cluster]['size']:>7,}", names[cluster])
+
+    flagged = faces.flag_outliers(product_clusters, spreads)
+    stage.write(PRODUCT_CLUSTERS, flagged.select("product_id", "cluster_id", "distance", "is_outlier"))
     clusters = [
         (
             cluster,
             names[cluster],
             totals[cluster]["size"],
             naming.top_terms(terms.get(cluster, ())),
+            chosen[cluster]["representative_product_ids"],
             status,
             described.split_from(cluster),
+            spreads[cluster].median,
+            spreads[cluster].p90,
+            spreads[cluster].n_outliers,
         )
         for cluster, status in sorted(zip(described.ids, described.statuses, strict=True))
         if cluster in totals
     ]
-    for cluster in order:
-        stage.progress("%s  %s products  %s", cluster, f"{totals[cluster]['size']:>7,}", names[cluster])
-
-    stage.write(PRODUCT_CLUSTERS, product_clusters.select("product_id", "cluster_id", "distance"))
-    ddl = "cluster_id int, name string, size bigint, top_terms array<string>, status string, split_from int"
-    faces = naming.representatives(product_clusters)
-    table = stage.spark.createDataFrame(clusters, ddl).join(F.broadcast(faces), "cluster_id", "left")
-    stage.write(CLUSTERS, table.orderBy("cluster_id"), n_files=1)
+    ddl = f"{SCHEMAS[CLUSTERS]}, split_from int, distance_median float, distance_p90 float, n_outliers bigint"
+    stage.write(CLUSTERS, stage.spark.createDataFrame(clusters, ddl).orderBy("cluster_id"), n_files=1)
+    stage.metrics["outliers"] = sum(spread.n_outliers for spread in spreads.values())
     explained = _project(stage, vectors, found, described.ids, names, order)
     sizes = {cluster: int(totals[cluster]["size"]) for cluster in order}
     _draw_sizes(stage, names, sizes)
@@ -88,12 +100,6 @@ def run(stage: Stage) -> None:
     stage.metrics.update(drift.metrics(moved))
     located.unpersist()
     assigned.unpersist()
-
-
-def _model(stage: Stage) -> str:
-    """Return what vectors must share to be compared: provider, model and dimensions."""
-    embedded = stage.inputs["embed_products"].content["metrics"]
-    return "/".join(str(embedded.get(part, "unknown")) for part in ("provider", "model", "dimensions"))
 
 
 def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, Any] | None) -> kmeans.Model:
@@ -152,16 +158,19 @@ def _fit_on_executors(
     try:
         stage.progress("wrote the vectors in %d shards", n)
         first = kmeans.start(*over.head(kmeans.n_start_rows(k)), k, **starts)
-        return kmeans.fit_passes(over, first)
+        is_warm = starts["warm_start"] is not None
+        return kmeans.fit_passes(over, first, tolerance=kmeans.WARM_TOLERANCE if is_warm else kmeans.COLD_TOLERANCE)
     finally:
         over.remove()
 
 
 def _located(stage: Stage, assigned: DataFrame) -> DataFrame:
-    """Return every product with the index of its cluster, distance, title and category path."""
-    products = stage.read("clean_catalog", PRODUCTS).select("product_id", "title", "category_path", "text_hash")
+    """Return every product with the index of its cluster, distance and texts."""
+    products = stage.read("clean_catalog", PRODUCTS).select(
+        "product_id", "title", "brand", "category_path", "text_hash"
+    )
     return products.join(assigned, "text_hash", "inner").select(
-        "product_id", "cluster", "distance", "title", "category_path"
+        "product_id", "cluster", "distance", "title", "brand", "category_path", "text_hash"
     )
 
 
@@ -193,15 +202,43 @@ def _drift(
 
 
 def _product_clusters(located: DataFrame, ids: tuple[int, ...]) -> DataFrame:
-    """Return every product with its cluster_id, distance, title and category path."""
+    """Return every product with its cluster_id, distance and texts."""
     cluster_ids = F.array(*[F.lit(cluster).cast("int") for cluster in ids])
     return located.select(
         "product_id",
         F.get(cluster_ids, F.col("cluster")).alias("cluster_id"),
         "distance",
         "title",
+        "brand",
         "category_path",
+        "text_hash",
     )
+
+
+def _chat_names(
+    stage: Stage, names: dict[int, str], terms: dict[int, list[Term]], chosen: dict[int, Row], asked: list[int]
+) -> dict[int, str]:
+    """Return names in which a chat model's stand in, where the profile asks for one; yesterday's stay as they are."""
+    model = stage.profile.clustering.naming_model
+    stage.metrics["names_from_model"] = 0
+    if model is None or not asked:
+        return names
+    base_url, key = os.environ.get("OPENAI_BASE_URL", "").rstrip("/"), os.environ.get("OPENAI_API_KEY", "")
+    if not (base_url or key) or (base_url and not re.match(r"https?://[^/]", base_url)):
+        stage.progress("no chat model names the clusters: neither OPENAI_API_KEY nor a valid OPENAI_BASE_URL is set")
+        return names
+    # Here, so that a run without a chat model doesn't wait for the SDK's import.
+    from shelfkin.clustering import chat_names
+
+    facts = [
+        chat_names.Facts(cluster, naming.top_terms(terms.get(cluster, ())), chosen[cluster]["representative_titles"])
+        for cluster in asked
+    ]
+    ask = chat_names.chat(model, base_url=base_url or chat_names.OPENAI_URL, api_key=key)
+    found = chat_names.improve(names, facts, ask)
+    stage.metrics["names_from_model"] = found.n_from_model
+    stage.progress("%s", found.note)
+    return dict(found.names)
 
 
 def _totals(product_clusters: DataFrame) -> dict[int, dict[str, Any]]:

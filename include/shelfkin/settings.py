@@ -348,8 +348,14 @@ class Clustering(_Section):
     fit_in_process_up_to: int = Field(
         200_000, ge=0, le=2_000_000, description="distinct texts; more are fitted on the executors, where they lie"
     )
-    n_starts: int = Field(5, ge=1, le=50, description="random starts of the final fit, of which the best is kept")
+    min_cluster_size: int = Field(5, ge=1, description="products; an automatic k with a smaller cluster is set aside")
+    max_cluster_share: float = Field(0.5, gt=0, le=1, description="of the products, that one cluster may hold")
+    n_starts: int = Field(3, ge=1, le=50, description="random starts of the final fit, of which the best is kept")
     seed: int = Field(0, ge=0)
+    # Sends top terms and a few titles of each new cluster to the server of OPENAI_API_KEY or OPENAI_BASE_URL.
+    naming_model: str | None = Field(
+        None, min_length=1, description="chat model that words the names; blank: none does"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Clustering:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import chat_server
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.clustering import choose_k, naming
+from shelfkin.clustering import choose_k
 from shelfkin.clustering.members import count_members, fingerprint
 from shelfkin.clustering.vectors import sample
 from shelfkin.errors import ArtifactError, DataQualityError, OptionError
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.spark
 
 APPS = Path(__file__).resolve().parents[2] / "spark_apps"
 VECTORS_DDL = "text_hash string, n_products bigint, vector array<float>"
-PRODUCTS_DDL = "product_id string, title string, category_path array<string>, text_hash string"
+PRODUCTS_DDL = "product_id string, title string, category_path array<string>, text_hash string, brand string"
 SHELVES = ("Yogurt", "Candles", "Batteries", "Greeting Cards", "Tents")
 
 
@@ -55,7 +56,7 @@ def shelf_rows(n_per_shelf: int = 12, shelves: Sequence[str] = SHELVES) -> tuple
             vector /= np.linalg.norm(vector)
             twins = 2 if number == 0 else 1
             vectors.append((sha(title), twins, [float(value) for value in vector]))
-            products += [(f"P{place}-{number:02d}-{twin}", title, None, sha(title)) for twin in range(twins)]
+            products += [(f"P{place}-{number:02d}-{twin}", title, None, sha(title), None) for twin in range(twins)]
     return products, vectors
 
 
@@ -118,7 +119,7 @@ def test_planted_shelves_give_their_number(run_app: Callable[..., Manifest], spa
     done = run_app("select_k", {"product_vectors": (vectors, VECTORS_DDL)}, date(2020, 1, 2))
     metrics = done.content["metrics"]
     assert (metrics["k"], metrics["k_rule"]) == (5, "peak")
-    assert set(done.content["plots"]) == {"elbow", "silhouette"}
+    assert set(done.content["plots"]) == {"elbow", "silhouette", "k_choice"}
     assert [row["k"] for row in rows_of(spark, done, "k_scores") if row["chosen"]] == [5]
     assert len(json.dumps(done.xcom())) < 2048
 
@@ -139,14 +140,14 @@ def test_given_k_beyond_the_vectors_is_refused(run_app: Callable[..., Manifest])
 @pytest.mark.parametrize(("n_texts", "words"), [(1, "share one text vector"), (2, "only 2 distinct vectors")])
 def test_too_few_texts_have_a_defined_outcome(spark: Any, n_texts: int, words: str) -> None:
     vectors = np.eye(4, dtype=np.float32)[:n_texts]
-    choice = choose_k.choose_on_sample(spark.sparkContext, vectors, np.ones(n_texts), k_min=5, k_max=60)
+    choice = choose_k.choose_on_sample(spark.sparkContext, vectors, np.ones(n_texts), choose_k.Limits(5, 60))
     assert (choice.k, choice.rule) == (n_texts, "degenerate")
     assert words in choice.reason
 
 
 def test_no_vectors_at_all_is_an_error(spark: Any) -> None:
     with pytest.raises(DataQualityError, match="no product vectors"):
-        choose_k.choose_on_sample(spark.sparkContext, np.empty((0, 4), np.float32), np.empty(0), k_min=5, k_max=60)
+        choose_k.choose_on_sample(spark.sparkContext, np.empty((0, 4), np.float32), np.empty(0), choose_k.Limits(5, 60))
 
 
 def test_sample_ignores_row_order_and_respects_its_limit(spark: Any) -> None:
@@ -169,12 +170,18 @@ def test_clusters_are_named_after_their_shelves_and_keep_their_ids(
     assert {row["size"] for row in clusters} == {13}
     assert {row["status"] for row in clusters} == {"born"}
     assert all(len(row["representative_product_ids"]) == 1 for row in clusters)  # titles differ in numbers only
+    assert all(0 < row["distance_median"] <= row["distance_p90"] for row in clusters)
+    flagged = sum(row["is_outlier"] for row in rows_of(spark, first, "product_clusters"))
+    assert flagged == sum(row["n_outliers"] for row in clusters) == first.content["metrics"]["outliers"]
+    assert first.content["metrics"]["names_from_model"] == 0
     of_product = {row["product_id"]: row["cluster_id"] for row in rows_of(spark, first, "product_clusters")}
     assert len(of_product) == 65
     assert of_product["P0-00-0"] == of_product["P0-00-1"]
 
     # The next day: other order, one product more, a shelf gone.
-    kept = [row for row in products[::-1] if not row[0].startswith("P4")] + [("NEW", "Yogurt x", None, vectors[3][0])]
+    kept = [row for row in products[::-1] if not row[0].startswith("P4")] + [
+        ("NEW", "Yogurt x", None, vectors[3][0], None)
+    ]
     still = {row[3] for row in kept}
     tables = {
         "products": (kept, PRODUCTS_DDL),
@@ -314,45 +321,37 @@ def test_a_vector_of_nan_stops_the_run(run_app: Callable[..., Manifest], limit: 
         run_app("cluster_products", tables, date(2020, 1, 2), k=5, fit_in_process_up_to=limit)
 
 
-TITLES = [
-    (1, "Strawberry yogurt 125 g", ["Dairy"]),
-    (1, "YOGURTS blueberry, 4 pack", ["Dairy"]),
-    (1, "Plain kefir 1L", ["Dairy"]),
-    (1, "Red Kefir X200-B", ["Dairy"]),
-    (2, "Cheddar cheese", ["Dairy"]),
-    (2, "Gouda cheeses", ["Dairy"]),
-    (3, "12345 / 67-89", None),
-]
+def test_a_chat_model_names_only_what_has_no_name_yet(
+    run_app: Callable[..., Manifest], spark: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    products, vectors = shelf_rows()
+    tables = {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
+    caplog.set_level("INFO", logger="shelfkin")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-PLANTED")
+    with chat_server.running() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        born = date(2020, 1, 2).toordinal() - date(1970, 1, 1).toordinal()
+        server.say(json.dumps({f"{born}0000": "First of All", f"{born}0001": "<script>"}))
+        first = run_app("cluster_products", tables, date(2020, 1, 2), k=5, naming_model="small-chat")
+        names = [row["name"] for row in rows_of(spark, first, "clusters")]
+        assert names[0] == "First of All" and set(names[1:]) < set(SHELVES)
+        assert first.content["metrics"]["names_from_model"] == 1
+        asked = json.loads(server.seen[0][1]["messages"][1]["content"])["clusters"]
+        assert len(asked) == 5 and all(cluster["titles"] for cluster in asked)
+        # The next day all clusters are kept, and so are their names: nothing to ask.
+        second = run_app("cluster_products", tables, date(2020, 1, 3), k=5, naming_model="small-chat")
+        assert [row["name"] for row in rows_of(spark, second, "clusters")] == names
+        assert len(server.seen) == 1
+    assert "1 of 5 names are the chat model's" in caplog.text
+    assert "PLANTED" not in caplog.text + json.dumps(first.content)
 
 
-def test_terms_fold_case_and_plurals_and_drop_noise(spark: Any) -> None:
-    frame = spark.createDataFrame(TITLES, "cluster_id int, title string, category_path array<string>")
-    terms = naming.collect_terms(naming.term_scores(frame))
-    shares = {term.key: term.share for term in terms[1]}
-    assert shares["yogurt"] == 0.5 and shares["kefir"] == 0.5 and shares["dairy"] == 1
-    assert not {"red", "pack", "125", "x200-b", "g", "1l", "kefir red", "yogurt blueberry pack"} & set(shares)
-    assert "blueberry dairy" not in shares  # no pair across a boundary
-    yogurt = next(term for term in terms[1] if term.key == "yogurt")
-    assert yogurt.surface == "yogurts"
-    # share * log(1 + 1 / sum of shares): cheese is on all of cluster 2 and nowhere else.
-    cheese = next(term for term in terms[2] if term.key == "cheese")
-    assert cheese.score == pytest.approx(np.log(2), abs=1e-9)
-    names = naming.name_clusters(terms, [1, 2, 3])
-    assert names[2] == "Cheeses"
-    assert "Kefir" in names[1] and "Yogurts" in names[1]
-    assert names[3] == "Assorted 1"
-
-
-def test_names_differ_and_kept_names_stay(spark: Any) -> None:
-    rows = [(cluster, "Paper napkin", None) for cluster in (1, 2, 3)]
-    frame = spark.createDataFrame(rows, "cluster_id int, title string, category_path array<string>")
-    terms = naming.collect_terms(naming.term_scores(frame))
-    names = naming.name_clusters(terms, [1, 2, 3], {3: "Paper Napkin"})
-    assert names[3] == "Paper Napkin"
-    assert len({name.casefold() for name in names.values()}) == 3
-
-
-def test_representatives_break_ties_by_product_id(spark: Any) -> None:
-    rows = [(1, "B", "Blue mug 2", 0.1), (1, "A", "Blue mug 1", 0.1), (1, "C", "Tea pot", 0.1), (1, "D", "Jug", 0.05)]
-    frame = spark.createDataFrame(rows, "cluster_id int, product_id string, title string, distance float")
-    assert naming.representatives(frame).first()["representative_product_ids"] == ["D", "A", "C"]
+def test_without_a_server_the_setting_changes_nothing(
+    run_app: Callable[..., Manifest], spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    products, vectors = shelf_rows()
+    tables = {"products": (products, PRODUCTS_DDL), "product_vectors": (vectors, VECTORS_DDL)}
+    done = run_app("cluster_products", tables, date(2020, 1, 2), k=5, naming_model="small-chat")
+    assert sorted(row["name"] for row in rows_of(spark, done, "clusters")) == sorted(SHELVES)

@@ -218,16 +218,17 @@ def choose(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = 
     yesterday
         The k of the predecessor; it is one of `scores`.
     """
-    scored, unmet = _usable(scores, limits)
+    scored = [score for score in scores if score.silhouette is not None]
     if len(scored) < 2:
         return Choice(scores[0].k, "degenerate", _only_one(scores[0]), tuple(scores))
-    peak = _peak(scored)
-    candidates = _within_one_error(scored, peak) if peak else _near_elbow(scored, NEAR_ELBOW)
+    usable, unmet = _usable(scored, limits)
+    peak = _peak(scored, usable)
+    candidates = _within_one_error(usable, peak) if peak else _near_elbow(scored, usable, NEAR_ELBOW)
     chosen = _most_stable(candidates)
     lead = _peak_reason(chosen, peak, scored) if peak else _elbow_reason(chosen, candidates, scored)
     rule: Rule = "peak" if peak else "elbow"
-    before = next((score for score in scored if score.k == yesterday), None)
-    if before is not None and before is not chosen and _may_stay(before, chosen, peak, scored):
+    before = next((score for score in usable if score.k == yesterday), None)
+    if before is not None and before is not chosen and _may_stay(before, chosen, peak, scored, usable):
         lead = _kept_reason(before, chosen)
         chosen, rule = before, "kept"
     others = [score for score in sorted(candidates, key=_stability, reverse=True) if score is not chosen]
@@ -241,14 +242,11 @@ def choose(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = 
     )
 
 
-def _usable(scores: Sequence[KScore], limits: Limits) -> tuple[list[KScore], str]:
-    """Return the scores that the limits admit and a remark where none are."""
-    scored = [score for score in scores if score.silhouette is not None]
+def _usable(scored: Sequence[KScore], limits: Limits) -> tuple[Sequence[KScore], str]:
+    """Return the scores that the limits admit, or all where they admit none, with a remark."""
     admitted = [score for score in scored if limits.admit(score)]
-    if len(admitted) >= 2 or not scored:
+    if admitted:
         return admitted, ""
-    if len(admitted) == 1:
-        return scored, f" Only k={admitted[0].k} keeps the limits of cluster sizes, so they were left aside."
     return scored, (
         f" No k keeps the limits (smallest cluster of {limits.min_cluster_size:,} products or more, largest of "
         f"{limits.max_cluster_share:.0%} or less), so they were left aside."
@@ -257,27 +255,29 @@ def _usable(scores: Sequence[KScore], limits: Limits) -> tuple[list[KScore], str
 
 def _centre(scores: Sequence[KScore], limits: Limits) -> int:
     """Return the k around which a finer look is worth while."""
-    scored, _ = _usable(scores, limits)
+    scored = [score for score in scores if score.silhouette is not None]
     if len(scored) < 2:
         return scores[0].k
-    peak = _peak(scored)
-    return peak.k if peak else elbow(scored).k
+    usable, _ = _usable(scored, limits)
+    peak = _peak(scored, usable)
+    return peak.k if peak else max(usable, key=lambda score: (_gap(score, scored), -score.k)).k
 
 
-def _peak(scored: Sequence[KScore]) -> KScore | None:
-    """Return the score of the best silhouette if it stands out from the end of the range, else None."""
-    best, last = max(scored, key=lambda score: (_silhouette(score), -score.k)), scored[-1]
+def _peak(scored: Sequence[KScore], usable: Sequence[KScore]) -> KScore | None:
+    """Return the usable score of the best silhouette if it stands out from the end of the range, else None."""
+    best, last = max(usable, key=lambda score: (_silhouette(score), -score.k)), scored[-1]
     fall = _silhouette(best) - _silhouette(last)
     return best if best is not last and fall > CLEARLY * math.hypot(_error(best), _error(last)) else None
 
 
-def _within_one_error(scored: Sequence[KScore], best: KScore) -> list[KScore]:
-    return [score for score in scored if _silhouette(score) >= _silhouette(best) - _error(best)]
+def _within_one_error(usable: Sequence[KScore], best: KScore) -> list[KScore]:
+    return [score for score in usable if _silhouette(score) >= _silhouette(best) - _error(best)]
 
 
-def _near_elbow(scored: Sequence[KScore], share: float) -> list[KScore]:
-    highest = _gap(elbow(scored), scored)
-    return [score for score in scored if _gap(score, scored) >= share * highest]
+def _near_elbow(scored: Sequence[KScore], usable: Sequence[KScore], share: float) -> list[KScore]:
+    """Return the usable scores nearly as far below the chord as the farthest of them; see `_gap`."""
+    highest = max(_gap(score, scored) for score in usable)
+    return [score for score in usable if _gap(score, scored) >= share * highest]
 
 
 def _most_stable(candidates: Sequence[KScore]) -> KScore:
@@ -285,24 +285,22 @@ def _most_stable(candidates: Sequence[KScore]) -> KScore:
     return next(score for score in candidates if _stability(score) >= _stability(best) - (best.stability_se or 0.0))
 
 
-def elbow(scores: Sequence[KScore]) -> KScore:
-    """Return the score farthest below the chord from the first to the last (k, inertia), both axes scaled to [0, 1]."""
-    return max(scores, key=lambda score: (round(_gap(score, scores), 9), -score.k))
-
-
 def _gap(score: KScore, scores: Sequence[KScore]) -> float:
+    """Return how far a score lies below the chord between the ends, (k, inertia) with both axes scaled to [0, 1]."""
     first, last = scores[0], scores[-1]
     width = max(last.k - first.k, 1)
     height = max(first.inertia - last.inertia, 1e-12)
     return (first.inertia - score.inertia) / height - (score.k - first.k) / width
 
 
-def _may_stay(before: KScore, chosen: KScore, peak: KScore | None, scored: Sequence[KScore]) -> bool:
+def _may_stay(
+    before: KScore, chosen: KScore, peak: KScore | None, scored: Sequence[KScore], usable: Sequence[KScore]
+) -> bool:
     """Whether yesterday's k isn't clearly worse, by what decided today."""
     if peak:
         return _silhouette(chosen) - _silhouette(before) <= CLEARLY * math.hypot(_error(chosen), _error(before))
     noise = CLEARLY * math.hypot(chosen.stability_se or 0.0, before.stability_se or 0.0)
-    near = before in _near_elbow(scored, STILL_NEAR_ELBOW)
+    near = before in _near_elbow(scored, usable, STILL_NEAR_ELBOW)
     return near and _stability(chosen) - _stability(before) <= noise
 
 
@@ -316,7 +314,7 @@ def _checked(choice: Choice, structure: Structure, limits: Limits, yesterday: in
     k, whose = (yesterday, "that of the day before") if yesterday else (smallest, "the least")
     reason = (
         f"There are no groups to count: with k={choice.k} the silhouette is {found:.3f}, and one cloud of the same "
-        f"shape without any groups gives {clouds:.3f}. k={k} is {whose}; read the clusters as a division of a continuum."
+        f"shape without any groups gives {clouds:.3f}. k={k} is {whose}; read them as a division of a continuum."
     )
     return replace(choice, k=k, rule="no_structure", reason=reason, candidates=(), runners_up=())
 

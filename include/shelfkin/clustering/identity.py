@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from shelfkin.artifacts import Manifest
 from shelfkin.clustering import drift as drifting
 from shelfkin.clustering.matching import MATCH_COSINE, match, overlaps
 from shelfkin.clustering.vectors import FloatArray, IntArray
@@ -80,6 +81,12 @@ class Identities:
             "clusters_retired": gone.count("retired"),
             "identity_note": self.note,
         }
+
+
+def embedding_model(embedded: Manifest) -> str:
+    """Return what centroids of two days must share to be compared: provider, model and dimensions of embed_products."""
+    metrics = embedded.content["metrics"]
+    return "/".join(str(metrics.get(part, "unknown")) for part in ("provider", "model", "dimensions"))
 
 
 def born_id(day: date, ordinal: int) -> int:

@@ -12,11 +12,11 @@ as a function (`DataPass`): over arrays in this process (`pass_in_memory`), or o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
@@ -33,7 +33,7 @@ BLOCK_ROWS = 8192
 # size tells apart, and five full fits of 200,000 rows would take minutes.
 START_ROWS = 8_192
 # Enough to tell starts apart, and for the best to settle; iterations over all rows follow.
-START_ITERATIONS = 12
+START_ITERATIONS, START_TOLERANCE = 12, 1e-4
 # A swap shows its worth within a few iterations; one that gains less than 0.1% isn't worth the next.
 SWAP_ITERATIONS, SWAP_GAIN = 3, 1e-3
 # Below so many rows per centroid, a start would tell of the sample rather than of the catalogue.
@@ -52,6 +52,12 @@ SAME_VECTOR = 1e-6
 # Yesterday's centroids stay unless a new start is better by this share, so that clusters don't change places for a
 # gain that nobody can see.
 WARM_MARGIN = 0.01
+
+# The first fit goes to the bottom: where it stops short, every later day slides on, and products change their cluster.
+# Days that start from yesterday's centroids then have little to do, and stop soon. Measured on pairs of days that
+# differ by 1% of the texts, see docs/decisions/0008-cluster-identity.md.
+COLD_TOLERANCE, WARM_TOLERANCE = 1e-6, 3e-4
+MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -160,11 +166,11 @@ def fit(
     weights: FloatArray,
     k: int,
     *,
-    n_starts: int = 5,
+    n_starts: int = 3,
     seed: int = 0,
     warm_start: FloatArray | None = None,
-    max_iterations: int = 50,
-    tolerance: float = 1e-4,
+    max_iterations: int = MAX_ITERATIONS,
+    tolerance: float | None = None,
     shard_ends: Sequence[int] | None = None,
     n_threads: int | None = None,
 ) -> Fit:
@@ -184,7 +190,7 @@ def fit(
     n_starts, seed, warm_start
         See `start`.
     max_iterations, tolerance
-        See `lloyd`.
+        See `lloyd`; the tolerance is by default that of a first fit, or of a warm one.
     shard_ends
         Where each shard ends, ascending, the last at n (`shards.shard_ends`); one shard by default. It fixes the order
         in which sums are added.
@@ -197,6 +203,8 @@ def fit(
         k exceeds the number of rows, or there is nothing to start from.
     """
     head = slice(0, n_start_rows(k))
+    if tolerance is None:
+        tolerance = COLD_TOLERANCE if warm_start is None else WARM_TOLERANCE
     first = start(
         vectors[head],
         weights[head],
@@ -204,7 +212,6 @@ def fit(
         n_starts=n_starts,
         seed=seed,
         warm_start=warm_start,
-        tolerance=tolerance,
         n_threads=n_threads,
     )
     over_all = pass_in_memory(vectors, weights, shard_ends or [len(vectors)], n_threads)
@@ -213,6 +220,11 @@ def fit(
         labels, cosines = assign_all(vectors, centroids, n_threads)
     misfit = float((weights * np.maximum(1 - cosines, 0)).sum())
     return Fit(centroids, 2 * misfit, 1 - misfit / float(weights.sum()), n_iterations, labels, cosines)
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_start_rows(k: int) -> int:
@@ -225,10 +237,10 @@ def start(
     weights: FloatArray,
     k: int,
     *,
-    n_starts: int = 5,
+    n_starts: int = 3,
     seed: int = 0,
     warm_start: FloatArray | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float = START_TOLERANCE,
     n_threads: int | None = None,
 ) -> FloatArray:
     """Return the best of several starts on a sample: k-means++ and at most `START_ITERATIONS` from each.
@@ -293,7 +305,7 @@ def _with_swaps(
 
 
 def iterate(
-    over_all: DataPass, first: FloatArray, max_iterations: int = 50, tolerance: float = 1e-4
+    over_all: DataPass, first: FloatArray, max_iterations: int = MAX_ITERATIONS, tolerance: float = COLD_TOLERANCE
 ) -> tuple[FloatArray, int]:
     """Iterate over all rows; order clusters by weight, drop empty ones, round to what will be stored.
 
@@ -317,7 +329,9 @@ def iterate(
     return np.round(centroids[order].astype(np.float64), CENTROID_DECIMALS), n_iterations
 
 
-def fit_passes(over_all: DataPass, first: FloatArray, max_iterations: int = 50, tolerance: float = 1e-4) -> Model:
+def fit_passes(
+    over_all: DataPass, first: FloatArray, max_iterations: int = MAX_ITERATIONS, tolerance: float = COLD_TOLERANCE
+) -> Model:
     """Return the model of rows that this process doesn't hold; parameters as for `iterate`."""
     centroids, n_iterations = iterate(over_all, first, max_iterations, tolerance)
     found = over_all(centroids)
@@ -372,7 +386,7 @@ def pass_in_memory(
     BLAS is to run single-threaded (`threadpool_limits(1)`): threads over blocks keep all cores busy in the parts that
     aren't BLAS as well, and the product of a block comes out the same on any number of cores.
     """
-    n_threads = n_threads or joblib.cpu_count()
+    n_threads = n_threads or n_cores()
     shards = list(zip([0, *shard_ends[:-1]], shard_ends, strict=True))
 
     def over(centroids: FloatArray) -> Totals:
@@ -470,7 +484,7 @@ def assign_all(vectors: FloatArray, centroids: FloatArray, n_threads: int | None
     def one(rows: slice) -> None:
         labels[rows], cosines[rows] = nearest(vectors[rows], near)
 
-    with ThreadPoolExecutor(n_threads or joblib.cpu_count()) as pool:
+    with ThreadPoolExecutor(n_threads or n_cores()) as pool:
         list(pool.map(one, (rows for _, rows in _blocks(0, len(vectors)))))
     return labels, cosines
 

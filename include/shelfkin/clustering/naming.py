@@ -1,248 +1,87 @@
-"""Names for clusters, readable as an aisle sign: class-based TF-IDF over titles and category terms.
+"""Names for clusters, readable as an aisle sign, from the counts of `terms`.
 
-A cluster's products are taken as one document (Grootendorst, 2022, "BERTopic: Neural topic modeling with a class-based
-TF-IDF procedure", eq. 2). Here the frequency of a term is the share of the cluster's products that carry it, so that a
-large cluster counts no more than a small one and a word repeated in one title counts once:
+Class-based TF-IDF finds what a cluster is about; four rules make a sign of it:
 
-    score(t, c) = share(t, c) * log(1 + 1 / sum of share(t, c') over all clusters c')
-
-Terms are words and pairs of neighbouring words, with case and simple plurals folded. Numbers, units, sizes, colours,
-packaging words and anything with a digit (SKU codes) are no terms, and no pair reaches across them or across
-punctuation. Spark counts terms; the driver holds `TERMS_PER_CLUSTER` rows per cluster.
+- What a term is used for weighs in. Words that end phrases ("photo frame") are things, words that begin them describe;
+  words of the category path were chosen by people to be read; notes, participles and makers' names stand back.
+- A word takes along the neighbour without which it is hardly ever written: "greeting card", "hot water bottle".
+- A second or third part must cover products that those before it leave out.
+- No two clusters share a name; the larger one has the first choice.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
-
-TERMS_PER_CLUSTER = 40
-
-# A term on fewer than 2% of a cluster's products can't name it; leaving it out keeps the shuffle small.
-MIN_SHARE = 0.02
+from shelfkin.clustering.terms import Term
+from shelfkin.clustering.words import fold, is_participle
 
 N_TOP_TERMS = 10
-N_REPRESENTATIVES = 5
 MAX_NAME_CHARS = 48
-MIN_PREFIX = 3
+# Longer signs lose a third part.
+LONG_NAME_CHARS = 34
+MAX_PARTS = 3
 
-# A pair of words replaces one of its words when it covers most of that word's products: "greeting card" for "greeting".
-PAIR_COVERS = 0.6
+# A describing word takes its noun along when half of its products have it so: "greeting card" for "greeting". A noun
+# takes a describing word along only when hardly any product has it otherwise, since that narrows what it says.
+NOUN_FOLLOWS = 0.5
+NOUN_NEEDS = 0.75
+PAIR_NEEDS = 0.85
+INSEPARABLE = 0.9
+BROADER_SHARE = 1.75
+BROADER_WEIGHT = 0.6
 
-# Further terms join a name only if they come near the first one in score.
-JOIN_SCORE = 0.45
+# A part joins a name only if it comes near the first one in weight, and covers so much that isn't covered yet.
+JOIN_WEIGHT = 0.3
+JOIN_COVERS = 0.06
+# In a cluster of many kinds, of which the first covers little, a fraction of that is enough.
+JOIN_COVERS_OF_FIRST = 0.3
+JOIN_SHARE = 0.12
+# What is covered so well needs no further part.
+ENOUGH_COVERED = 0.75
 
-# One term that stands on so many of the products needs no second.
-ENOUGH_SHARE = 0.9
+# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy"), and no name unless four in five
+# products of the cluster are of that maker, and the maker is hardly anywhere else.
+MAKER_LEADS = 0.6
+MAKER_SHARE = 0.8
+MAKER_WEIGHT = 0.15
 
-_FUNCTION_WORDS = """
-a about all also an and any are as at be best but by can do each for free from get has have if in inc incl into is it
-its more my new no non not of off on one only or other our out over per so than that the their them this to too two
-three four five six seven eight nine ten up us use very was we with without you your co ltd misc miscellaneous etc
-general various unknown other others item items product products goods range value national private brand
-"""
-_SIZES_AND_PACKS = """
-oz ounce ounces lb lbs pound pounds g gr gm gram grams kg kilo mg ml cl l ltr litre litres liter liters gal gallon
-gallons qt quart pt pint pints ct count pk pkg pack packs packet packets pc pcs piece pieces ea each dozen doz pr pair
-pairs sq ft feet foot in inch inches cm mm m metre metres meter yd yard yards w watt watts v volt volts hz ghz mhz gb tb
-mb kb mp mah x by dia set sets bundle size sizes sized mini small medium large xl xxl xs extra big jumbo giant huge tall
-short long wide slim little tiny regular single double triple multi multipack assorted asst asstd assortment variety
-design designs style styles type types colour colours color colors coloured colored box boxed boxes bag bagged bottle
-bottles btl can cans jar jars tube roll rolls case
-"""
-_COLOURS = """
-red blue green yellow orange purple violet pink black white grey gray brown beige cream ivory silver gold golden
-turquoise teal navy aqua lilac mauve magenta cyan amber bronze copper multicolour multicolor multicoloured rose
-"""
-# Whole words only; a name of two words such as "orange juice" keeps "juice".
-STOP_WORDS = frozenset(f"{_FUNCTION_WORDS} {_SIZES_AND_PACKS} {_COLOURS}".split())
+# Words that end so are mostly the work of a till ("sherbts", "crystl"), though "Herbst" and "Dirndl" are words.
+UNSPEAKABLE_WEIGHT = 0.3
+_UNSPEAKABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{4}( |$)|[bcdfgkpstz][lr]( |$)")
 
-_VOWELLESS_WORDS = ("cd", "cds", "dvd", "dvds", "pc", "tv", "tvs", "t-shirt", "t-shirts", "t-light", "t-lights")
+MIN_PREFIX = 4
+
+_ACRONYM = re.compile(r"^[b-df-hj-np-tv-xzBCDFGHJKLMNPQRSTVWXZ]{2,3}?(?=s?$)|^[Cc]pu(?=s?$)")
 
 
 @dataclass(frozen=True)
-class Term:
-    """A candidate for a cluster's name.
+class Part:
+    """One part of a name.
 
     Attributes
     ----------
-    key
-        Folded form, one or two words.
+    words
+        Folded words, in order.
     surface
-        The form to show: the most frequent one of the cluster, the plural where it is in use.
-    share
-        Share of the cluster's products that carry it, in (0, 1].
-    score
-        Class-based TF-IDF.
+        As shown, in lower case.
+    weight
+        Class-based TF-IDF, weighted by what the term is used for.
+    term
+        The term that it was made from.
     """
 
-    key: str
+    words: tuple[str, ...]
     surface: str
-    share: float
-    score: float
-
-
-def term_scores(products: DataFrame) -> DataFrame:
-    """Return the best terms of every cluster.
-
-    Parameters
-    ----------
-    products
-        Columns cluster_id, title and category_path (array<string>, may be null); one row per product.
-
-    Returns
-    -------
-    DataFrame
-        cluster_id, rank (from 1), key, surface, share, score: at most `TERMS_PER_CLUSTER` rows per cluster.
-    """
-    texts = products.groupBy("cluster_id", "title", "category_path").agg(F.count("*").alias("n"))
-    sizes = texts.groupBy("cluster_id").agg(F.sum("n").alias("size"))
-    surfaces = (
-        texts.select("cluster_id", "n", F.explode(_terms(F.col("title"), F.col("category_path"))).alias("term"))
-        .groupBy("cluster_id", F.col("term.key").alias("key"), F.col("term.surface").alias("surface"))
-        .agg(F.sum("n").alias("n"))
-    )
-    shares = (
-        _shown_forms(surfaces)
-        .join(F.broadcast(sizes), "cluster_id", "inner")
-        .select("cluster_id", "key", "surface", (F.col("n") / F.col("size")).alias("share"))
-        .where(F.col("share") >= MIN_SHARE)
-    )
-    # Rounded, so that the order in which partitions are added up can't reorder terms.
-    everywhere = shares.groupBy("key").agg(F.round(F.sum("share"), 9).alias("everywhere"))
-    score = F.round(F.col("share") * F.log1p(1 / F.col("everywhere")), 9)
-    best_first = Window.partitionBy("cluster_id").orderBy(F.col("score").desc(), F.col("key"))
-    return (
-        shares.join(everywhere, "key", "inner")
-        .withColumn("score", score)
-        .withColumn("rank", F.row_number().over(best_first))
-        .where(F.col("rank") <= TERMS_PER_CLUSTER)
-        .select("cluster_id", "rank", "key", "surface", "share", "score")
-    )
-
-
-def _shown_forms(surfaces: DataFrame) -> DataFrame:
-    """Add up the forms of each folded term and keep one to show: a plural that is in use, else the most frequent.
-
-    A sign says "Candles", though most titles say "candle".
-    """
-    per_term = Window.partitionBy("cluster_id", "key")
-    in_use = F.col("n") * 10 >= F.sum("n").over(per_term)
-    is_plural = F.length("surface") > F.length("key")
-    preferred = per_term.orderBy((is_plural & in_use).desc(), F.col("n").desc(), F.col("surface"))
-    return (
-        surfaces.withColumn("total", F.sum("n").over(per_term))
-        .withColumn("place", F.row_number().over(preferred))
-        .where(F.col("place") == 1)
-        .select("cluster_id", "key", "surface", F.col("total").alias("n"))
-    )
-
-
-def _terms(title: Column, category_path: Column) -> Column:
-    """Return array<struct<key, surface>> of a product's terms, each folded term once, in its first form."""
-    no_path = F.array().cast("array<string>")
-    segments = F.concat(F.array(title), F.coalesce(category_path, no_path))
-    text = F.lower(F.array_join(segments, " | "))
-    text = F.regexp_replace(text, "['’`´]", "")
-    text = F.regexp_replace(text, r"[^\p{L}\p{M}\p{N}\s-]+", " | ")
-    text = F.regexp_replace(text, r"(?<![\p{L}\p{M}\p{N}])-+|-+(?![\p{L}\p{M}\p{N}])", " | ")
-    words = F.transform(F.split(text, r"\s+"), lambda word: F.when(_is_word(word), _term(_fold(word), word)))
-    return _let(_let(words, _singles_and_pairs), _first_of_each_key)
-
-
-def _let(value: Column, body: Callable[[Column], Column]) -> Column:
-    """Return `body` of `value`, computed once: a lambda that names a column expression repeats it per element."""
-    return F.transform(F.array(value), body)[0]
-
-
-def _term(key: Column, surface: Column) -> Column:
-    return F.struct(key.alias("key"), surface.alias("surface"))
-
-
-def _singles_and_pairs(words: Column) -> Column:
-    """Return the words that aren't null, then pairs of neighbours of which neither is."""
-    following = F.slice(words, F.lit(2), F.greatest(F.size(words) - 1, F.lit(0)))
-    pairs = F.zip_with(
-        words,
-        following,
-        lambda first, second: F.when(
-            first.isNotNull() & second.isNotNull() & (first["key"] != second["key"]),
-            _term(F.concat_ws(" ", first["key"], second["key"]), F.concat_ws(" ", first["surface"], second["surface"])),
-        ),
-    )
-    return F.filter(F.concat(words, pairs), lambda term: term.isNotNull())
-
-
-def _first_of_each_key(terms: Column) -> Column:
-    return _let(
-        F.struct(terms.alias("terms"), F.transform(terms, lambda term: term["key"]).alias("keys")),
-        lambda both: F.filter(
-            both["terms"], lambda term, place: F.array_position(both["keys"], term["key"]) == place + 1
-        ),
-    )
-
-
-def _is_word(word: Column) -> Column:
-    """Whether a token may be part of a name: two letters or more, no digit, no stop word, no till abbreviation.
-
-    A part in Latin letters without a vowel is an abbreviation such as "frzn" or "sft drnk", which no sign would carry.
-    """
-    letters = word.rlike(r"^\p{L}[\p{L}\p{M}-]*[\p{L}\p{M}]$")
-    abbreviated = word.rlike(r"(^|-)[b-df-hj-np-tv-xz]+(-|$)") & ~word.isin(*_VOWELLESS_WORDS)
-    return letters & ~abbreviated & ~word.isin(sorted(STOP_WORDS))
-
-
-def _fold(word: Column) -> Column:
-    """Fold simple English plurals: cookies = cookie, boxes = box, dishes = dish, cards = card; glass and bus stay."""
-    folded = F.regexp_replace(word, r"(?<=\p{L}{2})(ies|ie)$", "y")
-    folded = F.regexp_replace(folded, r"(?<=ch|sh|x|z|ss)es$", "")
-    return F.regexp_replace(folded, r"(?<=\p{L}{2}[^sui])s$", "")
-
-
-def representatives(products: DataFrame) -> DataFrame:
-    """Return the products nearest to each centroid, no two of which differ in numbers only.
-
-    Parameters
-    ----------
-    products
-        Columns cluster_id, product_id, title, distance.
-
-    Returns
-    -------
-    DataFrame
-        cluster_id, representative_product_ids (array<string>, nearest first, at most `N_REPRESENTATIVES`). Equal
-        distances go to the lower product_id.
-    """
-    letters = F.trim(F.regexp_replace(F.lower("title"), r"[^\p{L}]+", " "))
-    nearest = products.groupBy("cluster_id", letters.alias("letters")).agg(
-        F.min(F.struct("distance", "product_id")).alias("nearest")
-    )
-    place = Window.partitionBy("cluster_id").orderBy("nearest")
-    return (
-        nearest.withColumn("place", F.row_number().over(place))
-        .where(F.col("place") <= N_REPRESENTATIVES)
-        .groupBy("cluster_id")
-        .agg(F.sort_array(F.collect_list(F.struct("place", "nearest.product_id"))).alias("found"))
-        .select("cluster_id", F.col("found.product_id").alias("representative_product_ids"))
-    )
-
-
-def collect_terms(scores: DataFrame) -> dict[int, list[Term]]:
-    """Return the rows of `term_scores` on the driver: best terms first, per cluster."""
-    found: dict[int, list[Term]] = {}
-    for row in scores.orderBy("cluster_id", "rank").collect():
-        term = Term(row["key"], row["surface"], float(row["share"]), float(row["score"]))
-        found.setdefault(int(row["cluster_id"]), []).append(term)
-    return found
+    weight: float
+    term: Term
 
 
 def top_terms(terms: Sequence[Term]) -> list[str]:
-    """Return the forms of the best terms, at most `N_TOP_TERMS`, without words that a better pair already holds."""
-    return [term.surface for term in _without_overlap(terms)[:N_TOP_TERMS]]
+    """Return the forms of the best terms, at most `N_TOP_TERMS`, without words that a better one already holds."""
+    return [part.surface for part in parts(terms)[:N_TOP_TERMS]]
 
 
 def name_clusters(
@@ -276,44 +115,140 @@ def name_clusters(
     return names
 
 
-def _candidates(terms: Sequence[Term]) -> list[str]:
-    """Return ever longer names, ending with numbered ones that can't all be taken."""
-    parts = _without_overlap(terms)
-    if not parts:
-        return [f"Assorted {number}" for number in range(1, 10_001)]
-    n_wanted = _n_parts(parts)
-    names = [_sign(parts[:n]) for n in range(n_wanted, max(n_wanted, min(4, len(parts))) + 1)]
-    # Two clusters of the same words: the second says what it has besides.
-    names += [_sign([parts[0], other]) for other in parts[n_wanted:]]
-    return names + [f"{names[0]} {number}" for number in range(2, 10_001)]
+def weight(term: Term) -> float:
+    """Return a term's class-based TF-IDF, weighted by how it is used; 0 for what can't be a name."""
+    if is_participle(term.surface.split()[-1]):
+        return 0.0
+    if is_maker(term):
+        return term.score * (1.0 if _defines(term) else MAKER_WEIGHT)
+    # Set by reading the names of two shops and ten kinds of electric goods: a word that only describes keeps 0.6 of its
+    # score ("Christmas" is a fine sign), one that only stands in notes 0.05, one from the category path gets half more.
+    used = (0.6 + 0.4 * term.last) * (0.05 + 0.95 * term.plain) * (1 + 0.5 * term.category)
+    if _UNSPEAKABLE.search(term.surface):
+        used *= UNSPEAKABLE_WEIGHT
+    return term.score * used
 
 
-def _n_parts(parts: Sequence[Term]) -> int:
-    """Return how many terms the name needs: one if it says enough, at most three."""
-    first = parts[0]
-    if first.share >= ENOUGH_SHARE:
-        return 1
-    n_parts, covered = 1, first.share
-    for term in parts[1:3]:
-        if term.score < JOIN_SCORE * first.score or covered >= ENOUGH_SHARE:
-            break
-        n_parts, covered = n_parts + 1, covered + term.share
-        if n_parts == 2 and covered > 0.5:
-            break
-    return n_parts
+def is_maker(term: Term) -> bool:
+    """Whether a term is the maker's name: it is in the brand column, or leads titles and describes what follows."""
+    return term.brand >= 0.5 or (term.leads >= MAKER_LEADS and term.last <= 0.35 and not term.category)
 
 
-def _without_overlap(terms: Sequence[Term]) -> list[Term]:
-    """Return terms, best first, in which no word comes twice; a pair stands in for a word that it mostly covers."""
-    chosen: list[Term] = []
-    seen: set[str] = set()
-    for term in terms:
-        best = _widened(term, terms)
-        words = set(re.split(r"[\s-]+", best.key))
-        if not any(_alike(word, other) for word in words for other in seen):
-            chosen.append(best)
-            seen |= words
+def _defines(term: Term) -> bool:
+    return term.share >= MAKER_SHARE and term.share >= 0.8 * term.everywhere
+
+
+def parts(terms: Sequence[Term]) -> list[Part]:
+    """Return possible parts of a name, best first, in which no word comes twice."""
+    by_key = {term.key: term for term in terms}
+    ranked = sorted(((weight(term), term) for term in terms), key=lambda pair: (-pair[0], pair[1].key))
+    ranked = _broader_first(ranked, by_key)
+    chosen: list[Part] = []
+    for value, term in ranked:
+        if not value:
+            continue
+        surface = " ".join(_widened(term, by_key))
+        words = tuple(fold(word) for word in re.split(r"[\s-]+", surface))
+        if not any(_alike(word, other) for word in words for part in chosen for other in part.words):
+            chosen.append(Part(words, surface, value, term))
     return chosen
+
+
+def _broader_first(ranked: list[tuple[float, Term]], terms: Mapping[str, Term]) -> list[tuple[float, Term]]:
+    """Put the noun of the best pair before it where that covers much more: not "Christmas seasonal" but "Seasonal"."""
+    if not ranked or " " not in ranked[0][1].key:
+        return ranked
+    value, pair = ranked[0]
+    noun = terms.get(pair.key.split()[1])
+    if noun is None or noun.share < BROADER_SHARE * pair.share or weight(noun) < BROADER_WEIGHT * value:
+        return ranked
+    return [(value, noun), *(found for found in ranked if found[1] is not noun)]
+
+
+def _candidates(terms: Sequence[Term]) -> Iterator[str]:
+    """Yield ever longer names, ending with numbered ones that can't all be taken."""
+    found = parts(terms)
+    if not found:
+        yield from (f"Assorted {number}" for number in range(1, 10_001))
+        return
+    chosen = _chosen(found)
+    yield sign(chosen)
+    # Two clusters of the same words: the second says what it has besides.
+    others = [part for part in found if part not in chosen]
+    yield from (sign([*chosen[:2], other]) for other in others)
+    yield from (f"{sign(chosen)} {number}" for number in range(2, 10_001))
+
+
+def _chosen(found: Sequence[Part]) -> list[Part]:
+    """Return the parts of a name: the best, then those that add most, at most `MAX_PARTS`."""
+    chosen = [found[0]]
+    least_gain = min(JOIN_COVERS, JOIN_COVERS_OF_FIRST * found[0].term.share)
+    covered = found[0].term.share
+    while len(chosen) < MAX_PARTS and covered < ENOUGH_COVERED:
+        gains = [(_gain(part, chosen), part) for part in found if part not in chosen]
+        able = [
+            (part.weight * gain / part.term.share, part)
+            for gain, part in gains
+            if gain >= least_gain
+            and part.weight >= JOIN_WEIGHT * found[0].weight
+            and part.term.share >= JOIN_SHARE * found[0].term.share
+            and (not is_maker(part.term) or _defines(part.term))
+        ]
+        if not able:
+            break
+        best = max(able, key=lambda pair: (pair[0], pair[1].surface))[1]
+        if len(chosen) == 2 and len(sign([*chosen, best])) > LONG_NAME_CHARS:
+            break
+        covered += _gain(best, chosen)
+        chosen.append(best)
+    return chosen
+
+
+def _gain(part: Part, chosen: Sequence[Part]) -> float:
+    """Return the share of products that carry this part and, as far as pairs of terms tell, none of the others."""
+    shared = [part.term.together.get(other.term.key, 0.0) for other in chosen]
+    return max(0.0, part.term.share - max(shared))
+
+
+def _widened(term: Term, terms: Mapping[str, Term]) -> list[str]:
+    """Return a term's words with the neighbours that it is hardly ever without, at most three words."""
+    keys, shown = term.key.split(), term.surface.split()
+    if is_maker(term):
+        return shown
+    pairs = [other for key, other in terms.items() if " " in key and key != term.key]
+    while len(keys) < 3:
+        after = [pair for pair in pairs if pair.key.split()[0] == keys[-1] and pair.key.split()[1] not in keys]
+        before = [pair for pair in pairs if pair.key.split()[1] == keys[0] and _describes(pair, keys, terms)]
+        noun = _covering(after, term, NOUN_FOLLOWS) if term.last < 0.5 else None
+        description = _covering(before, term, NOUN_NEEDS if len(keys) == 1 else PAIR_NEEDS)
+        if noun is not None:
+            keys, shown = [*keys, noun.key.split()[1]], [*shown, noun.surface.split()[1]]
+        elif description is not None:
+            keys, shown = [description.key.split()[0], *keys], [description.surface.split()[0], *shown]
+        else:
+            break
+    return shown
+
+
+def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bool:
+    """Whether a pair's first word describes its second: "number tile" isn't a kind of tile, "bosch" none of anything.
+
+    A word that is hardly ever without its noun is no maker, though it may lead titles: "greeting card".
+    """
+    word = pair.key.split()[0]
+    alone = terms.get(word)
+    if word in keys or is_maker(pair):
+        return False
+    if alone is None or pair.share >= INSEPARABLE * alone.share:
+        return True
+    return alone.last <= 0.5 and not is_maker(alone)
+
+
+def _covering(pairs: Iterable[Term], term: Term, least: float) -> Term | None:
+    """Return the pair that stands on most of the products that carry `term`, if on the least share of them."""
+    able = [(term.together.get(pair.key, 0.0), pair.key, pair) for pair in pairs]
+    able = [found for found in able if found[0] >= least * term.share]
+    return max(able, key=lambda found: found[:2])[2] if able else None
 
 
 def _alike(word: str, other: str) -> bool:
@@ -322,23 +257,14 @@ def _alike(word: str, other: str) -> bool:
     return shorter == longer or (len(shorter) >= MIN_PREFIX and longer.startswith(shorter))
 
 
-def _widened(term: Term, terms: Sequence[Term]) -> Term:
-    if " " in term.key:
-        return term
-    pairs = [
-        pair
-        for pair in terms
-        if " " in pair.key and term.key in pair.key.split() and pair.share >= PAIR_COVERS * term.share
-    ]
-    return max(pairs, key=lambda pair: (pair.share, pair.key)) if pairs else term
-
-
-def _sign(parts: Sequence[Term]) -> str:
-    words = [_title_case(part.surface) for part in parts]
+def sign(found: Sequence[Part]) -> str:
+    """Return parts as a name: "Coffee, Teas & Milk"."""
+    words = [_title_case(part.surface) for part in found]
     name = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} & {words[-1]}"
     return name if len(name) <= MAX_NAME_CHARS else name[: MAX_NAME_CHARS - 1].rstrip() + "…"
 
 
 def _title_case(text: str) -> str:
     # str.title() would make "Men'S" and "T-Light"; only the first letter of each word changes here.
-    return " ".join(word[:1].upper() + word[1:] for word in text.split())
+    # What has no vowel is spelt out: TV, TVs, DVD.
+    return " ".join(_ACRONYM.sub(lambda found: found[0].upper(), word[:1].upper() + word[1:]) for word in text.split())

@@ -39,6 +39,8 @@ def swapped(vectors: FloatArray, weights: FloatArray, centroids: FloatArray) -> 
     misfit = np.bincount(labels, weights=weights * (1 - best), minlength=k)
     found: tuple[float, int, int, FloatArray] | None = None
     for split in np.argsort(-misfit, kind="stable")[:_TRIED]:
+        if misfit[split] <= 0:  # twins only, or nobody: there is nothing to split
+            break
         halves, left = _halved(vectors[labels == split], weights[labels == split])
         others = removal.copy()
         others[split] = np.inf

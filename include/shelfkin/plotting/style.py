@@ -45,6 +45,12 @@ def new_figure(height_in: float = 5.0, width_in: float = WIDTH_IN) -> tuple[Figu
     )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    dress(axes)
+    return figure, axes
+
+
+def dress(axes: Axes) -> None:
+    """Give axes the house style: no box, light grid, grey ticks."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -52,7 +58,6 @@ def new_figure(height_in: float = 5.0, width_in: float = WIDTH_IN) -> tuple[Figu
     axes.tick_params(labelsize=TICK_PT, color=GREY, labelcolor=INK)
     axes.grid(visible=True, color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def set_title(axes: Axes, finding: str, detail: str = "") -> None:

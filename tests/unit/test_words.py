@@ -1,0 +1,93 @@
+"""Which words and pairs of words of a product may name a cluster, and how they are used."""
+
+from __future__ import annotations
+
+import pytest
+
+from shelfkin.clustering.words import fold, is_participle, is_squeezed, mentions
+
+
+def keys(title: str, category_path: list[str] | None = None) -> set[str]:
+    return {mention.key for mention in mentions(title, category_path)}
+
+
+@pytest.mark.parametrize(
+    ("word", "folded"),
+    [
+        ("cookies", "cooky"),
+        ("cookie", "cooky"),
+        ("boxes", "box"),
+        ("dishes", "dish"),
+        ("cards", "card"),
+        ("glass", "glass"),
+        ("bus", "bus"),
+    ],
+)
+def test_simple_plurals_are_folded(word: str, folded: str) -> None:
+    assert fold(word) == folded
+
+
+@pytest.mark.parametrize(
+    ("title", "found"),
+    [
+        ("Strawberry YOGURT 125 g", {"strawberry", "yogurt", "strawberry yogurt"}),
+        ("Red Kefir X200-B, 4 pack", {"kefir"}),  # colour, code, size
+        ("Frzn sft drnk", set()),  # no vowel: the till's
+        ("Gift wrap/party", {"gift", "wrap", "party", "gift wrap"}),  # no pair across punctuation
+        ("Ice cream", {"ice", "ice cream"}),  # a colour's name may end a pair, and is none alone
+        ("Cream mug", {"mug"}),  # nor does it begin one
+        ("Men's suppplies", {"men", "supply", "men supply"}),  # apostrophes join; three p are a slip
+        ("12345 / 67-89", set()),
+    ],
+)
+def test_noise_is_no_term(title: str, found: set[str]) -> None:
+    assert keys(title) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "term", "last"),
+    [
+        ("Photo frame", "photo", False),
+        ("Photo frame", "frame", True),
+        ("Mug blue", "mug", True),
+        ("Retrospot red bowl", "retrospot", False),  # a colour in between
+        ("Hand/body/facial products", "hand", False),  # describes what says nothing
+        ("Hair care products", "care", True),
+        ("Galaxy s9", "galaxy", False),  # a model's number
+        ("Yogurt 125g", "yogurt", True),  # a size
+        ("Yogurt 125 g", "yogurt", True),
+        ("Nokia 3310 sim free", "nokia", False),
+    ],
+)
+def test_the_last_word_of_a_phrase_is_the_thing(text: str, term: str, last: bool) -> None:
+    assert {mention.key: mention.last for mention in mentions(text)}[term] is last
+
+
+def test_notes_beginnings_and_categories_are_told_apart() -> None:
+    found = {mention.key: mention for mention in mentions("Fruit - shelf stable", ["Canned fruit"])}
+    assert found["fruit"].plain and found["fruit"].leads and found["fruit"].in_category
+    assert not found["shelf stable"].plain and not found["shelf stable"].leads
+    assert found["canned"].in_category and not found["canned"].leads
+
+
+@pytest.mark.parametrize(
+    ("word", "full", "squeezed"),
+    [
+        ("cleang", "cleaning", True),
+        ("sald", "salad", True),
+        ("refrgratd", "refrigerated", True),
+        ("moth", "mouth", False),  # as many syllables
+        ("phone", "phoneeasy", False),  # a beginning
+        ("toys", "tissue", False),  # other vowels
+        ("salad", "sald", False),
+    ],
+)
+def test_squeezed_words_are_those_with_syllables_left_out(word: str, full: str, squeezed: bool) -> None:
+    assert is_squeezed(word, full) is squeezed
+
+
+def test_participles_describe() -> None:
+    assert [word for word in ("cooked", "boxed", "bed", "seed", "feed", "shed") if is_participle(word)] == [
+        "cooked",
+        "boxed",
+    ]
