@@ -1,9 +1,9 @@
 """Cluster the catalogue with the chosen k, and give every cluster an identity, a name and a face.
 
 Reads products, product_vectors and select_k's k, and the newest older lineage; writes product_clusters, clusters,
-cluster_projection, the plots `projection`, `sizes` and `drift`, and this day's lineage. `clusters` holds the clusters
-that have products today (kept or born; `split_from` names the living cluster that a born one was part of); merged and
-retired ones are in the lineage and counted in the metrics.
+cluster_projection, the plots `projection`, `sizes`, `silhouette_by_cluster` and `drift`, and this day's lineage.
+`clusters` holds the clusters that have products today (kept or born; `split_from` names the living cluster that a born
+one was part of); merged and retired ones are in the lineage and counted in the metrics.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.artifacts import predecessor_lineage
 from shelfkin.clustering import assign, drift, faces, identity, kmeans, naming, shards, warm_start
+from shelfkin.clustering.k_scores import silhouette_samples
 from shelfkin.clustering.members import Members, count_members, fingerprint
 from shelfkin.clustering.projection import fit_projection
 from shelfkin.clustering.terms import Term, collect_terms
-from shelfkin.clustering.vectors import sample
+from shelfkin.clustering.vectors import FloatArray, IntArray, sample
 from shelfkin.errors import DataQualityError
 from shelfkin.lineage import write_lineage
 from shelfkin.plotting.drift import Change, draw_drift
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
+from shelfkin.plotting.silhouette_by_cluster import draw_silhouette_by_cluster
 from shelfkin.plotting.sizes import draw_sizes
 from shelfkin.stage import Stage, main
 from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
@@ -33,8 +35,8 @@ from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PROD
 # Vectors on the driver take at most so much, whatever their length; more are fitted where they lie.
 MAX_FIT_BYTES = 512 * 2**20
 
-# Points in the scatter: more can't be told apart on a page.
-N_PROJECTED = 6_000
+# Texts of the projection's table and pictures: a uniform sample of a large catalogue.
+N_PROJECTED = 50_000
 
 # A longer list of days isn't read.
 N_DAYS_NAMED = 5
@@ -138,7 +140,7 @@ def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, An
 
 def _warm_start(
     vectors: DataFrame, k: int, dimensions: int, model: str, predecessor: dict[str, Any] | None, seed: int
-) -> kmeans.FloatArray | None:
+) -> FloatArray | None:
     """Return yesterday's centroids, adapted to today's k; None where they are of another model."""
     if predecessor is None or predecessor.get("model") != model:
         return None
@@ -297,7 +299,34 @@ def _project(
         detail=f"as of {stage.as_of}; {len(coordinates):,} distinct texts; {named} clusters are named",
     )
     stage.save_figure("projection", figure)
+    _draw_silhouettes(stage, points, weights, labels, places, [names[cluster] for cluster in order])
     return explained
+
+
+def _draw_silhouettes(
+    stage: Stage,
+    points: FloatArray,
+    weights: FloatArray,
+    labels: IntArray,
+    places: IntArray,
+    names: list[str],
+) -> None:
+    """Draw how well each cluster holds together, on the sample of the projection."""
+    if len(np.unique(labels)) < 2:
+        return  # a silhouette compares with another cluster
+    # The sample may lack a small cluster: numbers without gaps for those that it has.
+    _, present = np.unique(labels, return_inverse=True)
+    values = silhouette_samples(points, weights, present)
+    low = sum(bool(np.median(values[places == place]) < 0) for place in np.unique(places))
+    finding = "all clusters hold together" if not low else f"{low} of {len(names)} clusters overlap with others"
+    figure = draw_silhouette_by_cluster(
+        values,
+        places,
+        names,
+        title=f"{stage.profile.title}: {finding}",
+        detail=f"as of {stage.as_of}; {len(points):,} distinct texts",
+    )
+    stage.save_figure("silhouette_by_cluster", figure)
 
 
 def _draw_sizes(stage: Stage, names: dict[int, str], sizes: dict[int, int]) -> None:

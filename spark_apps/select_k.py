@@ -109,7 +109,7 @@ def _write(stage: Stage, choice: choose_k.Choice) -> None:
 
 def _draw(stage: Stage, choice: choose_k.Choice, n_products: float) -> None:
     title = f"{stage.profile.title}: {choice.headline()}"
-    detail = f"as of {stage.as_of}, means over the products of sampled texts"
+    detail = f"as of {stage.as_of}, sampled texts"
     scores = choice.scores
     inertia = [score.inertia / n_products for score in scores]
     stage.save_figure("elbow", draw_elbow([score.k for score in scores], inertia, choice.k, title=title, detail=detail))
@@ -140,7 +140,7 @@ def _draw(stage: Stage, choice: choose_k.Choice, n_products: float) -> None:
             "higher comes out again",
         ),
     ]
-    shaded = "; shaded: near the best, where stability decides" if len(choice.candidates) > 1 else ""
+    shaded = "; shaded: nearly as good, there stability decides" if len(choice.candidates) > 1 else ""
     figure = draw_k_choice(
         [score.k for score in scores], curves, choice.k, choice.candidates, title=title, detail=f"{detail}{shaded}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -17,6 +18,10 @@ MAX_NAMES = 30
 
 # Longer names take two lines.
 _NAME_CHARS = 20
+
+# More points than this hide each other; then cells show where the texts are, and whose most of them are.
+MAX_POINTS = 6_000
+_CELLS = 90
 
 # Step of the search for a free spot, and how far a name may stand from its cluster, in pixels.
 _GAP_PX = 8.0
@@ -35,7 +40,10 @@ def draw_projection(
     title: str,
     detail: str = "",
 ) -> Figure:
-    """Return a scatter of the first two principal components, each cluster named at its median point.
+    """Return the first two principal components, each cluster named at its median point.
+
+    Up to `MAX_POINTS` texts are points; more are counted in hexagonal cells, each in the colour of the cluster that
+    most of its texts belong to, the darker the more they are.
 
     Parameters
     ----------
@@ -52,11 +60,14 @@ def draw_projection(
     """
     figure, axes = style.new_figure(height_in=7.0, width_in=9.0)
     colours = np.asarray([style.colour_of(place) for place in range(max(len(names), 1))])
-    # Points of all clusters are mixed, or the last cluster would cover the others; sizes follow the crowd.
-    size = float(np.clip(20_000 / max(len(coordinates), 1), 5, 40))
-    axes.scatter(
-        coordinates[:, 0], coordinates[:, 1], c=colours[clusters], s=size, alpha=0.45, linewidths=0, rasterized=True
-    )
+    if len(coordinates) > MAX_POINTS:
+        _draw_cells(axes, coordinates, clusters, colours)
+    else:
+        # Points of all clusters are mixed, or the last cluster would cover the others; sizes follow the crowd.
+        size = float(np.clip(20_000 / max(len(coordinates), 1), 5, 40))
+        axes.scatter(
+            coordinates[:, 0], coordinates[:, 1], c=colours[clusters], s=size, alpha=0.45, linewidths=0, rasterized=True
+        )
     style.set_labels(
         axes,
         f"first principal component ({explained[0]:.1%} of variance)",
@@ -68,6 +79,26 @@ def draw_projection(
     centres = np.asarray([np.median(coordinates[clusters == place], axis=0) for place in shown]).reshape(-1, 2)
     _place_names(axes, centres, [names[place] for place in shown], [colours[place] for place in shown])
     return figure
+
+
+def _draw_cells(
+    axes: Axes, coordinates: NDArray[np.floating], clusters: NDArray[np.integer], colours: NDArray[np.str_]
+) -> None:
+    x, y = coordinates[:, 0], coordinates[:, 1]
+    counts = axes.hexbin(x, y, gridsize=_CELLS, mincnt=1, visible=False).get_array()
+    owners = axes.hexbin(x, y, C=clusters, reduce_C_function=_most_common, gridsize=_CELLS)
+    place = np.asarray(owners.get_array(), dtype=int)
+    shade = np.log1p(np.asarray(counts)) / np.log1p(np.asarray(counts).max())
+    owners.set_array(None)
+    owners.set_facecolor(
+        [to_rgba(colours[which], 0.2 + 0.8 * depth) for which, depth in zip(place, shade, strict=True)]
+    )
+    owners.set_edgecolor("none")
+
+
+def _most_common(clusters: NDArray[np.floating] | list[float]) -> float:
+    """Return the cluster of the most texts of a cell; ties go to the larger cluster, which has the lower number."""
+    return float(np.bincount(np.asarray(clusters, dtype=np.int64)).argmax())
 
 
 def _place_names(axes: Axes, centres: NDArray[np.floating], names: Sequence[str], colours: Sequence[str]) -> None:
