@@ -234,7 +234,7 @@ def count(before: np.ndarray, now: np.ndarray, k: int) -> np.ndarray:
     return common
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_one_per_cent_of_other_products_leaves_ids_and_names_alone(seed: int) -> None:
     vectors, k = catalogue(seed), 24
     drawn = np.random.default_rng(seed).random(len(vectors))
