@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from shelfkin.clustering.projection import fit_projection
 from shelfkin.plotting import drift, style
 from shelfkin.plotting.elbow import draw_elbow
+from shelfkin.plotting.k_choice import Curve, _labelled, draw_k_choice
 from shelfkin.plotting.projection import draw_projection, place_labels
 from shelfkin.plotting.silhouette import draw_silhouette
+from shelfkin.plotting.silhouette_by_cluster import MAX_CLUSTERS, draw_silhouette_by_cluster
 from shelfkin.plotting.sizes import draw_sizes
 
 HOSTILE = [
@@ -56,6 +59,52 @@ def test_safe_text_leaves_no_live_dollar_and_no_control_character(text: str) -> 
     assert safe.replace("\\$", "").count("$") == 0
     assert len(safe.replace("\\$", "$")) <= 50
     assert safe.isprintable() or all(character.isprintable() for character in safe.replace("□", ""))
+
+
+def test_the_choice_of_k_is_marked_in_every_panel_and_undefined_values_are_left_out() -> None:
+    curves = [
+        Curve("inertia", [9.0, 5.0, 4.0]),
+        Curve("silhouette", [None, 0.3, 0.2], [None, 0.01, 0.02]),
+        Curve("stability", [None] * 3),
+    ]
+    figure = draw_k_choice([2, 3, 4], curves, 3, (3, 4), title="$\\bad{")
+    panels = figure.get_axes()
+    assert len(panels) == 3 and png(figure)
+    marks = [[line.get_xydata().tolist() for line in axes.lines if line.get_markersize() == 10] for axes in panels]
+    assert marks == [[[[3, 5.0]]], [[[3, 0.3]]], []]
+    assert [axes.texts[0].get_text() for axes in panels if axes.texts] == ["undefined here"]
+
+
+def test_labels_of_k_keep_apart_and_the_chosen_one_is_among_them() -> None:
+    shown = _labelled([20, 24, 30, 36, 37, 38, 39, 40, 48, 60, 80], 38)
+    assert {20, 38, 80} <= set(shown) and not {36, 37, 39, 40} & set(shown)
+
+
+def test_silhouettes_by_cluster_leave_out_the_middle_of_many_and_say_so() -> None:
+    clusters = np.repeat(np.arange(60), 3)
+    values = np.repeat(np.linspace(-0.2, 0.6, 60), 3)
+    names = [f"{HOSTILE[place % len(HOSTILE)]}{place}" for place in range(60)]
+    figure = draw_silhouette_by_cluster(values, clusters, names, title="$x{", detail="day")
+    (axes,) = figure.get_axes()
+    assert png(figure) and len(axes.get_yticks()) == MAX_CLUSTERS
+    assert axes.get_title(loc="left") == f"day; {60 - MAX_CLUSTERS} clusters in the middle are left out"
+    medians = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert medians == sorted(medians, reverse=True) and medians[0] == pytest.approx(0.6)
+
+
+def test_a_crowd_is_drawn_as_cells_in_the_colour_of_most_of_their_texts() -> None:
+    random = np.random.default_rng(0)
+    points = np.vstack([random.normal(0, 0.1, (4_000, 2)), random.normal(5, 0.1, (3_000, 2))])
+    clusters = np.repeat([0, 1], [4_000, 3_000])
+    clusters[:100] = 1  # strangers in the crowd of the first
+    figure = draw_projection(points, clusters, ["first", "second"], (0.5, 0.1), title="t")
+    png(figure)
+    cells = [found for found in figure.get_axes()[0].collections if found.get_visible()][-1]
+    centres, colours = cells.get_offsets(), cells.get_facecolors()
+    dense = colours[:, 3] > 0.8
+    for near, place in ((centres[:, 0] < 2, 0), (centres[:, 0] > 2, 1)):
+        found = colours[dense & near][:, :3]
+        assert len(found) and np.allclose(found, to_rgb(style.colour_of(place)))
 
 
 def test_labels_never_touch() -> None:
