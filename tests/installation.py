@@ -39,7 +39,8 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a user whose shop is the default store, with nothing else of the developer's."""
-        kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR")
+        # The last one chooses the kernels of OpenBLAS: tables are compared with those of this process.
+        kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR", "OPENBLAS_CORETYPE")
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             "AIRFLOW_HOME": str(self.folder / "home"),

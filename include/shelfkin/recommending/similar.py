@@ -16,6 +16,8 @@ from shelfkin.recommending.candidates import text_representatives
 
 # Cosines of one text with itself differ in the seventh digit with the shape of the matrix product.
 COSINE_DECIMALS = 5
+# What may round to the same cosine, and the error of a float32 product on top.
+_FLOAT32_SLACK = 2e-5
 _TEXTS_PER_BLOCK = 512
 _PRODUCTS_PER_BLOCK = 4096
 
@@ -71,19 +73,23 @@ def block_nearest(
     neighbours, cosines
         (stop - start, n) int32 and float32, by falling cosine, then rising text number; -1 and 0 for none.
     """
-    cosines = np.round(vectors[start:stop] @ vectors.T, COSINE_DECIMALS)
+    cosines = vectors[start:stop] @ vectors.T
     cosines[:, ~eligible] = -np.inf
     cosines[np.arange(stop - start), np.arange(start, stop)] = -np.inf
     width = min(n, cosines.shape[1])
-    # One more than asked for, by threshold: everything tied with the last place stays in the running.
-    threshold = -np.partition(-cosines, width - 1, axis=1)[:, width - 1]
+    # By threshold: everything that may tie with the last place stays in the running.
+    threshold = -np.partition(-cosines, width - 1, axis=1)[:, width - 1] - _FLOAT32_SLACK
     neighbours = np.full((stop - start, n), -1, dtype=np.int32)
     found = np.zeros((stop - start, n), dtype=np.float32)
     for row in range(stop - start):
         near = np.flatnonzero((cosines[row] >= threshold[row]) & np.isfinite(cosines[row]))
-        near = near[np.argsort(-cosines[row, near], kind="stable")][:n]
-        neighbours[row, : len(near)] = near
-        found[row, : len(near)] = cosines[row, near]
+        # Again in float64: the last digits of a float32 product differ between processors, and with them what a cosine
+        # near a rounding edge is rounded to.
+        exact = vectors[near].astype(np.float64) @ vectors[start + row].astype(np.float64)
+        exact = np.round(exact, COSINE_DECIMALS)
+        order = np.argsort(-exact, kind="stable")[:n]
+        neighbours[row, : len(order)] = near[order]
+        found[row, : len(order)] = exact[order]
     return neighbours, found
 
 
