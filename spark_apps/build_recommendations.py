@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.model import (
@@ -19,6 +20,7 @@ from shelfkin.recommending.model import (
 )
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import popular_products
+from shelfkin.recommending.ranker import Learned, Ranker
 from shelfkin.recommending.similar import SimilarModel, nearest_texts, similar_products
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import (
@@ -27,6 +29,7 @@ from shelfkin.tables import (
     PRODUCT_CLUSTERS,
     PRODUCT_VECTORS,
     PRODUCTS,
+    RANKERS,
     SIMILAR_PRODUCTS,
     USER_RECOMMENDATIONS,
 )
@@ -46,7 +49,11 @@ def run(stage: Stage) -> None:
     """Read the tables, fit the model as of the run's date, and write the three tables."""
     settings = stage.profile.recommending
     policy = Policy.of(settings, stage.options.list_length, stage.options.repurchase)
-    catalogue = read_catalogue(stage.read("clean_catalog", PRODUCTS), stage.read("embed_products", PRODUCT_VECTORS))
+    catalogue = read_catalogue(
+        stage.read("clean_catalog", PRODUCTS),
+        stage.read("embed_products", PRODUCT_VECTORS),
+        stage.read("cluster_products", PRODUCT_CLUSTERS),
+    )
     stage.progress("searching the nearest of %s texts", f"{len(catalogue.vectors):,}")
     may_answer = np.zeros(catalogue.n_texts, dtype=bool)
     may_answer[catalogue.texts[catalogue.on_sale]] = True
@@ -78,14 +85,25 @@ def run(stage: Stage) -> None:
         return
     stage.metrics["co_purchase_method"] = fitted.method
     stage.metrics |= unknown_products(events, item_numbers(stage.spark, catalogue.product_ids))
-    stage.progress("scoring %s users (co-purchase by %s)", f"{n_users:,}", fitted.method)
-    with recommend_users(fitted.histories, fitted.items, settings.blend_for(policy.repurchase), policy) as lists:
+    learned = read_learned(stage, fitted, policy)
+    stage.metrics["ranked_by"] = "lambdamart" if learned else "blend"
+    stage.progress(
+        "scoring %s users (co-purchase by %s, ranked by %s)", f"{n_users:,}", fitted.method, stage.metrics["ranked_by"]
+    )
+    blend = settings.blend_for(policy.repurchase)
+    with recommend_users(fitted.histories, fitted.items, blend, policy, learned=learned) as lists:
         # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
         # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
         by_user = lists.repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
         stage.write(USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
     write_popular(stage, catalogue, fitted, policy.list_length)
     fitted.histories.unpersist()
+
+
+def read_learned(stage: Stage, fitted: Fitted, policy: Policy) -> Learned | None:
+    """Return the ranker that evaluate_recommenders trained for this policy's task; None where it had too little."""
+    rows = stage.read("evaluate_recommenders", RANKERS).filter(F.col("task") == policy.task).collect()
+    return Learned(Ranker(rows[0]["ranker"]), fitted.evidence) if rows else None
 
 
 def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted) -> None:

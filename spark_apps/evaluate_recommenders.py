@@ -10,9 +10,11 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.backtest import TASKS, Window, best_baseline, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import OURS, contestants
+from shelfkin.evaluation.learning import Lessons, learn_and_judge
 from shelfkin.recommending.interactions import purchase_type
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
+    Fitted,
     TextNeighbours,
     fit_model,
     item_numbers,
@@ -21,9 +23,10 @@ from shelfkin.recommending.model import (
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
+from shelfkin.recommending.ranker import Ranker
 from shelfkin.recommending.similar import nearest_texts
 from shelfkin.stage import Stage, main, optional
-from shelfkin.tables import EVENTS, PRODUCT_VECTORS, PRODUCTS, RECOMMENDER_METRICS
+from shelfkin.tables import EVENTS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, RANKERS, RECOMMENDER_METRICS, SCHEMAS
 
 # Metrics go up to k = 20, so lists are judged at this length even where shorter ones are shown.
 MIN_LIST_LENGTH = 20
@@ -52,12 +55,17 @@ def run(stage: Stage) -> None:
             stage, f"No user bought both before {window.cut.date()} and within the {window.horizon_days} days after it."
         )
 
-    catalogue = read_catalogue(stage.read("clean_catalog", PRODUCTS), stage.read("embed_products", PRODUCT_VECTORS))
+    catalogue = read_catalogue(
+        stage.read("clean_catalog", PRODUCTS),
+        stage.read("embed_products", PRODUCT_VECTORS),
+        stage.read("cluster_products", PRODUCT_CLUSTERS),
+    )
+    items = item_numbers(stage.spark, catalogue.product_ids)
     sold = (
         purchases.filter(F.col("occurred_at") < F.lit(window.cut))
         .select("product_id")
         .distinct()
-        .join(F.broadcast(item_numbers(stage.spark, catalogue.product_ids)), "product_id", how="inner")
+        .join(F.broadcast(items), "product_id", how="inner")
     )
     may_answer = np.zeros(catalogue.n_texts, dtype=bool)
     may_answer[catalogue.texts[sold.select("item").toPandas()["item"].to_numpy()]] = True
@@ -68,11 +76,17 @@ def run(stage: Stage) -> None:
         ),
         catalogue.n_texts,
     )
-    stage.progress("fitting on the events before %s", window.cut.date())
-    fitted = fit_model(catalogue, near, events, window.cut, event_types, settings, backtest=True)
+
+    def fit(past: Window) -> Fitted:
+        stage.progress("fitting on the events before %s", past.cut.date())
+        return fit_model(catalogue, near, events, past.cut, event_types, settings, backtest=True)
+
+    lessons = Lessons(purchases, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
+    fitted, judged, tonight = learn_and_judge(lessons, window, settings.ranker_windows, fit, items)
+    write_rankers(stage, tonight)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
     metrics = evaluate(
-        {task: contestants(fitted, settings.blend_for(repurchase)) for task, repurchase in TASKS.items()},
+        {task: contestants(fitted, settings.blend_for(repurchase), judged[task]) for task, repurchase in TASKS.items()},
         wanted,
         window,
         max(policy.list_length, MIN_LIST_LENGTH),
@@ -80,11 +94,24 @@ def run(stage: Stage) -> None:
     fitted.histories.unpersist()
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method
-    stage.metrics |= unknown_products(events, item_numbers(stage.spark, catalogue.product_ids))
+    stage.metrics |= unknown_products(events, items)
     for task in TASKS:
         report(stage, metrics, task)
     headline = "all" if policy.repurchase == "allow" else "new"
     stage.metrics["ndcg_at_10"] = stage.metrics.get(f"ndcg_at_10_{headline}")
+
+
+def write_rankers(stage: Stage, rankers: dict[str, Ranker | None]) -> None:
+    """Write ``rankers``, and say what ranks tonight's lists and what it goes by."""
+    rows = [(task, ranker.text) for task, ranker in rankers.items() if ranker is not None]
+    stage.write(RANKERS, stage.spark.createDataFrame(rows, SCHEMAS[RANKERS]), n_files=1)
+    for task, ranker in rankers.items():
+        stage.metrics[f"ranked_by_{task}"] = "blend" if ranker is None else "lambdamart"
+        if ranker is None:
+            stage.progress("task %s: too little history to learn from; the fixed blend ranks", task)
+        else:
+            leading = ", ".join(f"{name} {share:.0%}" for name, share in list(ranker.importance().items())[:5])
+            stage.progress("task %s: learned to rank; goes most by %s", task, leading)
 
 
 def report(stage: Stage, metrics: pd.DataFrame, task: str) -> None:
@@ -108,6 +135,7 @@ def skip(stage: Stage, reason: str) -> None:
     stage.metrics["skipped_reason"] = reason
     stage.progress("no evaluation: %s", reason)
     stage.write_empty(RECOMMENDER_METRICS)
+    stage.write_empty(RANKERS)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ SIMILAR_PRODUCTS = "similar_products"
 USER_RECOMMENDATIONS = "user_recommendations"
 POPULAR_PRODUCTS = "popular_products"
 RECOMMENDER_METRICS = "recommender_metrics"
+RANKERS = "rankers"
 
 SCHEMAS: dict[str, str] = {
     PRODUCTS: (
@@ -67,6 +68,8 @@ SCHEMAS: dict[str, str] = {
     RECOMMENDER_METRICS: (
         "model string, task string, cut date, horizon_days int, metric string, k int, value double, users bigint"
     ),
+    # One row per task that enough was known of to learn from; the ranker in LightGBM's own text format.
+    RANKERS: "task string, ranker string",
 }
 
 PUBLISHED = (CLUSTERS, PRODUCT_CLUSTERS, PRODUCTS, SIMILAR_PRODUCTS, USER_RECOMMENDATIONS, POPULAR_PRODUCTS)

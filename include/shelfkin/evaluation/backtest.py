@@ -164,7 +164,9 @@ def evaluate(
 
 def collect_lists(histories: DataFrame, contestant: Contestant, policy: Policy) -> pd.DataFrame:
     """Return one contestant's lists on the driver, by the path that makes the nightly lists."""
-    with recommend_users(histories, contestant.items, contestant.weights, policy, explain=False) as lists:
+    with recommend_users(
+        histories, contestant.items, contestant.weights, policy, learned=contestant.learned, explain=False
+    ) as lists:
         return lists.select("user_id", "rank", "product_id").toPandas()
 
 

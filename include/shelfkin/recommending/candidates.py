@@ -55,14 +55,20 @@ class UserBlock:
     ----------
     indptr
         (n_users + 1,): user u's entries are ``indptr[u]:indptr[u + 1]``.
-    items, strengths, n_bought
-        Per entry: item number, faded weight, orders that bought it. Items rise within a user.
+    n_orders
+        (n_users,): orders of each user.
+    items, strengths, n_bought, recent, first_days, last_days
+        Per entry, see `interactions.user_histories`. Items rise within a user.
     """
 
     indptr: np.ndarray
+    n_orders: np.ndarray
     items: np.ndarray
     strengths: np.ndarray
     n_bought: np.ndarray
+    recent: np.ndarray
+    first_days: np.ndarray
+    last_days: np.ndarray
 
     @property
     def n_users(self) -> int:
@@ -73,21 +79,28 @@ class UserBlock:
         """Return where a user's entries stand."""
         return slice(int(self.indptr[user]), int(self.indptr[user + 1]))
 
-    def matrix(self, n_items: int) -> sp.csr_array:
-        """Return the strengths as a sparse (n_users, n_items) float64 matrix."""
+    def matrix(self, values: np.ndarray, n_items: int) -> sp.csr_array:
+        """Return one of the per-entry arrays as a sparse (n_users, n_items) float64 matrix."""
         # A copy: dropping zeros from the matrix works in place, and must not shift the histories themselves.
-        return sp.csr_array(
-            (self.strengths.astype(np.float64), self.items, self.indptr), shape=(self.n_users, n_items), copy=True
-        )
+        return sp.csr_array((values.astype(np.float64), self.items, self.indptr), (self.n_users, n_items), copy=True)
 
 
-def tastes(block: UserBlock, n_items: int, max_history: int) -> sp.csr_array:
+def tastes(block: UserBlock, values: np.ndarray, n_items: int, max_history: int) -> sp.csr_array:
     """Return what speaks for a user's taste: the `max_history` strongest past products, each counted once at most.
 
-    Strengths are clipped at 1, as in training. The cap bounds the work for wholesalers with thousands of products;
-    of equal strengths the lower item number stays.
+    Values are clipped at 1, as in training. The cap bounds the work for wholesalers with thousands of products;
+    of equal values the lower item number stays.
+
+    Parameters
+    ----------
+    block
+        The users.
+    values
+        One of the block's per-entry arrays, at least 0.
+    n_items, max_history
+        Number of columns; entries kept per user.
     """
-    taste = block.matrix(n_items)
+    taste = block.matrix(values, n_items)
     taste.data = np.minimum(taste.data, 1.0)
     for user in np.flatnonzero(np.diff(block.indptr) > max_history):
         entries = taste.data[block.of(int(user))]

@@ -140,7 +140,7 @@ def item_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) ->
         rows = np.repeat(np.arange(start, stop), np.diff(shared.indptr))
         shared.data /= norms[rows] * norms[shared.indices] + shrinkage
         shared.data[rows == shared.indices] = 0.0
-        blocks.append(_top_entries(shared, n_neighbours))
+        blocks.append(strongest_entries(shared, n_neighbours))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
 
 
@@ -167,7 +167,7 @@ def keep_strongest(weights: np.ndarray, n: int) -> sp.csr_array:
     return sp.csr_array(rounded.astype(np.float32))
 
 
-def _top_entries(matrix: sp.csr_array, n: int) -> sp.csr_array:
+def strongest_entries(matrix: sp.csr_array, n: int) -> sp.csr_array:
     """Keep each row's `n` largest positive entries, rounded to six decimals; ties go to the lower column."""
     values = np.round(matrix.data, 6)
     kept = []

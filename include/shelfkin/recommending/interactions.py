@@ -13,6 +13,13 @@ from shelfkin.settings import EventType
 # Finer than any signal; what is stored and compared has so many decimals.
 DECIMALS = 6
 
+# What a user wants now fades four times as fast as what the user likes: with half-lives of 120 days, after 30.
+RECENT_SHARE = 0.25
+
+# Arrays of one length per user, and what one number per user says; `candidates.UserBlock` holds the same.
+HISTORY_ARRAYS = ("items", "strengths", "n_bought", "recent", "first_days", "last_days")
+HISTORY_COLUMNS = ("user_id", "n_orders", *HISTORY_ARRAYS)
+
 # An anonymous order of n products holds n * (n - 1) pairs: unchecked, a few wholesalers' orders of hundreds of lines
 # decide what goes with what. Measured on Online Retail (mean of four 30-day windows, May to August 2011, task new,
 # NDCG@10): .1514 with anonymous orders at full weight, .1549 with this limit, .1548 without anonymous orders.
@@ -39,13 +46,18 @@ def decay(age: Column, half_life_days: Column | float) -> Column:
     return F.pow(F.lit(0.5), age / half_life)
 
 
-def exact_sum(values: Column) -> Column:
-    """Return the sum of doubles below 1e9 in a group, rounded to `DECIMALS` and the same in any order of rows.
+def exact(values: Column) -> Column:
+    """Return doubles below 1e9 as decimals, whose sums are the same in any order of rows.
 
     A sum of doubles depends in its last digit on the order in which partitions arrive, and rounding only makes it rare
-    that this shows; a sum of decimals is exact.
+    that this shows.
     """
-    return F.round(F.sum(values.cast("decimal(22,12)")).cast("double"), DECIMALS)
+    return values.cast("decimal(22,12)")
+
+
+def exact_sum(values: Column) -> Column:
+    """Return the sum of doubles below 1e9 in a group, rounded to `DECIMALS` and the same in any order of rows."""
+    return F.round(F.sum(exact(values)).cast("double"), DECIMALS)
 
 
 def orders(events: DataFrame, items: DataFrame) -> DataFrame:
@@ -64,8 +76,8 @@ def orders(events: DataFrame, items: DataFrame) -> DataFrame:
     Returns
     -------
     DataFrame
-        ``user_id`` string?, ``item`` int, ``event_type`` string, ``order_id`` string?, ``occurred_at`` timestamp (the
-        order's last line).
+        ``user_id`` string?, ``item`` int, ``event_type`` string, ``order_id`` string?, ``order_key`` string (the order,
+        or what stands in for it), ``occurred_at`` timestamp (the order's last line).
     """
     moment = F.when(F.col("user_id").isNull(), F.col("occurred_at").cast("string"))
     order = F.coalesce(F.col("order_id"), moment, F.to_date("occurred_at").cast("string"))
@@ -73,7 +85,7 @@ def orders(events: DataFrame, items: DataFrame) -> DataFrame:
         events.join(F.broadcast(items), "product_id", how="inner")
         .groupBy("user_id", "item", "event_type", "order_id", order.alias("order_key"))
         .agg(F.max("occurred_at").alias("occurred_at"))
-        .select("user_id", "item", "event_type", "order_id", "occurred_at")
+        .select("user_id", "item", "event_type", "order_id", "order_key", "occurred_at")
     )
 
 
@@ -95,10 +107,14 @@ def user_histories(orders: DataFrame, event_types: Mapping[str, EventType], as_o
     Returns
     -------
     DataFrame
-        One row per user: ``user_id`` string, and three arrays of one length, by rising item: ``items`` array<int>,
-        ``strengths`` array<double>, ``n_bought`` array<int> (orders that bought it; 0: only looked at).
+        One row per user: ``user_id`` string, ``n_orders`` int, and arrays of one length, by rising item: ``items``
+        array<int>, ``strengths`` array<double>, ``n_bought`` array<int> (orders that bought it; 0: only looked at),
+        ``recent`` array<double> (strengths that fade four times as fast), ``first_days`` and ``last_days``
+        array<double> (days from the first and the last event with it to `as_of`).
     """
-    return _strengths_by(orders.filter(F.col("user_id").isNotNull()), "user_id", event_types, as_of)
+    known = orders.filter(F.col("user_id").isNotNull())
+    n_orders = known.groupBy("user_id").agg(F.countDistinct("order_key").cast("int").alias("n_orders"))
+    return _strengths_by(known, "user_id", event_types, as_of).join(n_orders, "user_id", how="inner")
 
 
 def anonymous_baskets(orders: DataFrame, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:
@@ -116,46 +132,51 @@ def anonymous_baskets(orders: DataFrame, event_types: Mapping[str, EventType], a
     Returns
     -------
     DataFrame
-        One row per order: ``order_id`` string, ``items``, ``strengths`` and ``n_bought``.
+        One row per order: ``order_id`` string, and the arrays.
     """
     anonymous = orders.filter(F.col("user_id").isNull() & F.col("order_id").isNotNull())
     share = F.least(F.lit(1.0), F.lit(float(FULL_WEIGHT_PRODUCTS)) / F.size("items"))
     return (
         _strengths_by(anonymous, "order_id", event_types, as_of)
         .filter(F.size("items") > 1)
-        .withColumn("strengths", F.transform("strengths", lambda strength: F.round(strength * share, DECIMALS)))
+        .withColumns(
+            {
+                name: F.transform(name, lambda value: F.round(value * share, DECIMALS))
+                for name in ("strengths", "recent")
+            }
+        )
     )
 
 
 def _strengths_by(orders: DataFrame, key: str, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:
     """Return the faded weights of each key's products as arrays, see `user_histories`."""
     weight, half_life = _per_type(event_types)
+    age = age_days(F.col("occurred_at"), as_of)
     bought = (F.col("event_type") == purchase_type(event_types)).cast("int")
-    strength = weight * decay(age_days(F.col("occurred_at"), as_of), half_life)
     pairs = orders.groupBy(key, "item").agg(
-        exact_sum(strength).alias("strength"), F.sum(bought).cast("int").alias("n_bought")
+        exact_sum(weight * decay(age, half_life)).alias("strengths"),
+        F.sum(bought).cast("int").alias("n_bought"),
+        exact_sum(weight * decay(age, half_life * F.lit(RECENT_SHARE))).alias("recent"),
+        F.round(F.max(age), DECIMALS).alias("first_days"),
+        F.round(F.min(age), DECIMALS).alias("last_days"),
     )
-    rows = F.sort_array(F.collect_list(F.struct("item", "strength", "n_bought")))
+    # The item first: the arrays are sorted by it.
+    row = F.struct(F.col("item").alias("items"), *HISTORY_ARRAYS[1:])
     return (
         pairs.groupBy(key)
-        .agg(rows.alias("rows"))
-        .select(
-            key,
-            F.col("rows.item").alias("items"),
-            F.col("rows.strength").alias("strengths"),
-            F.col("rows.n_bought").alias("n_bought"),
-        )
+        .agg(F.sort_array(F.collect_list(row)).alias("rows"))
+        .select(key, *(F.col(f"rows.{name}").alias(name) for name in HISTORY_ARRAYS))
     )
 
 
 def known_users(events: DataFrame, histories: DataFrame) -> DataFrame:
     """Return `histories` with an empty history for users all of whose products have left the catalogue."""
     users = events.filter(F.col("user_id").isNotNull()).select("user_id").distinct()
+    types = dict(histories.dtypes)
     return users.join(histories, "user_id", how="left").select(
         "user_id",
-        F.coalesce("items", F.array().cast("array<int>")).alias("items"),
-        F.coalesce("strengths", F.array().cast("array<double>")).alias("strengths"),
-        F.coalesce("n_bought", F.array().cast("array<int>")).alias("n_bought"),
+        F.coalesce("n_orders", F.lit(0)).alias("n_orders"),
+        *(F.coalesce(name, F.array().cast(types[name])).alias(name) for name in HISTORY_ARRAYS),
     )
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, blend, item_scores, normalised
-from shelfkin.recommending.candidates import ItemModel, UserBlock, tastes
+from shelfkin.recommending.candidates import ItemModel, UserBlock
+from shelfkin.recommending.features import CANDIDATES_PER_SOURCE, BlockSignals
+from shelfkin.recommending.interactions import HISTORY_ARRAYS, HISTORY_COLUMNS
 from shelfkin.recommending.policies import Policy, first_of_twins
+from shelfkin.recommending.ranker import Learned
 from shelfkin.recommending.reasons import contributions, shares
 from shelfkin.settings import BlendWeights
 
-# The strongest past products that co-purchase and content start from: beyond some hundreds they add time, not taste.
-MAX_HISTORY = 200
 _USERS_PER_BLOCK = 256
 _USERS_PER_TASK = 512
 
@@ -51,22 +51,33 @@ class Entry:
 
 
 class Recommender:
-    """Scores users with one model, one blend and one policy.
+    """Scores users with one model, one ranker or blend, and one policy.
 
     Parameters
     ----------
     model
         The products' signals.
     weights
-        The blend.
+        The blend: it ranks where nothing was learned, and weighs what explains a list.
     policy
         What a list may hold.
+    learned
+        The ranker that orders the lists, if there is one.
     explain
         Whether to work out strategies and reasons; the backtest needs neither, and leaves them empty.
     """
 
-    def __init__(self, model: ItemModel, weights: BlendWeights, policy: Policy, *, explain: bool = True) -> None:
+    def __init__(
+        self,
+        model: ItemModel,
+        weights: BlendWeights,
+        policy: Policy,
+        *,
+        learned: Learned | None = None,
+        explain: bool = True,
+    ) -> None:
         self.model, self.weights, self.policy, self.explain = model, weights, policy, explain
+        self.learned = learned
         common = np.round(item_scores(model, weights), 6)
         leaders = np.lexsort((model.rank, -common))
         self._leaders = leaders[model.allowed[leaders]]
@@ -76,21 +87,49 @@ class Recommender:
 
         Lists have the policy's length unless the store holds too few products that the user may be shown.
         """
-        taste = tastes(block, self.model.n_items, MAX_HISTORY)
-        co_purchase = _rows(taste @ self.model.co_purchase)
-        content = _rows(taste @ self.model.content)
+        signals = BlockSignals(self.model, self.learned.evidence if self.learned else None, block)
+        ranked = self._ranked(signals)
         for user in range(block.n_users):
             entries = block.of(user)
             past = block.items[entries]
-            barred = self.policy.barred(past, block.n_bought[entries])
-            eligible = self.model.allowed.copy()
-            eligible[barred] = False
+            eligible = self.policy.eligible(self.model.allowed, past, block.n_bought[entries])
             own = normalised(Signal(past, np.log1p(block.strengths[entries])), eligible, self.weights.own)
-            related = normalised(co_purchase[user], eligible, self.weights.co_purchase)
-            similar = normalised(content[user], eligible, self.weights.content)
-            scored, places = self._rank(own, related, similar, eligible, past)
-            start, stop = taste.indptr[user], taste.indptr[user + 1]
-            yield self._explain(scored, places, taste.indices[start:stop], taste.data[start:stop], past)
+            related = normalised(signals.relation("co_purchase", user), eligible, self.weights.co_purchase)
+            similar = normalised(signals.relation("content", user), eligible, self.weights.content)
+            if ranked is None:
+                scored, places = self._rank(own, related, similar, eligible, past)
+            else:
+                items, scores, places = ranked[user]
+                scored = Scored(items, np.stack([signal.at(items) for signal in (own, related, similar)]), scores)
+            liked, tastes = signals.taste_of(user)
+            yield self._explain(scored, places, liked, tastes, past)
+
+    def _ranked(self, signals: BlockSignals) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
+        """Return each user's candidates, their learned scores and the places of the best; None without a ranker."""
+        if self.learned is None:
+            return None
+        rows = [candidate_rows(signals, self.policy, user) for user in range(signals.block.n_users)]
+        # One call for all users: a prediction costs more to start than to make.
+        scores = self.learned.ranker.scores(np.concatenate([features for _, features in rows]))
+        bounds = np.cumsum([0, *(len(items) for items, _ in rows)])
+        ranked = []
+        for user, (items, _) in enumerate(rows):
+            past = signals.block.items[signals.block.of(user)]
+            found, n = scores[bounds[user] : bounds[user + 1]], CANDIDATES_PER_SOURCE
+            places = self._best(items, found, past)
+            while len(places) < self.policy.list_length and n < 2 * self.model.n_items:
+                n *= 4
+                items, features = candidate_rows(signals, self.policy, user, n)
+                found = self.learned.ranker.scores(features)
+                places = self._best(items, found, past)
+            ranked.append((items, found, places))
+        return ranked
+
+    def _best(self, items: np.ndarray, scores: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Return the places of a list's products among its candidates, best first."""
+        order = np.lexsort((self.model.rank[items], -scores))
+        kept = first_of_twins(self.model.texts[items[order]], np.isin(items[order], past))
+        return order[kept][: self.policy.list_length]
 
     def _rank(
         self, own: Signal, related: Signal, similar: Signal, eligible: np.ndarray, past: np.ndarray
@@ -133,9 +172,43 @@ class Recommender:
         return result
 
 
+def candidate_rows(
+    signals: BlockSignals, policy: Policy, user: int, n: int = CANDIDATES_PER_SOURCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one user's candidates and their features, in training and in use alike.
+
+    Parameters
+    ----------
+    signals
+        Of a block of users, with evidence.
+    policy
+        What may be shown.
+    user
+        Row of the block.
+    n
+        Candidates of each source; a long list needs more, see `Policy.list_length`.
+
+    Returns
+    -------
+    items, features
+        (n_candidates,) and (n_candidates, len(features.FEATURES)).
+    """
+    block, model = signals.block, signals.model
+    entries = block.of(user)
+    eligible = policy.eligible(model.allowed, block.items[entries], block.n_bought[entries])
+    items = signals.candidates(user, eligible, max(n, 2 * policy.list_length))
+    return items, signals.features(user, items, eligible)
+
+
 @contextmanager
 def recommend_users(
-    histories: DataFrame, model: ItemModel, weights: BlendWeights, policy: Policy, *, explain: bool = True
+    histories: DataFrame,
+    model: ItemModel,
+    weights: BlendWeights,
+    policy: Policy,
+    *,
+    learned: Learned | None = None,
+    explain: bool = True,
 ) -> Iterator[DataFrame]:
     """Give ``user_recommendations`` for the users of `histories`, to be used up within the ``with`` block.
 
@@ -146,11 +219,11 @@ def recommend_users(
     ----------
     histories
         Result of `interactions.user_histories`; item numbers are the model's.
-    model, weights, policy, explain
+    model, weights, policy, learned, explain
         As in `Recommender`.
     """
     session = histories.sparkSession
-    recommender = session.sparkContext.broadcast(Recommender(model, weights, policy, explain=explain))
+    recommender = session.sparkContext.broadcast(Recommender(model, weights, policy, learned=learned, explain=explain))
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -158,7 +231,7 @@ def recommend_users(
                 yield _to_arrow(batch.slice(start, _USERS_PER_BLOCK), recommender.value)
 
     n_tasks = max(1, -(-histories.count() // _USERS_PER_TASK))
-    columns = histories.select("user_id", "items", "strengths", "n_bought")
+    columns = histories.select(*HISTORY_COLUMNS)
     try:
         yield columns.repartition(n_tasks, "user_id").mapInArrow(score, _LISTS_SCHEMA)
     finally:
@@ -167,7 +240,7 @@ def recommend_users(
 
 def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch:
     user_ids = batch.column("user_id").to_pylist()
-    lists = list(recommender.recommend(_block(batch)))
+    lists = list(recommender.recommend(user_block(batch)))
     product_ids = recommender.model.product_ids
     entries = [entry for one in lists for entry in one]
     reasons = [reason for entry in entries for reason in entry.reasons]
@@ -192,17 +265,9 @@ def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch
     )
 
 
-def _block(batch: pa.RecordBatch) -> UserBlock:
-    def flat(name: str) -> np.ndarray:
-        return np.asarray(batch.column(name).flatten())
-
+def user_block(batch: pa.RecordBatch) -> UserBlock:
+    """Return the histories of a batch's users, in its order."""
     lengths = np.asarray(batch.column("items").value_lengths())
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return UserBlock(indptr, flat("items"), flat("strengths"), flat("n_bought"))
-
-
-def _rows(matrix: object) -> list[Signal]:
-    """Split a sparse matrix into its rows."""
-    matrix.sort_indices()  # type: ignore[attr-defined]
-    indptr, indices, data = matrix.indptr, matrix.indices, matrix.data  # type: ignore[attr-defined]
-    return [Signal(indices[start:stop], data[start:stop]) for start, stop in pairwise(indptr)]
+    arrays = {name: np.asarray(batch.column(name).flatten()) for name in HISTORY_ARRAYS}
+    return UserBlock(indptr=indptr, n_orders=np.asarray(batch.column("n_orders")), **arrays)

@@ -13,7 +13,9 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.errors import OptionError
 from shelfkin.recommending import co_purchase
+from shelfkin.recommending.baskets import collect_baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, content_relations
+from shelfkin.recommending.features import Evidence, item_features, store_leaders
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
@@ -33,6 +35,8 @@ CONTENT_NEIGHBOURS = 10
 # Pairs of a user, or an anonymous order, with a product that the item-item model is trained on: 16 bytes each on the
 # driver. Beyond, users and orders are sampled.
 MAX_TRAINING_PAIRS = 20_000_000
+# Pairs of an order and a product that same-order and next-order relations are made from; beyond, users are sampled.
+MAX_BASKET_PAIRS = 5_000_000
 # A text's hash of 64 characters beside its vector, with Arrow's offsets.
 _BYTES_PER_HASH = 100
 
@@ -51,12 +55,18 @@ class Catalogue:
         (n_items,) int64: number of the product's text. Texts with a vector come first, in the order of `vectors`.
     vectors
         (n_vectors, d) float32 unit norm, sorted by text_hash; (0, 0) without an embedding.
+    prices
+        (n_items,) float64, NaN where none is known.
+    clusters
+        (n_items,) int64: number of the product's cluster from 0, -1 for none.
     """
 
     product_ids: np.ndarray
     on_sale: np.ndarray
     texts: np.ndarray
     vectors: np.ndarray
+    prices: np.ndarray
+    clusters: np.ndarray
 
     @property
     def n_texts(self) -> int:
@@ -88,6 +98,8 @@ class Fitted:
         Result of `popularity.item_popularity`.
     histories
         Histories of every known user (`interactions.user_histories`), persisted.
+    evidence
+        What the ranker uses beyond `items`.
     """
 
     items: ItemModel
@@ -95,9 +107,10 @@ class Fitted:
     item_knn: sp.csr_array
     popularity: pd.DataFrame
     histories: DataFrame
+    evidence: Evidence
 
 
-def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
+def read_catalogue(products: DataFrame, vectors: DataFrame | None, clusters: DataFrame | None = None) -> Catalogue:
     """Bring ids, stock, texts and vectors to the driver: about 200 bytes a product and 4 * d + 100 bytes a text.
 
     Spark refuses to collect more than ``spark.driver.maxResultSize``; its default of 1 GB holds about 650,000 texts
@@ -109,13 +122,15 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
         Contract table ``products``.
     vectors
         Contract table ``product_vectors``; None for a catalogue that isn't embedded.
+    clusters
+        Contract table ``product_clusters``; None for a catalogue without clusters.
 
     Raises
     ------
     OptionError
         The vectors exceed ``spark.driver.maxResultSize``.
     """
-    table = products.select("product_id", "in_stock", "text_hash").toPandas().sort_values("product_id")
+    table = products.select("product_id", "in_stock", "text_hash", "price").toPandas().sort_values("product_id")
     hashes, matrix = np.empty(0, dtype=object), np.empty((0, 0), dtype=np.float32)
     if vectors is not None:
         size = vectors.agg(F.count(F.lit(1)).alias("n"), F.max(F.size("vector")).alias("d")).first()
@@ -132,7 +147,18 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None) -> Catalogue:
         on_sale=on_sale(table["in_stock"].to_numpy()),
         texts=numbers.get_indexer(pd.Index(table["text_hash"].astype(str))).astype(np.int64),
         vectors=matrix,
+        prices=table["price"].to_numpy(dtype=np.float64),
+        clusters=cluster_numbers(table["product_id"], clusters),
     )
+
+
+def cluster_numbers(product_ids: pd.Series, clusters: DataFrame | None) -> np.ndarray:
+    """Return each product's cluster as a number from 0, in the order of cluster ids; -1 for none."""
+    if clusters is None:
+        return np.full(len(product_ids), -1, dtype=np.int64)
+    table = clusters.select("product_id", "cluster_id").toPandas().set_index("product_id")["cluster_id"]
+    found = table.reindex(product_ids)
+    return pd.Categorical(found, categories=np.unique(table)).codes.astype(np.int64)
 
 
 def result_limit_bytes(session: SparkSession) -> int:
@@ -230,8 +256,11 @@ def fit_model(
     popularity = item_popularity(bought, as_of, settings.popular_half_life_days, n_items)
     rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
     allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
-    strengths = training_matrix(histories, anonymous_baskets(ordered, event_types, as_of), n_items)
-    ordered.unpersist()  # only now: the histories are made from it, and the training matrix is their first use
+    anonymous = anonymous_baskets(ordered, event_types, as_of)
+    strengths = training_matrix(histories, anonymous, n_items)
+    recent = training_matrix(histories, anonymous, n_items, values="recent")
+    baskets = collect_baskets(bought, as_of, n_items, MAX_BASKET_PAIRS)
+    ordered.unpersist()  # only now: everything above is made from it
     knn = co_purchase.fit(
         strengths,
         method="item_knn",
@@ -240,15 +269,29 @@ def fit_model(
         shrinkage=KNN_SHRINKAGE,
         n_neighbours=KNN_NEIGHBOURS,
     )
-    fitted = knn
-    if 0 < knn.n_active <= settings.ease_max_items and knn.method != "none":
-        fitted = co_purchase.fit(
-            strengths,
+
+    def fit(matrix: sp.csr_array, l2: float) -> co_purchase.CoPurchase:
+        return co_purchase.fit(
+            matrix,
             ease_max_items=settings.ease_max_items,
-            l2=settings.ease_l2,
+            l2=l2,
             shrinkage=KNN_SHRINKAGE,
-            n_neighbours=EASE_NEIGHBOURS,
+            n_neighbours=EASE_NEIGHBOURS if knn.n_active <= settings.ease_max_items else KNN_NEIGHBOURS,
         )
+
+    half_life = event_types[buying].half_life_days if (buying := purchase_type(event_types)) in event_types else 1.0
+    fitted = fit(strengths, settings.ease_l2)
+    features = item_features(popularity, catalogue.clusters, np.log(catalogue.prices))
+    evidence = Evidence(
+        co_purchase_recent=fit(recent, settings.ease_l2 / 2).weights,
+        item_knn=knn.weights,
+        same_order=fit(faded(baskets, half_life), settings.ease_l2).weights,
+        next_order=next_order(baskets, half_life, KNN_NEIGHBOURS),
+        clusters=catalogue.clusters,
+        features=features,
+        log_prices=np.log(catalogue.prices),
+        leaders=store_leaders(features, rank),
+    )
     items = ItemModel(
         product_ids=catalogue.product_ids,
         texts=catalogue.texts,
@@ -259,11 +302,15 @@ def fit_model(
         co_purchase=fitted.weights,
         content=content_relations(catalogue.texts, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
     )
-    return Fitted(items, fitted.method, knn.weights, popularity, histories)
+    return Fitted(items, fitted.method, knn.weights, popularity, histories, evidence)
 
 
 def training_matrix(
-    histories: DataFrame, baskets: DataFrame, n_items: int, max_pairs: int = MAX_TRAINING_PAIRS
+    histories: DataFrame,
+    baskets: DataFrame,
+    n_items: int,
+    max_pairs: int = MAX_TRAINING_PAIRS,
+    values: str = "strengths",
 ) -> sp.csr_array:
     """Bring the strengths to the driver as a sparse (n_users + n_baskets, n_items) float64 matrix.
 
@@ -280,9 +327,11 @@ def training_matrix(
         Number of columns.
     max_pairs
         Entries before sampling.
+    values
+        The array that fills the matrix.
     """
     customers = histories.filter(F.size("items") > 0)
-    arrays = ["items", "strengths"]
+    arrays = ["items", values]
     known = customers.select(F.lit(0).alias("kind"), F.col("user_id").alias("id"), *arrays)
     rows = known.unionByName(baskets.select(F.lit(1).alias("kind"), F.col("order_id").alias("id"), *arrays))
     n_pairs = rows.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
@@ -294,5 +343,5 @@ def training_matrix(
     if table.empty:
         return sp.csr_array((0, n_items), dtype=np.float64)
     indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
-    items, strengths = np.concatenate(table["items"].tolist()), np.concatenate(table["strengths"].tolist())
+    items, strengths = np.concatenate(table["items"].tolist()), np.concatenate(table[values].tolist())
     return sp.csr_array((strengths.astype(np.float64), items, indptr), shape=(len(table), n_items))

@@ -42,9 +42,20 @@ class Policy:
         """
         return cls(settings.list_length if list_length is None else list_length, repurchase or settings.repurchase)
 
+    @property
+    def task(self) -> str:
+        """The task of the backtest that judges such lists: all (past purchases may come back) or new."""
+        return "all" if self.repurchase == "allow" else "new"
+
     def barred(self, items: np.ndarray, n_bought: np.ndarray) -> np.ndarray:
         """Return which of a user's past `items` must not be recommended to that user."""
         return items[n_bought > 0] if self.repurchase == "exclude" else items[:0]
+
+    def eligible(self, allowed: np.ndarray, items: np.ndarray, n_bought: np.ndarray) -> np.ndarray:
+        """Return what a user may be shown, (n_items,) bool: what is `allowed` at all, less what is barred."""
+        eligible = allowed.copy()
+        eligible[self.barred(items, n_bought)] = False
+        return eligible
 
 
 def on_sale(in_stock: np.ndarray) -> np.ndarray:

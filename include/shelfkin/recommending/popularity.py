@@ -9,15 +9,16 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.interactions import DECIMALS, age_days, decay, exact_sum
+from shelfkin.recommending.interactions import DECIMALS, age_days, decay, exact
 
 # Trend compares the last days with the usual level: the sums of a 7-day and a 120-day half-life.
 TREND_HALF_LIFE_DAYS = 7.0
+MONTH_HALF_LIFE_DAYS = 30.0
 USUAL_HALF_LIFE_DAYS = 120.0
 
 
 def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: float, n_items: int) -> pd.DataFrame:
-    """Count the orders of each item, fading at three speeds; anonymous orders count too.
+    """Count the orders and the buyers of each item, orders fading at four speeds; anonymous orders count too.
 
     Parameters
     ----------
@@ -33,14 +34,39 @@ def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: 
     Returns
     -------
     pandas.DataFrame
-        Row i stands for item i: ``recent``, ``trend``, ``usual`` (faded order counts) and ``total`` (all orders).
+        Row i stands for item i, all float64: ``recent``, ``trend``, ``month``, ``usual`` (faded order counts),
+        ``total`` (all orders), ``buyers`` and ``repeat_buyers`` (known users who bought it, and more than once),
+        ``new_buyers_week`` and ``new_buyers_month`` (whose first order of it lies within 7 or 30 days), ``first_days``
+        and ``last_days`` (days since its first and last order; 0 where there is none).
     """
     age = age_days(F.col("occurred_at"), as_of)
-    counted = orders.groupBy("item").agg(
-        exact_sum(decay(age, popular_half_life_days)).alias("recent"),
-        exact_sum(decay(age, TREND_HALF_LIFE_DAYS)).alias("trend"),
-        exact_sum(decay(age, USUAL_HALF_LIFE_DAYS)).alias("usual"),
-        F.count(F.lit(1)).cast("double").alias("total"),
+    speeds = {
+        "recent": popular_half_life_days,
+        "trend": TREND_HALF_LIFE_DAYS,
+        "month": MONTH_HALF_LIFE_DAYS,
+        "usual": USUAL_HALF_LIFE_DAYS,
+    }
+    by_user = orders.groupBy("item", "user_id").agg(
+        *(F.sum(exact(decay(age, half_life))).alias(name) for name, half_life in speeds.items()),
+        F.count(F.lit(1)).alias("n"),
+        F.max(age).alias("first"),
+        F.min(age).alias("last"),
+    )
+    known = F.col("user_id").isNotNull()
+    counted = by_user.groupBy("item").agg(
+        *(F.round(F.sum(name).cast("double"), DECIMALS).alias(name) for name in speeds),
+        F.sum("n").cast("double").alias("total"),
+        *(
+            F.sum((known & condition).cast("double")).alias(name)
+            for name, condition in {
+                "buyers": F.lit(True),
+                "repeat_buyers": F.col("n") > 1,
+                "new_buyers_week": F.col("first") < 7,
+                "new_buyers_month": F.col("first") < 30,
+            }.items()
+        ),
+        F.round(F.max("first"), DECIMALS).alias("first_days"),
+        F.round(F.min("last"), DECIMALS).alias("last_days"),
     )
     return counted.toPandas().set_index("item").reindex(range(n_items), fill_value=0.0).sort_index()
 
