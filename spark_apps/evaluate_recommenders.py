@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from datetime import date
 
 import numpy as np
-import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.evaluation.backtest import TASKS, Window, best_baseline, evaluate, truth, value_of
+from shelfkin.artifacts import published_before
+from shelfkin.evaluation import gate
+from shelfkin.evaluation.backtest import (
+    HEADLINE_K,
+    TASKS,
+    Judged,
+    Window,
+    best_baseline,
+    evaluate,
+    truth,
+    value_of,
+)
 from shelfkin.evaluation.baselines import OURS, contestants
+from shelfkin.evaluation.gate import Before, Verdict
 from shelfkin.evaluation.learning import Lessons, learn_and_judge
 from shelfkin.recommending.interactions import purchase_type
 from shelfkin.recommending.model import (
@@ -85,20 +97,44 @@ def run(stage: Stage) -> None:
     fitted, judged, tonight = learn_and_judge(lessons, window, settings.ranker_windows, fit, items)
     write_rankers(stage, tonight)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
-    metrics = evaluate(
+    found = evaluate(
         {task: contestants(fitted, settings.blend_for(repurchase), judged[task]) for task, repurchase in TASKS.items()},
         wanted,
         window,
         max(policy.list_length, MIN_LIST_LENGTH),
     )
     fitted.histories.unpersist()
-    stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(metrics), n_files=1)
+    stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method
     stage.metrics |= unknown_products(events, items)
     for task in TASKS:
-        report(stage, metrics, task)
-    headline = "all" if policy.repurchase == "allow" else "new"
-    stage.metrics["ndcg_at_10"] = stage.metrics.get(f"ndcg_at_10_{headline}")
+        report(stage, found, task)
+    stage.metrics["ndcg_at_10"] = stage.metrics.get(f"ndcg_at_10_{policy.task}")
+    verdict = judge_run(stage, found, policy.task)
+    stage.metrics |= {"task": policy.task, "gate": verdict.word, "gate_reason": verdict.reason}
+    stage.progress("gate: %s, %s", verdict.word, verdict.reason)
+
+
+def judge_run(stage: Stage, found: Judged, task: str) -> Verdict:
+    """Judge the run's own lists against the baselines and what was published before."""
+    ours = found.ndcg.get((task, OURS), np.empty(0))
+    return gate.judge(
+        len(ours),
+        float(ours.mean()) if len(ours) else 0.0,
+        found.rivals(OURS, task) if len(ours) else {},
+        last_published(stage, task),
+        stage.profile.recommending.max_fall,
+    )
+
+
+def last_published(stage: Stage, task: str) -> Before | None:
+    """Return the newest published run before this one, if its lists were judged in the same task and horizon."""
+    pointer = published_before(stage.paths)
+    metrics = pointer["metrics"] if pointer else {}
+    alike = metrics.get("task") == task and metrics.get("horizon_days") == stage.metrics["horizon_days"]
+    if pointer is None or not alike or metrics.get("ndcg_at_10") is None:
+        return None
+    return Before(date.fromisoformat(pointer["as_of"]), float(metrics["ndcg_at_10"]))
 
 
 def write_rankers(stage: Stage, rankers: dict[str, Ranker | None]) -> None:
@@ -114,25 +150,36 @@ def write_rankers(stage: Stage, rankers: dict[str, Ranker | None]) -> None:
             stage.progress("task %s: learned to rank; goes most by %s", task, leading)
 
 
-def report(stage: Stage, metrics: pd.DataFrame, task: str) -> None:
+def report(stage: Stage, found: Judged, task: str) -> None:
     """Put a task's main figures where XCom shows them, and say them."""
-    ours = value_of(metrics, OURS, task, "ndcg", 10)
-    best = best_baseline(metrics, OURS, task, "ndcg", 10)
+    ours = value_of(found.metrics, OURS, task, "ndcg", HEADLINE_K)
+    best = best_baseline(found.metrics, OURS, task, "ndcg", HEADLINE_K)
     if ours is None or best is None:
         return
-    users = int(metrics.loc[metrics["task"] == task, "users"].iloc[0])
+    rivals = found.rivals(OURS, task)
+    users = len(found.ndcg[task, OURS])
     stage.metrics |= {
         f"ndcg_at_10_{task}": round(ours, 4),
         f"best_baseline_{task}": best[0],
         f"best_baseline_ndcg_at_10_{task}": round(best[1], 4),
         f"users_{task}": users,
+        f"ahead_{task}": {name: [round(rival.low, 4), round(rival.high, 4)] for name, rival in rivals.items()},
     }
-    stage.progress("task %s: NDCG@10 %.4f, best baseline %s %.4f, %s users", task, ours, *best, f"{users:,}")
+    rival = rivals[best[0]]
+    stage.progress(
+        "task %s: NDCG@10 %.4f, best baseline %s %.4f, ahead by %+.4f to %+.4f (95%%), %s users",
+        task,
+        ours,
+        *best,
+        rival.low,
+        rival.high,
+        f"{users:,}",
+    )
 
 
 def skip(stage: Stage, reason: str) -> None:
     """Write an empty table and say why: too little history is no failure."""
-    stage.metrics["skipped_reason"] = reason
+    stage.metrics |= {"skipped_reason": reason, "gate": "abstain", "gate_reason": reason}
     stage.progress("no evaluation: %s", reason)
     stage.write_empty(RECOMMENDER_METRICS)
     stage.write_empty(RANKERS)

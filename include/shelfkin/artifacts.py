@@ -242,7 +242,11 @@ def latest_pointer_uri(root: Root, store: str) -> str:
 
 def lineage_dates(root: Root, store: str) -> list[date]:
     """Return the dates that have a lineage, oldest first."""
-    folder = root.join("stores", store, "lineage")
+    return _dated_files(root, store, "lineage")
+
+
+def _dated_files(root: Root, store: str, kind: str) -> list[date]:
+    folder = root.join("stores", store, kind)
     if not root.exists(folder):
         return []
     names = [posixpath.basename(str(path)) for path in root.fs.ls(folder, detail=False, refresh=True)]
@@ -256,6 +260,14 @@ def predecessor_lineage(paths: RunPaths) -> dict[str, Any] | None:
     if not older:
         return None
     return paths.root.read_json(posixpath.join(paths.store_uri, "lineage", f"as_of={older[-1].isoformat()}.json"))
+
+
+def published_before(paths: RunPaths) -> dict[str, Any] | None:
+    """Return the newest published pointer older than this run's as_of, or None if nothing older was published."""
+    older = [day for day in _dated_files(paths.root, paths.store, "published") if day < paths.as_of]
+    if not older:
+        return None
+    return paths.root.read_json(posixpath.join(paths.store_uri, "published", f"as_of={older[-1].isoformat()}.json"))
 
 
 @dataclass(frozen=True)

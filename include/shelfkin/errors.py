@@ -74,6 +74,12 @@ class ArtifactError(ShelfkinError):
     kind = "artifact"
 
 
+class GateError(ShelfkinError):
+    """A run's lists are worse than what they would replace, or than a plain baseline."""
+
+    kind = "gate"
+
+
 class ReconciliationError(ShelfkinError):
     """Row counts don't add up: a bug in a stage, never the user's fault."""
 

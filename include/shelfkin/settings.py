@@ -401,6 +401,7 @@ class Recommending(_Section):
     popular_half_life_days: float = Field(4.0, gt=0, description="popular means: in orders of the last days")
     ease_max_items: int = Field(5000, ge=0, le=20000, description="above: item-kNN in place of EASE^R")
     ease_l2: float = Field(200.0, gt=0, description="ridge penalty of EASE^R")
+    max_fall: Share = Field(0.25, description="share of the last published NDCG@10 that a new run may lose")
     ranker_windows: int = Field(3, ge=0, le=12, description="past windows the ranker learns from; 0: the blend ranks")
     ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")

@@ -14,7 +14,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import contestants
+from shelfkin.evaluation.learning import Lessons, learn_and_judge
 from shelfkin.recommending import interactions
+from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.model import (
@@ -27,6 +29,8 @@ from shelfkin.recommending.model import (
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
+from shelfkin.recommending.popularity import item_popularity
+from shelfkin.recommending.ranker import Learned
 from shelfkin.recommending.similar import SimilarModel, block_nearest, nearest_texts, similar_products
 from shelfkin.settings import EventType, Recommending
 from shelfkin.spark import contract_columns
@@ -104,6 +108,79 @@ def test_strengths_fade_by_type_and_orders_count_once(spark: SparkSession) -> No
     assert found[0]["items"] == [0, 1]
     assert found[0]["strengths"] == pytest.approx([2 * 0.5 + 2 * 0.25, 0.5])
     assert found[0]["n_bought"] == [2, 0]
+    # Recent strengths fade four times as fast: half-lives of 2.5 and 1.25 days.
+    assert found[0]["recent"] == pytest.approx([2 * 0.5**4 + 2 * 0.5**8, 0.5**4], abs=1e-6)
+    assert (found[0]["first_days"], found[0]["last_days"]) == ([20, 5], [10, 5])
+    assert found[0]["n_orders"] == 3
+
+
+def test_popularity_counts_orders_buyers_and_who_is_new(spark: SparkSession) -> None:
+    rows = [
+        event("u", "a", 60, order="1"),
+        event("u", "a", 7, order="2"),
+        event("v", "a", 14, order="3"),
+        event("w", "a", 3, order="4"),
+        event(None, "a", 1, order="5"),
+    ]
+    items = item_numbers(spark, np.array(["a", "b"], dtype=object))
+    found = item_popularity(orders(events_table(spark, rows), items), AS_OF, 4.0, 2)
+    row = found.loc[0]
+    assert (row["total"], row["buyers"], row["repeat_buyers"]) == (5, 3, 1)
+    assert (row["new_buyers_week"], row["new_buyers_month"]) == (1, 2)
+    assert (row["first_days"], row["last_days"]) == (60, 1)
+    assert row["trend"] == pytest.approx(sum(0.5 ** (age / 7) for age in (60, 7, 14, 3, 1)), abs=1e-6)
+    assert not found.loc[1].any()
+
+
+def test_baskets_stand_by_user_and_time(spark: SparkSession) -> None:
+    rows = [
+        event("v", "b", 1, order="1"),
+        event("u", "a", 2, order="9"),
+        event("u", "a", 8, order="3"),
+        event("u", "b", 8, order="3"),
+        event(None, "c", 1, order="7"),
+    ]
+    items = item_numbers(spark, np.array(["a", "b", "c"], dtype=object))
+    found = collect_baskets(orders(events_table(spark, rows), items), AS_OF, 3, 1_000)
+    assert found.items.toarray().tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 0]]
+    assert found.users.tolist() == [0, 0, 1]
+    assert found.days.tolist() == [8, 2, 1]
+    # Above the limit whole users are left out, never half of a user's orders.
+    sampled = collect_baskets(orders(events_table(spark, rows), items), AS_OF, 3, 0)
+    assert len(sampled.users) == 0
+
+
+def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: SparkSession) -> None:
+    rows = shop(n_users=260, n_products=30)
+    catalogue = read_catalogue(products_table(spark, 30), None)
+    items = item_numbers(spark, catalogue.product_ids)
+    settings, judged = Recommending(), Window.before(AS_OF, 14)
+
+    def learn(table: DataFrame) -> tuple[Any, Any, Any]:
+        def fit(window: Window) -> Fitted:
+            near = no_neighbours(catalogue.n_texts)
+            return fit_model(catalogue, near, table, window.cut, TYPES, settings, backtest=True)
+
+        return learn_and_judge(Lessons(table, 0, 1), judged, 2, fit, items)
+
+    table = events_table(spark, rows)
+    fitted, of_judged, of_now = learn(table)
+    assert of_judged["all"] is not None
+    assert of_now["all"] is not None
+    assert of_judged["all"].text != of_now["all"].text
+    # What happens within the judged window must not reach the ranker that is judged on it.
+    late = [event(f"u{n:02d}", "p29", 3, order=f"late{n}") for n in range(200)]
+    _, again, _ = learn(events_table(spark, [*rows, *late]))
+    assert again["all"].text == of_judged["all"].text
+    policy = Policy(8, "allow")
+    learned = Learned(of_judged["all"], fitted.evidence)
+    with recommend_users(fitted.histories, fitted.items, settings.blend, policy, learned=learned) as lists:
+        found = lists.orderBy("user_id", "rank").collect()
+    by_user = pd.DataFrame([row.asDict() for row in found]).groupby("user_id")
+    assert (by_user["rank"].agg(list).map(len) == 8).all()
+    assert by_user["score"].agg(lambda scores: (scores.diff().dropna() <= 0).all()).all()
+    shares = [sum(reason["share"] for reason in row["reasons"]) for row in found if row["reasons"]]
+    assert shares == pytest.approx([1.0] * len(shares), abs=1e-6)
 
 
 def test_buying_is_the_purchase_type_or_the_heaviest() -> None:
@@ -231,9 +308,10 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     )
     wanted = truth(table, window)
     settings = Recommending()
-    metrics = evaluate(
+    judged = evaluate(
         {task: contestants(fitted, settings.blend_for(policy)) for task, policy in TASKS.items()}, wanted, window, 10
     )
+    metrics = judged.metrics
     assert set(metrics["model"]) == {"shelfkin", "popularity", "own_purchases", "item_knn"}
     assert set(metrics["k"]) == {5, 10}
     assert metrics["value"].between(0, 15).all()
@@ -242,6 +320,10 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     assert own is not None
     assert popular is not None
     assert own > popular  # users here come back to their own third
+    assert judged.ndcg["all", "own_purchases"].mean() == pytest.approx(own)
+    rival = judged.rivals("own_purchases", "all")["popularity"]
+    assert rival.mean == pytest.approx(popular)
+    assert rival.low <= own - popular <= rival.high
     # Fitting on a table that ends at the cut gives the same model.
     before = fit_model(
         catalogue,
@@ -254,6 +336,9 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     )
     assert (before.items.co_purchase != fitted.items.co_purchase).nnz == 0
     np.testing.assert_array_equal(before.items.popular, fitted.items.popular)
+    np.testing.assert_array_equal(before.evidence.features, fitted.evidence.features)
+    for name in ("co_purchase_recent", "item_knn", "same_order", "next_order"):
+        assert (getattr(before.evidence, name) != getattr(fitted.evidence, name)).nnz == 0
     np.testing.assert_array_equal(before.items.allowed, fitted.items.allowed)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shelfkin.errors import OptionError
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.candidates import ItemModel, UserBlock, content_relations, tastes
-from shelfkin.recommending.lists import MAX_HISTORY, Recommender
+from shelfkin.recommending.features import MAX_HISTORY
+from shelfkin.recommending.lists import Recommender
 from shelfkin.recommending.model import check_result_size
 from shelfkin.recommending.policies import Policy, first_of_twins, on_sale
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
@@ -140,13 +141,19 @@ def make_model(n: int = 12, *, texts: np.ndarray | None = None, allowed: np.ndar
 
 
 def make_block(*histories: dict[int, tuple[float, int]]) -> UserBlock:
+    """Item to (strength, orders that bought it); everything was first bought 30 days ago and last 3 days ago."""
     rows = [sorted(history.items()) for history in histories]
     flat = [entry for row in rows for entry in row]
+    strengths = np.array([strength for _, (strength, _) in flat], dtype=np.float64)
     return UserBlock(
         indptr=np.cumsum([0, *(len(row) for row in rows)]),
+        n_orders=np.array([max((n for _, (_, n) in row), default=0) for row in rows]),
         items=np.array([item for item, _ in flat], dtype=np.int64),
-        strengths=np.array([strength for _, (strength, _) in flat], dtype=np.float64),
+        strengths=strengths,
         n_bought=np.array([n for _, (_, n) in flat], dtype=np.int64),
+        recent=strengths / 2,
+        first_days=np.full(len(flat), 30.0),
+        last_days=np.full(len(flat), 3.0),
     )
 
 
@@ -204,7 +211,7 @@ def test_long_histories_leave_other_users_alone() -> None:
     long = {item: (1.0 + item / n, 1) for item in range(n)}
     short = {n - 1: (0.5, 1), 3: (2.0, 1)}
     block = make_block(long, short)
-    kept = tastes(block, n, MAX_HISTORY)
+    kept = tastes(block, block.strengths, n, MAX_HISTORY)
     assert kept[[0]].nnz == MAX_HISTORY
     assert block.items[block.of(1)].tolist() == [3, n - 1]
     model, policy = make_model(n), Policy(10, "allow")

@@ -11,11 +11,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.baselines import Contestant
-from shelfkin.evaluation.metrics import mean_metrics
+from shelfkin.evaluation.bootstrap import paired_interval
+from shelfkin.evaluation.gate import Rival
+from shelfkin.evaluation.metrics import PER_USER, mean_metrics
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.policies import Policy, Repurchase
 
 KS = (5, 10, 20)
+# The one figure that lists are compared by.
+HEADLINE_K = 10
 # Task "all" counts repeats, so its lists may hold past purchases; task "new" counts only what was never bought.
 TASKS: dict[str, Repurchase] = {"all": "allow", "new": "exclude"}
 # Users whose lists are collected and scored on the driver; beyond, a sample by hash of the id. The standard error of
@@ -120,9 +124,32 @@ def judge(lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int) -> tuple[np.n
     return hits, items, n_wanted
 
 
-def evaluate(
-    contestants_of: dict[str, list[Contestant]], truth: DataFrame, window: Window, list_length: int
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Judged:
+    """What `evaluate` found.
+
+    Attributes
+    ----------
+    metrics
+        Rows of ``recommender_metrics``; none for a task in which nobody counts.
+    ndcg
+        By task and contestant: each user's NDCG@10, users in the same order for all.
+    """
+
+    metrics: pd.DataFrame
+    ndcg: dict[tuple[str, str], np.ndarray]
+
+    def rivals(self, ours: str, task: str) -> dict[str, Rival]:
+        """Return every other contestant of a task, with the paired interval of ours less its figure."""
+        of_task = {name: values for (judged_task, name), values in self.ndcg.items() if judged_task == task}
+        return {
+            name: Rival(float(values.mean()), *paired_interval([of_task[ours] - values]))
+            for name, values in of_task.items()
+            if name != ours
+        }
+
+
+def evaluate(contestants_of: dict[str, list[Contestant]], truth: DataFrame, window: Window, list_length: int) -> Judged:
     """Score every contestant in every task.
 
     Parameters
@@ -136,13 +163,9 @@ def evaluate(
     list_length
         Length of the lists; metrics at larger k aren't reported.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Rows of ``recommender_metrics``; none for a task in which nobody counts.
     """
     truth = truth.persist()
-    rows = []
+    rows, ndcg = [], {}
     for task, repurchase in TASKS.items():
         wanted = wanted_products(truth, task)
         if wanted.empty:
@@ -153,13 +176,14 @@ def evaluate(
             asking = contestant.histories.join(F.broadcast(users), "user_id", how="left_semi")
             lists = collect_lists(asking, contestant, Policy(list_length, repurchase))
             hits, items, n_wanted = judge(lists, wanted, list_length)
+            ndcg[task, contestant.name] = PER_USER["ndcg"](hits, n_wanted, min(HEADLINE_K, list_length))
             for metric, k, value in mean_metrics(hits, items, n_wanted, [k for k in KS if k <= list_length]):
                 rows.append(
                     (contestant.name, task, window.cut.date(), window.horizon_days, metric, k, value, len(hits))
                 )
     truth.unpersist()
     columns = ["model", "task", "cut", "horizon_days", "metric", "k", "value", "users"]
-    return pd.DataFrame(rows, columns=columns)
+    return Judged(pd.DataFrame(rows, columns=columns), ndcg)
 
 
 def collect_lists(histories: DataFrame, contestant: Contestant, policy: Policy) -> pd.DataFrame:

@@ -1,0 +1,336 @@
+"""Recommendations against every strong baseline, on what customers bought next.
+
+    make bench-quality                        Online Retail, cuts 2011-09-01, -10-01, -11-01, 30 days
+    make bench-quality STORE=complete_journey Complete Journey, cuts 2017-09-01 and 2017-11-01, 14 days
+
+Runs the real stages as of each cut (nothing later is read), takes the tables that they would publish, and scores them
+against the purchases of the days after the cut. Baselines see the same cleaned events; their parameters were chosen on
+a window that ends before the first cut. Users count who bought before the cut, products that were sold before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import runpy
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+K = 10
+LIST_LENGTH = 20
+TASKS = {"all": "allow", "new": "exclude"}
+CUTS = {
+    "online_retail": ("2011-08-01", ("2011-09-01", "2011-10-01", "2011-11-01"), 30),
+    "complete_journey": ("2017-08-01", ("2017-09-01", "2017-11-01"), 14),
+}
+STAGES = ("clean_catalog", "clean_events", "embed_products", "select_k", "cluster_products", "evaluate_recommenders")
+
+
+@dataclass
+class Shop:
+    """One store and where its runs leave their tables."""
+
+    store: str
+    artifacts: Path
+
+    def run_stage(self, as_of: str, name: str, *flags: str) -> Any:
+        """Run a Spark app in this process as of a date; return its manifest."""
+        from shelfkin.artifacts import Manifest, Root, RunPaths
+
+        paths = RunPaths(Root.at(str(self.artifacts)), self.store, date.fromisoformat(as_of), f"bench{''.join(flags)}")
+        uri = paths.manifest_uri(name)
+        if not Path(uri).exists():
+            base = RunPaths(paths.root, self.store, paths.as_of, "bench")
+            upstream = [base.manifest_uri(stage) for stage in STAGES if Path(base.manifest_uri(stage)).exists()]
+            given = [word for manifest in upstream for word in ("--input", manifest)]
+            arguments = ["--store", self.store, "--as-of", as_of, "--run-id", paths.run_id]
+            arguments += ["--artifact-root", str(self.artifacts), "--stores-dir", str(ROOT / "include" / "stores")]
+            before = sys.argv
+            sys.argv = [f"{name}.py", *arguments, *given, *flags]
+            try:
+                runpy.run_path(str(ROOT / "spark_apps" / f"{name}.py"), run_name="__main__")
+            finally:
+                sys.argv = before
+        return Manifest.read(paths.root, uri)
+
+
+# ---- truth ----------------------------------------------------------------------------------------------------------
+
+
+def purchases_of(store: str) -> pd.DataFrame:
+    """Return every purchase of the raw data, by the protocol of the published reference figures."""
+    if store == "complete_journey":
+        path = Path(os.environ.get("SHELFKIN_DATA", ROOT / "data")) / store / "transactions.parquet"
+        raw = pd.read_parquet(path, columns=["household_id", "product_id", "transaction_timestamp"])
+        return pd.DataFrame(
+            {
+                "user_id": raw["household_id"].astype(str),
+                "product_id": raw["product_id"].astype(str),
+                "occurred_at": pd.to_datetime(raw["transaction_timestamp"]).dt.tz_localize(None),
+            }
+        )
+    reference = os.environ.get("SHELFKIN_REFERENCE_DATA")
+    if not reference:
+        raise SystemExit(
+            "Set SHELFKIN_REFERENCE_DATA to the folder of the reference data; README says where to get it."
+        )
+    path = Path(reference) / "online-retail" / "online_retail.csv.gz"
+    raw = pd.read_csv(path, dtype={"CustomerID": str, "InvoiceNo": str, "StockCode": str}, encoding="latin-1")
+    product = raw["StockCode"].str.upper()
+    kept = (
+        ~raw["InvoiceNo"].str.startswith("C")
+        & raw["CustomerID"].notna()
+        & (raw["Quantity"] > 0)
+        & (raw["UnitPrice"] > 0)
+        & product.str.match(r"\d{5}", na=False)
+    )
+    return pd.DataFrame(
+        {
+            "user_id": raw["CustomerID"][kept].str.removesuffix(".0"),
+            "product_id": product[kept],
+            "occurred_at": pd.to_datetime(raw["InvoiceDate"][kept], format="mixed"),
+        }
+    )
+
+
+def wanted_after(purchases: pd.DataFrame, cut: str, horizon_days: int, task: str) -> pd.DataFrame:
+    """Return distinct ``user_id``, ``product_id`` that count as bought next."""
+    at = purchases["occurred_at"]
+    past = purchases[at < pd.Timestamp(cut)]
+    future = purchases[(at >= pd.Timestamp(cut)) & (at < pd.Timestamp(cut) + timedelta(days=horizon_days))]
+    known = future["product_id"].isin(past["product_id"].unique()) & future["user_id"].isin(past["user_id"].unique())
+    wanted = future.loc[known, ["user_id", "product_id"]].drop_duplicates()
+    if task == "new":
+        owned = past[["user_id", "product_id"]].drop_duplicates().assign(owned=True)
+        joined = wanted.merge(owned, on=["user_id", "product_id"], how="left")
+        wanted = joined.loc[joined["owned"].isna(), ["user_id", "product_id"]]
+    return wanted
+
+
+@dataclass(frozen=True)
+class Score:
+    """Per-user figures of one contestant in one task and window, users by rising id."""
+
+    recall: np.ndarray
+    ndcg: np.ndarray
+    hit: np.ndarray
+    coverage: int
+
+
+def score(lists: pd.DataFrame, wanted: pd.DataFrame) -> Score:
+    """Score lists (``user_id``, ``rank``, ``product_id``) at `K`; a user without a list scores zero."""
+    from shelfkin.evaluation import metrics
+    from shelfkin.evaluation.backtest import judge
+
+    hits, items, n_wanted = judge(lists, wanted, K)
+    return Score(
+        metrics.recall(hits, n_wanted, K),
+        metrics.ndcg(hits, n_wanted, K),
+        metrics.hit(hits, n_wanted, K),
+        len(np.unique(items[items >= 0])),
+    )
+
+
+# ---- contestants ----------------------------------------------------------------------------------------------------
+
+
+class Baselines:
+    """The peers as of one cut. Each takes its parameters and gives lists."""
+
+    def __init__(self, shop: Shop, cut: str) -> None:
+        from shelfkin.evaluation.als import als_lists
+        from shelfkin.evaluation.baselines import Contestant
+        from shelfkin.recommending import co_purchase, model
+        from shelfkin.recommending.similar import nearest_texts
+        from shelfkin.settings import BlendWeights, Settings
+        from shelfkin.spark import build_session
+
+        self._als, self._co_purchase, self._model, self._contestant = als_lists, co_purchase, model, Contestant
+        session = build_session("bench-quality")
+        table = {
+            name: session.read.parquet(shop.run_stage(cut, stage).table_uri(name))
+            for stage, name in {
+                "clean_catalog": "products",
+                "embed_products": "product_vectors",
+                "cluster_products": "product_clusters",
+                "clean_events": "events",
+            }.items()
+        }
+        profile = Settings.from_env({**os.environ}).profile(shop.store)
+        self.settings, event_types = profile.recommending, profile.events.event_types
+        self.catalogue = model.read_catalogue(table["products"], table["product_vectors"], table["product_clusters"])
+        vectors = self.catalogue.vectors
+        found = nearest_texts(session, vectors, np.ones(len(vectors), dtype=bool), model.CONTENT_NEIGHBOURS)
+        near = model.padded(model.TextNeighbours(*found), self.catalogue.n_texts)
+        as_of = datetime.fromisoformat(cut).replace(tzinfo=UTC)
+        self.fitted = model.fit_model(self.catalogue, near, table["events"], as_of, event_types, self.settings)
+        empty = self.fitted.histories.limit(0).withColumnRenamed("user_id", "order_id")
+        self.strengths = model.training_matrix(self.fitted.histories, empty, len(self.catalogue.product_ids))
+        self._silent = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
+
+    def _lists(self, users: list[str], policy: Any, weights: Any, histories: Any = None, **items: Any) -> pd.DataFrame:
+        from shelfkin.evaluation.backtest import collect_lists
+
+        histories = self.fitted.histories if histories is None else histories
+        asking = histories.join(
+            histories.sparkSession.createDataFrame([(user,) for user in users], "user_id string"),
+            "user_id",
+            "left_semi",
+        )
+        model = replace(self.fitted.items, **items)
+        return collect_lists(asking, self._contestant("peer", model, histories, weights), policy)
+
+    def popularity(self, users: list[str], policy: Any, counted: str) -> pd.DataFrame:
+        from shelfkin.recommending.popularity import popular_scores
+
+        popular = popular_scores(self.fitted.popularity[counted].to_numpy())
+        return self._lists(users, policy, self._silent.model_copy(update={"popular": 1.0}), popular=popular)
+
+    def own_purchases(self, users: list[str], policy: Any, faded: bool) -> pd.DataFrame:
+        from pyspark.sql import functions as F  # noqa: N812
+
+        counted = self.fitted.histories
+        if not faded:
+            counted = counted.withColumn("strengths", F.col("n_bought").cast("array<double>"))
+        return self._lists(users, policy, self._silent.model_copy(update={"own": 1.0}), counted)
+
+    def item_knn(self, users: list[str], policy: Any, shrinkage: float) -> pd.DataFrame:
+        return self._item_item(users, policy, method="item_knn", shrinkage=shrinkage)
+
+    def ease(self, users: list[str], policy: Any, l2: float) -> pd.DataFrame:
+        return self._item_item(users, policy, method="ease", l2=l2)
+
+    def _item_item(self, users: list[str], policy: Any, method: str, **changed: float) -> pd.DataFrame:
+        options = {"l2": 200.0, "shrinkage": 5.0, **changed}
+        found = self._co_purchase.fit(self.strengths, method=method, ease_max_items=0, n_neighbours=500, **options)
+        weights = self._silent.model_copy(update={"co_purchase": 1.0})
+        return self._lists(users, policy, weights, co_purchase=found.weights)
+
+    def als(self, users: list[str], policy: Any, regularisation: float, alpha: float) -> pd.DataFrame:
+        items = self.fitted.items
+        lists = self._als(
+            self.fitted.histories,
+            users,
+            items.texts,
+            items.allowed,
+            policy,
+            regularisation=regularisation,
+            alpha=alpha,
+        )
+        return lists.assign(product_id=items.product_ids[lists["item"]])
+
+    def content(self, users: list[str], policy: Any) -> pd.DataFrame:
+        return self._lists(users, policy, self._silent.model_copy(update={"content": 1.0}))
+
+    def blend(self, users: list[str], policy: Any) -> pd.DataFrame:
+        return self._lists(users, policy, self.settings.blend_for(policy.repurchase))
+
+
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "popularity": {"counted": ("trend", "month", "usual", "total")},
+    "own_purchases": {"faded": (False, True)},
+    "item_knn": {"shrinkage": (0.0, 5.0, 20.0)},
+    "ease": {"l2": (100.0, 300.0, 1000.0)},
+    "als": {"regularisation": (0.01, 0.1, 1.0), "alpha": (1.0, 10.0, 40.0)},
+    "content": {},
+    "blend": {},
+}
+
+
+def choices(grid: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def tune(peers: Baselines, names: list[str], wanted: dict[str, pd.DataFrame], policy: Callable) -> dict:
+    """Return the parameters with the best NDCG of each peer and task on the tuning window."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, (task, repurchase) in itertools.product(names, TASKS.items()):
+        users = sorted(wanted[task]["user_id"].unique())
+        tried = []
+        for parameters in choices(GRIDS[name]):
+            lists = getattr(peers, name)(users, policy(repurchase), **parameters)
+            tried.append((float(score(lists, wanted[task]).ndcg.mean()), parameters))
+        best[name, task] = max(tried, key=lambda found: found[0])[1]
+        print(f"  {name:14} {task:4} {best[name, task]}  {max(tried, key=lambda found: found[0])[0]:.4f}", flush=True)
+    return best
+
+
+def main() -> None:
+    from shelfkin.evaluation.bootstrap import paired_interval
+    from shelfkin.recommending.policies import Policy
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
+    parser.add_argument("--keep", type=Path, help="folder for the runs' tables, to go on from")
+    flags = parser.parse_args()
+    folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-quality-"))
+    shop = Shop(flags.store, folder)
+    tuned_on, cuts, horizon = CUTS[flags.store]
+    names = [name for name in GRIDS if name != "ease" or flags.store == "online_retail"]
+    began = time.monotonic()
+    try:
+        purchases = purchases_of(flags.store)
+        scores: dict[tuple[str, str, str], Score] = {}
+        for cut in (tuned_on, *cuts):
+            for stage in STAGES:
+                shop.run_stage(cut, stage)
+            peers = Baselines(shop, cut)
+            wanted = {task: wanted_after(purchases, cut, horizon, task) for task in TASKS}
+            if cut == tuned_on:
+                print(f"\nparameters chosen on the {horizon} days from {cut}", flush=True)
+                best = tune(peers, names, wanted, lambda repurchase: Policy(LIST_LENGTH, repurchase))
+                continue
+            for task, repurchase in TASKS.items():
+                built = shop.run_stage(
+                    cut, "build_recommendations", "--repurchase", repurchase, "--list-length", str(LIST_LENGTH)
+                )
+                lists = pd.read_parquet(built.table_uri("user_recommendations").removeprefix("file://"))
+                scores["shelfkin", task, cut] = score(lists, wanted[task])
+                users = sorted(wanted[task]["user_id"].unique())
+                for name in names:
+                    lists = getattr(peers, name)(users, Policy(LIST_LENGTH, repurchase), **best[name, task])
+                    scores[name, task, cut] = score(lists, wanted[task])
+        report(scores, ["shelfkin", *names], cuts, paired_interval)
+    finally:
+        if flags.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"\n{time.monotonic() - began:,.0f} s in all")
+
+
+def report(scores: dict, names: list[str], cuts: tuple[str, ...], paired_interval: Callable) -> None:
+    """Print the means over the cuts, each cut, and the paired intervals."""
+    for task in TASKS:
+        users = [len(scores["shelfkin", task, cut].ndcg) for cut in cuts]
+        print(f"\ntask {task}: means over {', '.join(cuts)} ({', '.join(f'{n:,}' for n in users)} users), k={K}\n")
+        print(f"{'':16}{'recall':>8}{'ndcg':>8}{'hit':>7}{'coverage':>10}   ours less this, NDCG, 95%   NDCG by cut")
+        for name in names:
+            found = [scores[name, task, cut] for cut in cuts]
+            recall, ndcg, hit = (
+                np.mean([getattr(one, metric).mean() for one in found]) for metric in ("recall", "ndcg", "hit")
+            )
+            interval = ""
+            if name != "shelfkin":
+                low, high = paired_interval(
+                    [scores["shelfkin", task, cut].ndcg - scores[name, task, cut].ndcg for cut in cuts]
+                )
+                interval = f"[{low:+.4f}, {high:+.4f}]"
+            coverage = np.mean([one.coverage for one in found])
+            by_cut = " ".join(f"{one.ndcg.mean():.4f}" for one in found)
+            print(f"{name:16}{recall:>8.4f}{ndcg:>8.4f}{hit:>7.3f}{coverage:>10,.0f}   {interval:25}   {by_cut}")
+
+
+if __name__ == "__main__":
+    main()
