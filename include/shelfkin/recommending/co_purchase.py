@@ -168,7 +168,7 @@ def keep_strongest(weights: np.ndarray, n: int) -> sp.csr_array:
         magnitude = np.abs(rounded)
         last = np.partition(magnitude, -n, axis=1)[:, [-n]]
         above, tied = magnitude > last, magnitude == last
-        # Of those tied with the last one the lower columns stay, so that equal weights fall out the same way every time.
+        # Of those tied with the last one the lower columns stay: equal weights fall out the same way every time.
         room = n - above.sum(axis=1, keepdims=True)
         rounded[~(above | (tied & (np.cumsum(tied, axis=1) <= room)))] = 0.0
     return sp.csr_array(rounded.astype(np.float32))
