@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
-import pyarrow.dataset as ds
 
 from shelfkin import tables
 from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.serving.reading import table_dataset
 
 # What a look-up asks for, and the order that lets DuckDB skip blocks: its zone maps work on sorted columns.
 _SORTED_BY = {
@@ -64,9 +64,7 @@ _RECENT_EVENTS = f"""
 def _copy_table(
     db: duckdb.DuckDBPyConnection, manifest: Manifest, table: str, query: str, as_table: str | None = None
 ) -> None:
-    # The view goes through pyarrow and fsspec, so that any artifact root that Spark can write is readable here.
-    path = manifest.root.fs._strip_protocol(manifest.table_uri(table))
-    db.register("source", ds.dataset(path, format="parquet", filesystem=manifest.root.fs))
+    db.register("source", table_dataset(manifest, table))
     db.execute(f"CREATE TABLE {as_table or table} AS {query}")
     db.unregister("source")
 
