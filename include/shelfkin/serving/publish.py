@@ -1,4 +1,4 @@
-"""Publishing a run: its serving index, a shop's Postgres where one is set, then the pointers that readers follow."""
+"""Publishing a run: its indexes, a shop's Postgres where one is set, then the pointers that readers follow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, sha256_hex, utc_now
 from shelfkin.errors import ArtifactError
-from shelfkin.serving.index import build_index
+from shelfkin.serving.index import build_indexes
 from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
 
@@ -37,7 +37,7 @@ class PublishResult:
 def publish_run(
     paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool, postgres: PostgresTarget | None = None
 ) -> PublishResult:
-    """Check a finished run, build its serving index and move the published pointers to it.
+    """Check a finished run, build its indexes and move the published pointers to it.
 
     The tables were written under paths of their own and are never touched again, so a reader that follows a pointer
     sees one whole run. ``as_of=<date>.json`` always moves; ``latest.json`` moves only forward in as_of, and an equal
@@ -52,7 +52,7 @@ def publish_run(
     manifest_uris
         Manifests of all stages of the run.
     publish
-        False makes a what-if run: the index is built, no pointer moves, Postgres isn't touched.
+        False makes a what-if run: the indexes are built, no pointer moves, Postgres isn't touched.
     postgres
         Database to publish to as well; it gets what becomes the latest.
 
@@ -69,8 +69,10 @@ def publish_run(
     found = _published_tables(manifests)
     content_key = _content_key(manifests)
     index_uri = f"{paths.attempt_uri(STAGE, 'index')}/{content_key}.duckdb"
+    session_uri = f"{paths.attempt_uri(STAGE, 'index')}/{content_key}.sqlite"
+    # The serving index is written last: where it stands, both do.
     if not paths.root.exists(index_uri):
-        build_index(paths, manifests, index_uri)
+        build_indexes(paths, manifests, index_uri, session_uri)
     metrics = _metrics(manifests)
     pointer = {
         "format_version": FORMAT_VERSION,
@@ -79,6 +81,7 @@ def publish_run(
         "run_id": paths.run_id,
         "tables": found,
         "serving_index": index_uri,
+        "session_index": session_uri,
         "manifests": {stage: manifest.uri for stage, manifest in sorted(manifests.items())},
         "metrics": metrics,
         "published_at": utc_now(),
@@ -109,7 +112,11 @@ def publish_run(
         "tables": {},
         "plots": {},
         "counts": {},
-        "metrics": {"serving_index": index_uri, "postgres_run": in_postgres.run if in_postgres else None},
+        "metrics": {
+            "serving_index": index_uri,
+            "session_index": session_uri,
+            "postgres_run": in_postgres.run if in_postgres else None,
+        },
         "started_at": started_at,
         "finished_at": utc_now(),
     }
