@@ -14,6 +14,7 @@ AS_OF ?=
 CONF ?=
 PORT ?= 8080
 RECENT ?=
+N ?=
 
 .PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality rehearsal up down show recommend test test-fast test-all lint lock clean java
 
@@ -53,7 +54,7 @@ show: setup ## print clusters, a product with its neighbours and three customers
 	@$(PY) -m shelfkin show --store '$(STORE)' --as-of '$(AS_OF)'
 
 recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
-	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(RECENT)'
+	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')
 
 test: setup ## all tests but the slow drills
 	$(PY) -m pytest -m "not slow"

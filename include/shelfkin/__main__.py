@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from shelfkin.artifacts import Root, RunPaths, latest_pointer_uri
 from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
 from shelfkin.lineage import read_lineage, stale_line
-from shelfkin.serving.index import open_index
+from shelfkin.serving.index import open_index, open_session_index
 from shelfkin.settings import Settings
 from shelfkin.stage import parse_as_of
 
@@ -40,8 +41,13 @@ def show(settings: Settings, store: str, as_of: str) -> None:
     from shelfkin.serving.show import show_run
 
     pointer = read_pointer(settings, store, as_of)
-    with open_index(Root.at(settings.artifact_root), pointer["serving_index"], _cache()) as db:
-        for line in show_run(db, pointer["metrics"], stale_line(_lineage(settings, store, pointer))):
+    root = Root.at(settings.artifact_root)
+    warning = stale_line(_lineage(settings, store, pointer))
+    with (
+        open_session_index(root, pointer, _cache()) as sessions,
+        open_index(root, pointer["serving_index"], _cache()) as db,
+    ):
+        for line in show_run(db, sessions, pointer["metrics"], warning):
             print(line)
 
 
@@ -50,25 +56,33 @@ def _lineage(settings: Settings, store: str, pointer: dict[str, Any]) -> dict[st
 
 
 def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
-    """Print products for a handful of recently viewed ids, oldest first."""
+    """Print products for a handful of recently viewed ids, oldest first, and how long that took."""
     from shelfkin.serving.session import recommend_for_session
-    from shelfkin.serving.show import printable
+    from shelfkin.serving.show import printable, why
 
     recent_ids = [part.strip() for part in recent.split(",") if part.strip()]
     if not recent_ids:
         raise OptionError("No product ids were given.", next_step="Write RECENT=P316,P333,P1115.")
     pointer = read_pointer(settings, store, "")
-    with open_index(Root.at(settings.artifact_root), pointer["serving_index"], _cache()) as db:
-        found = recommend_for_session(db, recent_ids, n)
+    with open_session_index(Root.at(settings.artifact_root), pointer, _cache()) as index:
+        began = time.perf_counter()
+        found = recommend_for_session(index, recent_ids, n)
+        elapsed_ms = 1000 * (time.perf_counter() - began)
+    if found.n_ignored:
+        n_counted = len(found.recent) + len(found.unknown_ids)
+        print(f"Warning: only the newest {n_counted} ids count; {found.n_ignored:,} older ones were left out.")
     for product_id in found.unknown_ids:
         print(f"Warning: {printable(product_id)} is not in the catalogue as of {pointer['as_of']}; it was left out.")
-    print("Recently viewed:")
-    for product_id, title in found.recent:
-        print(f"      {printable(title):<60} [{printable(product_id, 30)}]")
+    if found.recent:
+        print("Recently viewed:")
+        for product_id, title in found.recent:
+            print(f"      {printable(title):<60} [{printable(product_id, 30)}]")
+    else:
+        print(f"None of these ids is known to store {store} (another one: STORE=...), so this is what is popular.")
     print("Recommended:")
     for item in found.items:
-        because = f"  because of {printable(item.because_title, 40)}" if item.because_title else "  popular"
-        print(f"  {item.rank:>2}  {printable(item.title):<60} [{printable(item.product_id, 30)}]{because}")
+        print(f"  {item.rank:>2}  {printable(item.title):<60} [{printable(item.product_id, 30)}]  {why(item, 40)}")
+    print(f"{len(found.items)} products in {elapsed_ms:.1f} ms")
 
 
 def _cache() -> Path:

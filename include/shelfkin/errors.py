@@ -99,6 +99,19 @@ class EmbeddingUnavailableError(EmbeddingError):
     retryable = True
 
 
+class PublishError(ShelfkinError):
+    """The shop's database refused, and asking again will not help."""
+
+    kind = "publish"
+
+
+class PublishUnavailableError(PublishError):
+    """The shop's database didn't answer, broke off or was busy; a later try may succeed."""
+
+    kind = "publish_unavailable"
+    retryable = True
+
+
 def without_controls(text: str, *, keep: str = "") -> str:
     """Return text from outside as a message may quote it: every control character is a space, except those in `keep`.
 

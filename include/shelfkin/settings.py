@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from shelfkin.errors import ProfileError
 
@@ -43,6 +43,54 @@ def _json_object(name: str, text: str | None) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class PostgresTarget:
+    """A shop's database that published tables are copied into.
+
+    Attributes
+    ----------
+    url
+        libpq URL. It may hold a password, so that it is unwrapped only to connect.
+    keep_runs
+        Published runs that stay in the database, the served one among them.
+    """
+
+    url: SecretStr
+    keep_runs: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> PostgresTarget | None:
+        """Read the target from the environment; None without ``SHELFKIN_PUBLISH_POSTGRES``.
+
+        Raises
+        ------
+        ProfileError
+            The URL can't be read, or the number of runs isn't one. The message never quotes the URL.
+        """
+        url = env.get("SHELFKIN_PUBLISH_POSTGRES", "").strip()
+        if not url:
+            return None
+        problem = ""
+        if not url.startswith(("postgresql://", "postgres://")):
+            problem = "does not begin with postgresql:// (a driver's name such as +psycopg2 has no place in it)"
+        elif url.count("@") > 1 or "@" in url.split("://", 1)[1].partition("/")[2]:
+            # libpq would take half of the password for a host's or a database's name, and print it in its errors.
+            problem = "has an @ or a / too many: inside user and password they are written %40 and %2F"
+        if problem:
+            raise ProfileError(
+                f"SHELFKIN_PUBLISH_POSTGRES {problem}.",
+                next_step="Write postgresql://user:password@host:5432/database.",
+            )
+        return cls(SecretStr(url), _runs_to_keep(env.get("SHELFKIN_PUBLISH_KEEP_RUNS") or "3"))
+
+
+def _runs_to_keep(text: str) -> int:
+    # Two at least: a transaction that began just before a publish reads the run before it.
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) < 2:
+        raise ProfileError(f"SHELFKIN_PUBLISH_KEEP_RUNS must be a whole number from 2 to 999; it is {text[:80]!r}.")
+    return int(text)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Where this installation keeps things; every value can be set in the environment.
 
@@ -62,6 +110,9 @@ class Settings:
         ``SHELFKIN_DRIVER_MEMORY``: heap of the Spark driver, which in local mode is all of Spark. Default ``4g``.
     spark_conf
         ``SHELFKIN_SPARK_CONF``: a JSON object of further Spark settings for spark-submit.
+    publish_postgres
+        ``SHELFKIN_PUBLISH_POSTGRES``: libpq URL of a database that published tables are copied into as well, with the
+        last ``SHELFKIN_PUBLISH_KEEP_RUNS`` runs (default 3). Default: none.
     """
 
     artifact_root: str
@@ -71,6 +122,7 @@ class Settings:
     reference_data: Path | None
     driver_memory: str
     spark_conf: dict[str, str]
+    publish_postgres: PostgresTarget | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -85,6 +137,7 @@ class Settings:
             reference_data=Path(reference) if reference else None,
             driver_memory=env.get("SHELFKIN_DRIVER_MEMORY") or "4g",
             spark_conf={**_SPARK_CONF, **_json_object("SHELFKIN_SPARK_CONF", env.get("SHELFKIN_SPARK_CONF"))},
+            publish_postgres=PostgresTarget.from_env(env),
         )
 
     def path_variables(self) -> dict[str, str | None]:

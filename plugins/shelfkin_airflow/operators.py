@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
+from airflow.sdk.log import mask_secret
 
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.errors import ShelfkinError
 from shelfkin.packaging import package_zip
+from shelfkin.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -142,6 +144,9 @@ class SparkStageOperator(SparkSubmitOperator):
 class PublishOperator(BaseOperator):
     """Move the published pointer of a store to this run, build its serving index and announce it as an Asset event.
 
+    The database of ``SHELFKIN_PUBLISH_POSTGRES`` is read from the environment when the task runs: as an argument, its
+    password would stand in the serialised DAG.
+
     Parameters
     ----------
     publish
@@ -177,11 +182,20 @@ class PublishOperator(BaseOperator):
 
         paths = RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id)
         try:
-            result = publish_run(paths, [str(uri) for uri in self.input_manifests], publish=self.publish == "True")
+            postgres = Settings.from_env().publish_postgres
+            if postgres is not None:
+                mask_secret(postgres.url.get_secret_value())
+            result = publish_run(
+                paths,
+                [str(uri) for uri in self.input_manifests],
+                publish=self.publish == "True",
+                postgres=postgres,
+            )
         except ShelfkinError as error:
             if error.retryable:
                 raise
-            raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from error
+            # `from None`: the message is made to be shown; what lies behind it may not be.
+            raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from None
         for line in result.log_lines:
             self.log.info(line)
         if result.published:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from itertools import islice
+from pathlib import Path
 
 import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shelfkin.serving.session_index import SessionIndex
 from shelfkin.serving.show import printable, show_run
 
 
@@ -36,5 +38,7 @@ def test_a_warning_stands_on_top_and_can_not_steer_a_terminal() -> None:
     db = duckdb.connect()
     db.execute("CREATE TABLE run AS SELECT 'shop' AS store, '2011-11-02' AS as_of, 'r' AS run_id")
     head = "Store shop, as of 2011-11-02 (run r)"
-    assert list(islice(show_run(db, {}, "Stale:\x1b[2J run it again."), 3)) == [head, "Stale:[2J run it again.", ""]
-    assert list(islice(show_run(db, {}), 2)) == [head, ""]
+    sessions = SessionIndex(Path("/not/asked"))
+    stale = list(islice(show_run(db, sessions, {}, "Stale:\x1b[2J run it again."), 3))
+    assert stale == [head, "Stale:[2J run it again.", ""]
+    assert list(islice(show_run(db, sessions, {}), 2)) == [head, ""]

@@ -1,16 +1,20 @@
-"""The serving index: one DuckDB file per run that answers look-ups without scanning parquet."""
+"""The indexes of a run: one DuckDB file that answers questions without scanning parquet, and one for sessions."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
-import pyarrow.dataset as ds
 
 from shelfkin import tables
 from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.errors import ArtifactError
+from shelfkin.serving.reading import table_dataset
+from shelfkin.serving.session_index import SessionIndex, build_session_index
 
 # What a look-up asks for, and the order that lets DuckDB skip blocks: its zone maps work on sorted columns.
 _SORTED_BY = {
@@ -26,11 +30,11 @@ _SORTED_BY = {
 RECENT_EVENTS_PER_USER = 20
 
 
-def build_index(paths: RunPaths, manifests: Mapping[str, Manifest], uri: str) -> None:
-    """Write the serving index of a run as one file at `uri`.
+def build_indexes(paths: RunPaths, manifests: Mapping[str, Manifest], uri: str, session_uri: str) -> None:
+    """Write the serving index of a run as one file at `uri`, and its session index as one at `session_uri`.
 
-    It holds the published tables, sorted by what look-ups ask for, ``recent_events`` (each known user's last 20
-    events) and ``run`` (one row that names the run).
+    The serving index holds the published tables, sorted by what look-ups ask for, ``recent_events`` (each known user's
+    last 20 events) and ``run`` (one row that names the run).
 
     Parameters
     ----------
@@ -50,6 +54,9 @@ def build_index(paths: RunPaths, manifests: Mapping[str, Manifest], uri: str) ->
                 "CREATE TABLE run AS SELECT ?::VARCHAR AS store, ?::DATE AS as_of, ?::VARCHAR AS run_id",
                 [paths.store, paths.as_of, paths.run_id],
             )
+            session = Path(folder) / "session.sqlite"
+            build_session_index(db, session)
+        paths.root.put_file(session, session_uri)
         paths.root.put_file(local, uri)
 
 
@@ -64,27 +71,50 @@ _RECENT_EVENTS = f"""
 def _copy_table(
     db: duckdb.DuckDBPyConnection, manifest: Manifest, table: str, query: str, as_table: str | None = None
 ) -> None:
-    # The view goes through pyarrow and fsspec, so that any artifact root that Spark can write is readable here.
-    path = manifest.root.fs._strip_protocol(manifest.table_uri(table))
-    db.register("source", ds.dataset(path, format="parquet", filesystem=manifest.root.fs))
+    db.register("source", table_dataset(manifest, table))
     db.execute(f"CREATE TABLE {as_table or table} AS {query}")
     db.unregister("source")
 
 
 def open_index(root: Root, uri: str, cache: Path) -> duckdb.DuckDBPyConnection:
-    """Return a read-only connection to an index; a remote one is copied to `cache` once.
+    """Return a read-only connection to a serving index; a remote one is copied to `cache` once.
+
+    Threads don't share a connection: each takes ``connection.cursor()``.
 
     Parameters
     ----------
     cache
         Folder for copies of remote indexes; files there are named by the index's URI.
     """
+    return duckdb.connect(str(_local_copy(root, uri, cache)), read_only=True)
+
+
+def open_session_index(root: Root, pointer: Mapping[str, Any], cache: Path) -> SessionIndex:
+    """Return the session index that a published pointer names; a remote one is copied to `cache` once.
+
+    Raises
+    ------
+    ArtifactError
+        The run was published by a version that made none, or the file is gone.
+    """
+    uri = pointer.get("session_index")
+    if uri is None or not root.exists(uri):
+        lacks = "has no session index" if uri is None else f"names {uri}, which is gone"
+        raise ArtifactError(
+            f"The published run {pointer['run_id']} of store {pointer['store']} {lacks}.",
+            next_step="Publish again: clear the run's task publish_recommendations, or make a new run.",
+        )
+    return SessionIndex(_local_copy(root, uri, cache))
+
+
+def _local_copy(root: Root, uri: str, cache: Path) -> Path:
     if root.is_local:
-        return duckdb.connect(uri.removeprefix("file://"), read_only=True)
+        return Path(uri.removeprefix("file://"))
     local = cache / root.relative(uri).replace("/", "__")
     if not local.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        partial = local.with_suffix(".part")
+        # A name of its own: two processes may fetch at the same time.
+        partial = local.with_suffix(f".{os.getpid()}.part")
         root.fs.get_file(uri, str(partial))
         partial.replace(local)
-    return duckdb.connect(str(local), read_only=True)
+    return local

@@ -1,16 +1,21 @@
-"""Publishing a run: its serving index, then the pointers that readers follow."""
+"""Publishing a run: its indexes, a shop's Postgres where one is set, then the pointers that readers follow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, sha256_hex, utc_now
 from shelfkin.errors import ArtifactError
-from shelfkin.serving.index import build_index
+from shelfkin.serving.index import build_indexes
+from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
+
+if TYPE_CHECKING:
+    from shelfkin.serving.postgres import PostgresPublish
 
 STAGE = "publish_recommendations"
 
@@ -29,32 +34,45 @@ class PublishResult:
         return {**self.manifest.xcom(), "published": self.published, "is_latest": self.is_latest}
 
 
-def publish_run(paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool) -> PublishResult:
-    """Check a finished run, build its serving index and move the published pointers to it.
+def publish_run(
+    paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool, postgres: PostgresTarget | None = None
+) -> PublishResult:
+    """Check a finished run, build its indexes and move the published pointers to it.
 
     The tables were written under paths of their own and are never touched again, so a reader that follows a pointer
     sees one whole run. ``as_of=<date>.json`` always moves; ``latest.json`` moves only forward in as_of, and an equal
     as_of replaces it.
+
+    Postgres goes first: it can fail in many ways, two puts of a small file in few. If it fails, no pointer has moved;
+    if a put fails, Postgres goes back to the run before. A process that is killed between the two leaves Postgres one
+    whole run ahead, and the task's next try brings the pointers after it.
 
     Parameters
     ----------
     manifest_uris
         Manifests of all stages of the run.
     publish
-        False makes a what-if run: the index is built, no pointer moves.
+        False makes a what-if run: the indexes are built, no pointer moves, Postgres isn't touched.
+    postgres
+        Database to publish to as well; it gets what becomes the latest.
 
     Raises
     ------
     ArtifactError
         A manifest belongs to another run, or no stage wrote one of the tables.
+    PublishError, PublishUnavailableError
+        The database refused, or was not to be had.
     """
     started_at = utc_now()
     manifests = {manifest.stage: manifest for manifest in (Manifest.read(paths.root, uri) for uri in manifest_uris)}
     _check_same_run(paths, manifests)
     found = _published_tables(manifests)
-    index_uri = f"{paths.attempt_uri(STAGE, 'index')}/{_content_key(manifests)}.duckdb"
+    content_key = _content_key(manifests)
+    index_uri = f"{paths.attempt_uri(STAGE, 'index')}/{content_key}.duckdb"
+    session_uri = f"{paths.attempt_uri(STAGE, 'index')}/{content_key}.sqlite"
+    # The serving index is written last: where it stands, both do.
     if not paths.root.exists(index_uri):
-        build_index(paths, manifests, index_uri)
+        build_indexes(paths, manifests, index_uri, session_uri)
     metrics = _metrics(manifests)
     pointer = {
         "format_version": FORMAT_VERSION,
@@ -63,14 +81,21 @@ def publish_run(paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool)
         "run_id": paths.run_id,
         "tables": found,
         "serving_index": index_uri,
+        "session_index": session_uri,
         "manifests": {stage: manifest.uri for stage, manifest in sorted(manifests.items())},
         "metrics": metrics,
         "published_at": utc_now(),
     }
-    is_latest = False
-    if publish:
-        paths.root.put_json(paths.published_uri(), pointer)
-        is_latest = _is_newest(paths)
+    is_latest = publish and _is_newest(paths)
+    database: AbstractContextManager[PostgresPublish | None] = nullcontext()
+    if is_latest and postgres is not None:
+        # Imported only here: an installation without a database needs no libpq.
+        from shelfkin.serving.postgres import published_to_postgres
+
+        database = published_to_postgres(postgres, paths, manifests, content_key)
+    with database as in_postgres:
+        if publish:
+            paths.root.put_json(paths.published_uri(), pointer)
         if is_latest:
             paths.root.put_json(paths.latest_uri(), pointer)
     content = {
@@ -87,7 +112,11 @@ def publish_run(paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool)
         "tables": {},
         "plots": {},
         "counts": {},
-        "metrics": {"serving_index": index_uri},
+        "metrics": {
+            "serving_index": index_uri,
+            "session_index": session_uri,
+            "postgres_run": in_postgres.run if in_postgres else None,
+        },
         "started_at": started_at,
         "finished_at": utc_now(),
     }
@@ -96,7 +125,7 @@ def publish_run(paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool)
         manifest=Manifest.read(paths.root, paths.manifest_uri(STAGE)),
         published=publish,
         is_latest=is_latest,
-        log_lines=tuple(_log_lines(paths, found, publish, is_latest)),
+        log_lines=(*_log_lines(paths, found, publish, is_latest), *(in_postgres.lines if in_postgres else ())),
     )
 
 

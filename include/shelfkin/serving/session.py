@@ -1,114 +1,122 @@
-"""Recommendations for a session: a handful of recently viewed products, answered from the serving index."""
+"""Recommendations for a session: a handful of recently viewed products, answered from the session index."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
-
 from shelfkin.errors import OptionError
-from shelfkin.recommending.recent import recommend_from_recent
+from shelfkin.recommending.recent import Suggestion, fill_up, recommend_from_recent
+from shelfkin.serving.session_index import MAX_LENGTH, MAX_RECENT, Product, SessionLookups
 
 
 @dataclass(frozen=True)
 class SessionItem:
-    """One recommended product; `because_title` names the recent product that speaks most for it, if one does."""
+    """One recommended product.
+
+    Attributes
+    ----------
+    score
+        Sum over the recent products of similarity times weight; 0 for what only fills the list up.
+    strategy
+        Why it is there, a word of `recommending.recent`.
+    because_id, because_title
+        The recent product that speaks most for it, or whose cluster it is from; None where none does.
+    """
 
     rank: int
     product_id: str
     title: str | None
     score: float
+    strategy: str
+    because_id: str | None
     because_title: str | None
 
 
 @dataclass(frozen=True)
 class SessionList:
-    """What was asked and what is recommended."""
+    """What was asked and what is recommended.
+
+    Attributes
+    ----------
+    recent
+        Id and title of the recent products that count, oldest first.
+    unknown_ids
+        Ids that the store doesn't have.
+    n_ignored
+        Older ids beyond the newest 50, which weigh nothing.
+    """
 
     recent: tuple[tuple[str, str | None], ...]
     unknown_ids: tuple[str, ...]
+    n_ignored: int
     items: tuple[SessionItem, ...]
 
 
-def recommend_for_session(db: duckdb.DuckDBPyConnection, recent_ids: Sequence[str], n: int) -> SessionList:
-    """Return up to `n` products for someone who has just looked at `recent_ids`.
+def recommend_for_session(index: SessionLookups, recent_ids: Sequence[str], n: int) -> SessionList:
+    """Return `n` products for someone who has just looked at `recent_ids`, also for someone never seen before.
 
-    Similar products of the recent ones come first; popular ones fill up what is missing. Never one of `recent_ids`,
-    nor an exact twin of one.
+    Similar products of the recent ones come first; what is popular in their clusters, then in the store, fills up what
+    is missing, so that a list is shorter than `n` only if the store has no more. Never one of `recent_ids`, nor an
+    exact twin of one or of each other, nor a product that is sold out. The same question has the same answer.
 
     Parameters
     ----------
-    db
-        A run's serving index.
+    index
+        A run's session index. Several threads may ask one at the same time.
     recent_ids
-        Product ids, oldest first. Unknown ones are reported and otherwise ignored.
+        Product ids, oldest first; of a repeated id the last place counts. Unknown ones are reported and otherwise
+        ignored; if all are unknown, or there are none, the list is what is popular in the store.
     n
-        Length of the list, at least 1.
+        Length of the list, 1 to 100.
 
     Raises
     ------
     OptionError
-        None of the ids is in the catalogue, or `n` is less than 1.
+        `n` is out of its range.
     """
-    if n < 1:
-        raise OptionError(f"n={n} asks for no products.", next_step="Ask for at least one.")
-    titles = dict(
-        db.execute("SELECT product_id, title FROM products WHERE product_id IN ?", [list(recent_ids)]).fetchall()
-    )
-    known = [product_id for product_id in recent_ids if product_id in titles]
-    unknown = tuple(dict.fromkeys(product_id for product_id in recent_ids if product_id not in titles))
-    if not known:
-        raise OptionError(
-            f"None of these ids is in this store's catalogue: {', '.join(unknown)[:200]}.",
-            next_step="Use ids of its products table (`make show STORE=...` prints some), or name the store: STORE=...",
-        )
-    rows = db.execute(
-        "SELECT product_id, similar_product_id, score FROM similar_products WHERE product_id IN ?", [known]
-    ).fetchall()
-    candidates = sorted({row[1] for row in rows} | set(known))
-    hashes = dict(
-        db.execute("SELECT product_id, text_hash FROM products WHERE product_id IN ?", [candidates]).fetchall()
-    )
-    found = recommend_from_recent(rows, known, n, hashes)
-    strongest = _strongest_reason(rows)
-    scored = [(product_id, score, titles.get(strongest.get(product_id, ""))) for product_id, score in found]
-    if len(scored) < n:
-        scored += _popular(db, known, [product_id for product_id, _ in found], n - len(scored))
-    names = dict(
-        db.execute(
-            "SELECT product_id, title FROM products WHERE product_id IN ?", [[row[0] for row in scored]]
-        ).fetchall()
-    )
+    if not 1 <= n <= MAX_LENGTH:
+        raise OptionError(f"n={n} is not a length from 1 to {MAX_LENGTH}.", next_step="Ask for fewer products.")
+    asked = list(dict.fromkeys(reversed(recent_ids)))[::-1]
+    counted = asked[-MAX_RECENT:]
+    by_id = {product.product_id: product for product in index.products(counted)}
+    recent = [by_id[product_id] for product_id in counted if product_id in by_id]
+    found = _suggestions(index, recent, n)
+    products = {product.number: product for product in index.numbered([one.product for one in found])}
+    products |= {product.number: product for product in recent}
     return SessionList(
-        recent=tuple((product_id, titles[product_id]) for product_id in known),
-        unknown_ids=unknown,
-        items=tuple(
-            SessionItem(rank, product_id, names.get(product_id), score, because)
-            for rank, (product_id, score, because) in enumerate(scored, start=1)
-        ),
+        recent=tuple((product.product_id, product.title) for product in recent),
+        unknown_ids=tuple(product_id for product_id in counted if product_id not in by_id),
+        n_ignored=len(asked) - len(counted),
+        items=tuple(_item(rank, one, products) for rank, one in enumerate(found, start=1)),
     )
 
 
-def _strongest_reason(rows: Sequence[tuple[str, str, float]]) -> dict[str, str]:
-    """Return, for each similar product, the recent product it is most similar to."""
-    best: dict[str, tuple[float, str]] = {}
-    for product_id, similar, score in rows:
-        best[similar] = max(best.get(similar, (float("-inf"), "")), (score, product_id))
-    return {similar: product_id for similar, (_, product_id) in best.items()}
+def _suggestions(index: SessionLookups, recent: Sequence[Product], n: int) -> list[Suggestion[int]]:
+    numbers = [product.number for product in recent]
+    rows = index.similar(numbers)
+    texts = {product.number: product.text for product in recent} | {other: text for _, other, _, text in rows}
+    found = recommend_from_recent([row[:3] for row in rows], numbers, n, texts)
+    if len(found) == n:
+        return found
+    taken = {one.product for one in found}
+    shown = {texts[number] for number in (*numbers, *taken)}
+    clusters = {product.number: product.cluster for product in recent}
+    scopes = sorted({cluster for cluster in clusters.values() if cluster is not None})
+    # Each text that is shown already can cost a scope one filler.
+    fillers = index.fillers(scopes, n + len(recent))
+    return found + fill_up(fillers, numbers, clusters, taken, shown, n - len(found))
 
 
-def _popular(
-    db: duckdb.DuckDBPyConnection, recent: Sequence[str], taken: Sequence[str], n: int
-) -> list[tuple[str, float, str | None]]:
-    rows = db.execute(
-        """
-        SELECT product_id, score FROM popular_products
-        WHERE scope = 'all' AND product_id NOT IN ? AND product_id NOT IN (
-            SELECT product_id FROM products WHERE text_hash IN (SELECT text_hash FROM products WHERE product_id IN ?)
-        )
-        ORDER BY rank LIMIT ?
-        """,
-        [[*recent, *taken], list(recent), n],
-    ).fetchall()
-    return [(product_id, float(score), None) for product_id, score in rows]
+def _item(rank: int, one: Suggestion[int], products: dict[int, Product]) -> SessionItem:
+    product = products[one.product]
+    because = products.get(one.because) if one.because is not None else None
+    return SessionItem(
+        rank=rank,
+        product_id=product.product_id,
+        title=product.title,
+        score=one.score,
+        strategy=one.strategy,
+        because_id=because.product_id if because else None,
+        because_title=because.title if because else None,
+    )

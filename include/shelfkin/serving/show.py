@@ -8,7 +8,9 @@ from typing import Any
 
 import duckdb
 
-from shelfkin.serving.session import recommend_for_session
+from shelfkin.recommending.recent import POPULAR, POPULAR_IN_CLUSTER, SIMILAR, TYPICAL, TYPICAL_OF_CLUSTER
+from shelfkin.serving.session import SessionItem, recommend_for_session
+from shelfkin.serving.session_index import SessionIndex
 
 N_CLUSTERS = 40
 N_CUSTOMERS = 3
@@ -32,13 +34,15 @@ def printable(text: str | None, width: int = 60) -> str:
     return kept if len(kept) <= width else kept[: width - 4].rstrip() + " ..."
 
 
-def show_run(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any], warning: str = "") -> Iterator[str]:
+def show_run(
+    db: duckdb.DuckDBPyConnection, sessions: SessionIndex, metrics: dict[str, Any], warning: str = ""
+) -> Iterator[str]:
     """Yield the lines of the summary of a run.
 
     Parameters
     ----------
-    db
-        The run's serving index.
+    db, sessions
+        The run's serving index and session index.
     metrics
         The evaluation's metrics, from the published pointer.
     warning
@@ -53,7 +57,7 @@ def show_run(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any], warning: st
     yield ""
     yield from _product(db)
     yield ""
-    yield from _customers(db)
+    yield from _customers(db, sessions)
     yield ""
     yield from _quality(db, metrics)
 
@@ -109,7 +113,7 @@ def _product(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
         )
 
 
-def _customers(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
+def _customers(db: duckdb.DuckDBPyConnection, sessions: SessionIndex) -> Iterator[str]:
     """Three customers whose lists differ in kind: those with the median, the most and few recent events."""
     users = [
         row[0]
@@ -132,10 +136,10 @@ def _customers(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
     for number, user in enumerate(users[:N_CUSTOMERS]):
         if number:
             yield ""
-        yield from _customer(db, user)
+        yield from _customer(db, sessions, user)
 
 
-def _customer(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[str]:
+def _customer(db: duckdb.DuckDBPyConnection, sessions: SessionIndex, user: str) -> Iterator[str]:
     yield f"CUSTOMER {printable(user, 30)}"
     yield "  bought lately:"
     bought = db.execute(
@@ -150,7 +154,7 @@ def _customer(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[str]:
     yield "  recommended:"
     yield from _recommended(db, user, "r.strategy = 'repurchase'", N_REPEATS)
     discoveries = list(_recommended(db, user, "r.strategy <> 'repurchase'", N_DISCOVERIES))
-    yield from discoveries or _for_the_last_basket(db, user)
+    yield from discoveries or _for_the_last_basket(db, sessions, user)
 
 
 def _recommended(db: duckdb.DuckDBPyConnection, user: str, condition: str, n: int) -> Iterator[str]:
@@ -167,7 +171,7 @@ def _recommended(db: duckdb.DuckDBPyConnection, user: str, condition: str, n: in
         yield f"    {rank:>2}  {printable(title, 44):<44}  {strategy}{_because(db, product_id, reasons)}"
 
 
-def _for_the_last_basket(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[str]:
+def _for_the_last_basket(db: duckdb.DuckDBPyConnection, sessions: SessionIndex, user: str) -> Iterator[str]:
     """What goes with the last purchases, for a customer whose list holds nothing but repeats."""
     recent = [
         product_id
@@ -182,9 +186,20 @@ def _for_the_last_basket(db: duckdb.DuckDBPyConnection, user: str) -> Iterator[s
     if not recent:
         return
     yield "  nothing but repeats; new, from the last purchases:"
-    for item in recommend_for_session(db, recent, N_DISCOVERIES).items:
-        because = f"similar, because of {printable(item.because_title, 36)}" if item.because_title else "popular"
-        yield f"        {printable(item.title, 44):<44}  {because}"
+    for item in recommend_for_session(sessions, recent, N_DISCOVERIES).items:
+        yield f"        {printable(item.title, 44):<44}  {why(item, 36)}"
+
+
+def why(item: SessionItem, width: int) -> str:
+    """Return in a few words why a product is in a session's list, safe in a terminal."""
+    because = printable(item.because_title or item.because_id, width)
+    return {
+        SIMILAR: f"similar, because of {because}",
+        POPULAR_IN_CLUSTER: f"popular in the cluster of {because}",
+        TYPICAL_OF_CLUSTER: f"typical of the cluster of {because}",
+        POPULAR: "popular in the store",
+        TYPICAL: "typical of the store",
+    }[item.strategy]
 
 
 def _because(db: duckdb.DuckDBPyConnection, product_id: str, reasons: list[dict[str, Any]] | None) -> str:

