@@ -9,9 +9,9 @@ recommendations**, as of one date.
 | `embed_products` | one vector per distinct product text, from OpenAI, a compatible server or the bundled model |
 | `select_k` | tries a range of cluster counts and chooses one, with reasons |
 | `cluster_products` | k-means on unit vectors; names the clusters; keeps their ids from day to day |
-| `evaluate_recommenders` | scores our lists against strong baselines on the last full window before `as_of` |
+| `evaluate_recommenders` | learns to rank from past windows; scores our lists and strong baselines on the last full one |
 | `build_recommendations` | similar products, personal lists with reasons, popular products |
-| `publish_recommendations` | moves the published pointer and sends the Asset event |
+| `publish_recommendations` | unless the gate refuses, moves the published pointer and sends the Asset event |
 
 **as_of** is the run's date, midnight UTC: only what was known before it is used. Scheduled runs and backfills take the
 end of their data interval; a manual run takes the Param, and without it the end of its data interval.
@@ -93,6 +93,12 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             type="boolean",
             title="Publish",
             description="Off: a what-if run. All tables are built, but no reader is pointed to them.",
+        ),
+        "override_gate": Param(
+            False,
+            type="boolean",
+            title="Publish in spite of the gate",
+            description="The gate refuses lists that lose to a plain baseline, or fell far below the last published.",
         ),
         "model": Param(
             None,
@@ -183,6 +189,7 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
             as_of=AS_OF,
             run_id="{{ run_id }}",
             publish="{{ params.publish }}",
+            override_gate="{{ params.override_gate }}",
             input_manifests=[
                 upstream.output["manifest"]
                 for upstream in (catalog, events, vectors, chosen_k, clusters, metrics, tables)

@@ -163,9 +163,17 @@ def stamped_rows(stamp: int, n_products: int = 40, n_similar: int = 5) -> Rows:
 
 
 def write_run(
-    artifacts: Path, rows: Rows, *, as_of: str = "2024-06-01", run_id: str = "r1"
+    artifacts: Path,
+    rows: Rows,
+    *,
+    as_of: str = "2024-06-01",
+    run_id: str = "r1",
+    metrics: dict[str, Any] | None = None,
 ) -> tuple[RunPaths, list[str]]:
-    """Write tables and manifests of a run of store ``shop``; return its paths and the manifests' URIs."""
+    """Write tables and manifests of a run of store ``shop``; return its paths and the manifests' URIs.
+
+    `metrics` are those of evaluate_recommenders.
+    """
     paths = RunPaths(Root.at(str(artifacts)), "shop", date.fromisoformat(as_of), run_id)
     described: dict[str, dict[str, Any]] = {}
     # Another attempt writes elsewhere, and its manifests say so.
@@ -186,7 +194,7 @@ def write_run(
                 "run_id": run_id,
                 "as_of": as_of,
                 "tables": written,
-                "metrics": {},
+                "metrics": (metrics or {}) if stage == "evaluate_recommenders" else {},
             },
         )
     return paths, [paths.manifest_uri(stage) for stage in described]

@@ -151,11 +151,13 @@ class PublishOperator(BaseOperator):
     ----------
     publish
         Templated; ``False`` makes a what-if run: the index is built, no pointer moves, no Asset event is sent.
+    override_gate
+        Templated; ``True`` publishes although the gate of evaluate_recommenders refuses the run.
     input_manifests
         Manifest URIs of every stage of the run (templated).
     """
 
-    template_fields: Sequence[str] = ("store", "as_of", "run_id", "publish", "input_manifests")
+    template_fields: Sequence[str] = ("store", "as_of", "run_id", "publish", "override_gate", "input_manifests")
 
     def __init__(
         self,
@@ -165,6 +167,7 @@ class PublishOperator(BaseOperator):
         as_of: str,
         run_id: str,
         publish: str,
+        override_gate: str,
         input_manifests: Sequence[Any],
         **kwargs: Any,
     ) -> None:
@@ -174,6 +177,7 @@ class PublishOperator(BaseOperator):
         self.as_of = as_of
         self.run_id = run_id
         self.publish = publish
+        self.override_gate = override_gate
         self.input_manifests = list(input_manifests)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -189,6 +193,7 @@ class PublishOperator(BaseOperator):
                 paths,
                 [str(uri) for uri in self.input_manifests],
                 publish=self.publish == "True",
+                override_gate=self.override_gate == "True",
                 postgres=postgres,
             )
         except ShelfkinError as error:

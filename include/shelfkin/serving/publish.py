@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, sha256_hex, utc_now
-from shelfkin.errors import ArtifactError
+from shelfkin.errors import ArtifactError, GateError
 from shelfkin.serving.index import build_indexes
 from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
@@ -35,7 +35,12 @@ class PublishResult:
 
 
 def publish_run(
-    paths: RunPaths, manifest_uris: Sequence[str], *, publish: bool, postgres: PostgresTarget | None = None
+    paths: RunPaths,
+    manifest_uris: Sequence[str],
+    *,
+    publish: bool,
+    override_gate: bool = False,
+    postgres: PostgresTarget | None = None,
 ) -> PublishResult:
     """Check a finished run, build its indexes and move the published pointers to it.
 
@@ -53,6 +58,8 @@ def publish_run(
         Manifests of all stages of the run.
     publish
         False makes a what-if run: the indexes are built, no pointer moves, Postgres isn't touched.
+    override_gate
+        Publish although evaluate_recommenders' gate refuses this run.
     postgres
         Database to publish to as well; it gets what becomes the latest.
 
@@ -60,6 +67,8 @@ def publish_run(
     ------
     ArtifactError
         A manifest belongs to another run, or no stage wrote one of the tables.
+    GateError
+        The lists are worse than a baseline or than what is published; nothing has moved.
     PublishError, PublishUnavailableError
         The database refused, or was not to be had.
     """
@@ -74,6 +83,8 @@ def publish_run(
     if not paths.root.exists(index_uri):
         build_indexes(paths, manifests, index_uri, session_uri)
     metrics = _metrics(manifests)
+    if publish and not override_gate:
+        _check_gate(metrics)
     pointer = {
         "format_version": FORMAT_VERSION,
         "store": paths.store,
@@ -108,7 +119,7 @@ def publish_run(
             stage: {"manifest": paths.root.relative(manifest.uri), "sha256": manifest.sha256}
             for stage, manifest in sorted(manifests.items())
         },
-        "parameters": {"publish": publish},
+        "parameters": {"publish": publish, "override_gate": override_gate},
         "tables": {},
         "plots": {},
         "counts": {},
@@ -161,6 +172,15 @@ def _content_key(manifests: dict[str, Manifest]) -> str:
 def _metrics(manifests: dict[str, Manifest]) -> dict[str, Any]:
     evaluated = manifests.get("evaluate_recommenders")
     return dict(evaluated.content["metrics"]) if evaluated else {}
+
+
+def _check_gate(metrics: dict[str, Any]) -> None:
+    if metrics.get("gate") == "refuse":
+        raise GateError(
+            f"Nothing was published: {metrics['gate_reason']}.",
+            next_step="Look at the run's recommender_metrics and quarantine counts. To publish all the same, run again "
+            "with the Param override_gate, or clear this task of a run that has it.",
+        )
 
 
 def _is_newest(paths: RunPaths) -> bool:
