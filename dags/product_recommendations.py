@@ -9,7 +9,7 @@ recommendations**, as of one date.
 | `embed_products` | one vector per distinct product text, from OpenAI, a compatible server or the bundled model |
 | `select_k` | tries a range of cluster counts and chooses one, with reasons |
 | `cluster_products` | k-means on unit vectors; names the clusters; keeps their ids from day to day |
-| `evaluate_recommenders` | learns to rank from past windows; scores our lists and strong baselines on the last full one |
+| `evaluate_recommenders` | learns to rank from past windows; scores our lists beside strong baselines on the newest |
 | `build_recommendations` | similar products, personal lists with reasons, popular products |
 | `publish_recommendations` | unless the gate refuses, moves the published pointer and sends the Asset event |
 
