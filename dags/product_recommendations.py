@@ -88,6 +88,14 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             title="Repurchase",
             description="Whether a list may hold products that the customer bought before.",
         ),
+        "repurchase_after_days": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=3_650,
+            title="Repurchase after days",
+            description="With repurchase allowed: days before a purchase may come back. Blank: the profile's.",
+        ),
         "publish": Param(
             True,
             type="boolean",
@@ -169,6 +177,7 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
             )
 
         lists = ["--list-length", blank_if_none("list_length"), "--repurchase", blank_if_none("repurchase")]
+        lists += ["--repurchase-after-days", blank_if_none("repurchase_after_days")]
         model = ["--model", blank_if_none("model"), "--dimensions", blank_if_none("dimensions")]
         model += ["--budget-usd", blank_if_none("budget_usd")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 from pyspark.sql import functions as F  # noqa: N812
@@ -21,6 +22,7 @@ from shelfkin.recommending.model import (
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import popular_products
 from shelfkin.recommending.ranker import Learned, Ranker
+from shelfkin.recommending.shelf_rules import ShelfRules, resolve
 from shelfkin.recommending.similar import SimilarModel, nearest_texts, similar_products
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import (
@@ -43,12 +45,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the lists; "" means as the profile says."""
     parser.add_argument("--list-length", type=optional(int), help="products per list")
     parser.add_argument("--repurchase", type=optional(str), help="allow or exclude past purchases")
+    parser.add_argument("--repurchase-after-days", type=optional(int), help="days before a past purchase may come back")
 
 
 def run(stage: Stage) -> None:
     """Read the tables, fit the model as of the run's date, and write the three tables."""
     settings = stage.profile.recommending
-    policy = Policy.of(settings, stage.options.list_length, stage.options.repurchase)
+    policy = Policy.of(
+        settings, stage.options.list_length, stage.options.repurchase, stage.options.repurchase_after_days
+    )
     catalogue = read_catalogue(
         stage.read("clean_catalog", PRODUCTS),
         stage.read("embed_products", PRODUCT_VECTORS),
@@ -91,13 +96,32 @@ def run(stage: Stage) -> None:
         "scoring %s users (co-purchase by %s, ranked by %s)", f"{n_users:,}", fitted.method, stage.metrics["ranked_by"]
     )
     blend = settings.blend_for(policy.repurchase)
-    with recommend_users(fitted.histories, fitted.items, blend, policy, learned=learned) as lists:
+    rules = read_rules(stage, catalogue)
+    shown = replace(fitted.items, allowed=fitted.items.allowed & rules.allowed)
+    with recommend_users(fitted.histories, shown, blend, policy, learned=learned, rules=rules) as lists:
         # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
         # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
         by_user = lists.repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
         stage.write(USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
     write_popular(stage, catalogue, fitted, policy.list_length)
     fitted.histories.unpersist()
+
+
+def read_rules(stage: Stage, catalogue: Catalogue) -> ShelfRules:
+    """Return the profile's rules for lists; what they name and the catalogue lacks is said, and has no effect."""
+    found, unknown = resolve(
+        stage.profile.recommending.rules,
+        catalogue.product_ids,
+        catalogue.prices,
+        catalogue.brands,
+        catalogue.clusters,
+    )
+    if unknown:
+        stage.metrics["unknown_in_rules"] = unknown
+        stage.progress(
+            "WARNING: recommending.rules name what this catalogue doesn't have, without effect: %s", ", ".join(unknown)
+        )
+    return found
 
 
 def read_learned(stage: Stage, fitted: Fitted, policy: Policy) -> Learned | None:

@@ -48,12 +48,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the lists; "" means as the profile says."""
     parser.add_argument("--list-length", type=optional(int), help="products per list")
     parser.add_argument("--repurchase", type=optional(str), help="allow or exclude past purchases")
+    parser.add_argument("--repurchase-after-days", type=optional(int), help="days before a past purchase may come back")
 
 
 def run(stage: Stage) -> None:
     """Fit before the cut, score every contestant in both tasks, and write ``recommender_metrics``."""
     settings = stage.profile.recommending
-    policy = Policy.of(settings, stage.options.list_length, stage.options.repurchase)
+    policy = Policy.of(
+        settings, stage.options.list_length, stage.options.repurchase, stage.options.repurchase_after_days
+    )
     window = Window.before(stage.cutoff, settings.horizon_days)
     stage.metrics |= {"cut": window.cut.date().isoformat(), "horizon_days": window.horizon_days}
     events = stage.read("clean_events", EVENTS)
@@ -102,6 +105,7 @@ def run(stage: Stage) -> None:
         wanted,
         window,
         max(policy.list_length, MIN_LIST_LENGTH),
+        policy.repurchase_after_days,
     )
     fitted.histories.unpersist()
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)

@@ -437,6 +437,30 @@ class BlendWeights(_Section):
     trending: float = Field(0.2, ge=0)
 
 
+class ListRules(_Section):
+    """What the shop wants of its lists beyond their order. The backtest judges lists without these rules."""
+
+    min_price: float | None = Field(None, ge=0, description="cheaper products aren't shown; unknown prices are")
+    max_price: float | None = Field(None, ge=0, description="dearer products aren't shown; unknown prices are")
+    max_per_cluster: int | None = Field(None, ge=1, description="products of one cluster in a list")
+    max_per_brand: int | None = Field(None, ge=1, description="products of one brand in a list")
+    diversity: Share = Field(0.0, description="0: best first; towards 1: unlike what stands above (MMR)")
+    pinned: list[str] = Field([], max_length=50, description="product ids that lead every list, in this order")
+    blocked: list[str] = Field([], description="product ids that are never shown")
+    boosts: dict[str, Annotated[float, Field(ge=-10, le=10)]] = Field(
+        {}, description="product id or brand:<name> to standard deviations of a list's scores, above or below 0"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ListRules:
+        if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
+            raise ValueError(f"min_price {self.min_price} is above max_price {self.max_price}")
+        both = sorted(set(self.pinned) & set(self.blocked))
+        if both:
+            raise ValueError(f"{', '.join(both)} can't be pinned and blocked")
+        return self
+
+
 class Recommending(_Section):
     """Shape and policy of the lists, the blend behind them, and the window in which they are judged.
 
@@ -446,6 +470,10 @@ class Recommending(_Section):
     list_length: int = Field(20, ge=1, le=500)
     similar_length: int = Field(20, ge=1, le=200)
     repurchase: Literal["allow", "exclude"] = "allow"
+    repurchase_after_days: int | None = Field(
+        None, ge=1, description="with repurchase: allow, what was bought within so many days doesn't come back yet"
+    )
+    rules: ListRules = ListRules()
     horizon_days: int = Field(30, ge=1, description="how far ahead a list is judged in the backtest")
     blend: BlendWeights = Field(BlendWeights(), description="for repurchase: allow")
     blend_exclude: BlendWeights = Field(

@@ -61,15 +61,16 @@ def als_lists(
     ).fit(ratings)
     item_factors = _factors(model.itemFactors, len(texts))
     user_factors = _factors(model.userFactors, len(users))
-    known = histories.select("user_id", "items", "n_bought").toPandas().set_index("user_id")
+    known = histories.select("user_id", "items", "n_bought", "last_days").toPandas().set_index("user_id")
     row_of = {user: row for row, user in enumerate(users)}
     found = []
     for start in range(0, len(asking), _USERS_PER_BLOCK):
         block = asking[start : start + _USERS_PER_BLOCK]
         scores = user_factors[[row_of[user] for user in block]] @ item_factors.T
         for user, row in zip(block, scores, strict=True):
-            past, n_bought = (np.asarray(known.at[user, name], dtype=np.int64) for name in ("items", "n_bought"))
-            eligible = policy.eligible(allowed, past, n_bought)
+            past, n_bought, last_days = (np.asarray(known.at[user, name]) for name in known.columns)
+            eligible = allowed.copy()
+            eligible[policy.barred(past, n_bought, last_days)] = False
             order = np.argsort(-np.where(eligible, row, -np.inf), kind="stable")[: 8 * policy.list_length]
             order = order[eligible[order]]
             best = order[first_of_twins(texts[order], np.isin(order, past))][: policy.list_length]

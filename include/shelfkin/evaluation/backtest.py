@@ -149,7 +149,13 @@ class Judged:
         }
 
 
-def evaluate(contestants_of: dict[str, list[Contestant]], truth: DataFrame, window: Window, list_length: int) -> Judged:
+def evaluate(
+    contestants_of: dict[str, list[Contestant]],
+    truth: DataFrame,
+    window: Window,
+    list_length: int,
+    repurchase_after_days: int | None = None,
+) -> Judged:
     """Score every contestant in every task.
 
     Parameters
@@ -162,6 +168,8 @@ def evaluate(contestants_of: dict[str, list[Contestant]], truth: DataFrame, wind
         What it was made for.
     list_length
         Length of the lists; metrics at larger k aren't reported.
+    repurchase_after_days
+        As in `policies.Policy`, for all contestants.
 
     """
     truth = truth.persist()
@@ -174,7 +182,7 @@ def evaluate(contestants_of: dict[str, list[Contestant]], truth: DataFrame, wind
         users = session.createDataFrame(wanted[["user_id"]].drop_duplicates(), "user_id string")
         for contestant in contestants_of[task]:
             asking = contestant.histories.join(F.broadcast(users), "user_id", how="left_semi")
-            lists = collect_lists(asking, contestant, Policy(list_length, repurchase))
+            lists = collect_lists(asking, contestant, Policy(list_length, repurchase, repurchase_after_days))
             hits, items, n_wanted = judge(lists, wanted, list_length)
             ndcg[task, contestant.name] = PER_USER["ndcg"](hits, n_wanted, min(HEADLINE_K, list_length))
             for metric, k, value in mean_metrics(hits, items, n_wanted, [k for k in KS if k <= list_length]):

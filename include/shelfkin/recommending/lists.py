@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from shelfkin.recommending.interactions import HISTORY_ARRAYS, HISTORY_COLUMNS
 from shelfkin.recommending.policies import Policy, first_of_twins
 from shelfkin.recommending.ranker import Learned
 from shelfkin.recommending.reasons import contributions, shares
+from shelfkin.recommending.shelf_rules import PINNED, ShelfRules
 from shelfkin.settings import BlendWeights
 
 _USERS_PER_BLOCK = 256
@@ -39,7 +40,8 @@ class Entry:
     score
         The blend's score.
     strategy
-        The signal that adds most of what is personal: repurchase, co_purchase or similar; popular if none does.
+        The signal that adds most of what is personal: repurchase, co_purchase or similar; popular if none does;
+        pinned where the shop put it there.
     reasons
         Past items and their shares, which sum to 1; none for a popular product.
     """
@@ -63,6 +65,8 @@ class Recommender:
         What a list may hold.
     learned
         The ranker that orders the lists, if there is one.
+    rules
+        What the shop wants of its lists beyond their order.
     explain
         Whether to work out strategies and reasons; the backtest needs neither, and leaves them empty.
     """
@@ -74,10 +78,11 @@ class Recommender:
         policy: Policy,
         *,
         learned: Learned | None = None,
+        rules: ShelfRules | None = None,
         explain: bool = True,
     ) -> None:
         self.model, self.weights, self.policy, self.explain = model, weights, policy, explain
-        self.learned = learned
+        self.learned, self.rules = learned, rules or ShelfRules.none(model.n_items)
         common = np.round(item_scores(model, weights), 6)
         leaders = np.lexsort((model.rank, -common))
         self._leaders = leaders[model.allowed[leaders]]
@@ -92,7 +97,7 @@ class Recommender:
         for user in range(block.n_users):
             entries = block.of(user)
             past = block.items[entries]
-            eligible = self.policy.eligible(self.model.allowed, past, block.n_bought[entries])
+            eligible = self.policy.eligible(self.model.allowed, block, user)
             own = normalised(Signal(past, np.log1p(block.strengths[entries])), eligible, self.weights.own)
             related = normalised(signals.relation("co_purchase", user), eligible, self.weights.co_purchase)
             similar = normalised(signals.relation("content", user), eligible, self.weights.content)
@@ -102,7 +107,8 @@ class Recommender:
                 items, scores, places = ranked[user]
                 scored = Scored(items, np.stack([signal.at(items) for signal in (own, related, similar)]), scores)
             liked, tastes = signals.taste_of(user)
-            yield self._explain(scored, places, liked, tastes, past)
+            entries_found = self._explain(scored, places, liked, tastes, past)
+            yield self._pinned(eligible, entries_found)
 
     def _ranked(self, signals: BlockSignals) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
         """Return each user's candidates, their learned scores and the places of the best; None without a ranker."""
@@ -115,12 +121,13 @@ class Recommender:
         ranked = []
         for user, (items, _) in enumerate(rows):
             past = signals.block.items[signals.block.of(user)]
-            found, n = scores[bounds[user] : bounds[user + 1]], CANDIDATES_PER_SOURCE
+            found = self.rules.boosted(items, scores[bounds[user] : bounds[user + 1]])
+            n = CANDIDATES_PER_SOURCE
             places = self._best(items, found, past)
             while len(places) < self.policy.list_length and n < 2 * self.model.n_items:
                 n *= 4
                 items, features = candidate_rows(signals, self.policy, user, n)
-                found = self.learned.ranker.scores(features)
+                found = self.rules.boosted(items, self.learned.ranker.scores(features))
                 places = self._best(items, found, past)
             ranked.append((items, found, places))
         return ranked
@@ -128,26 +135,33 @@ class Recommender:
     def _best(self, items: np.ndarray, scores: np.ndarray, past: np.ndarray) -> np.ndarray:
         """Return the places of a list's products among its candidates, best first."""
         order = np.lexsort((self.model.rank[items], -scores))
-        kept = first_of_twins(self.model.texts[items[order]], np.isin(items[order], past))
-        return order[kept][: self.policy.list_length]
+        # Twins and rules rarely take more than a few places, so the head of the ranking usually fills the list.
+        for head in (order[: 8 * self.policy.list_length], order):
+            kept = head[first_of_twins(self.model.texts[items[head]], np.isin(items[head], past))]
+            if len(kept) >= self.policy.list_length:
+                break
+        return kept[self.rules.choose(items[kept], scores[kept], self.model.content, self.policy.list_length)]
+
+    def _pinned(self, eligible: np.ndarray, entries: list[Entry]) -> list[Entry]:
+        """Put the shop's pins that this user may be shown before everything else."""
+        pins = [int(item) for item in self.rules.pins if eligible[item]]
+        if not pins:
+            return entries
+        top = entries[0].score if entries else 0.0
+        rest = [entry for entry in entries if entry.item not in pins]
+        return [*(Entry(item, top, PINNED, ()) for item in pins), *rest][: self.policy.list_length]
 
     def _rank(
         self, own: Signal, related: Signal, similar: Signal, eligible: np.ndarray, past: np.ndarray
     ) -> tuple[Scored, np.ndarray]:
         """Return the scored candidates and the places of the best of them, best first."""
-        length = self.policy.list_length
-        n_leaders = 2 * length + len(past)
+        n_leaders = 2 * self.policy.list_length + len(past)
         while True:
             leaders = self._leaders[:n_leaders]
             scored = blend(own, related, similar, leaders[eligible[leaders]], self.model, self.weights)
-            order = np.lexsort((self.model.rank[scored.items], -scored.scores))
-            # Twins rarely take more than a few places, so the head of the ranking usually fills the list.
-            for head in (order[: 8 * length], order):
-                items = scored.items[head]
-                places = head[first_of_twins(self.model.texts[items], np.isin(items, past))][:length]
-                if len(places) == length:
-                    return scored, places
-            if n_leaders >= len(self._leaders):
+            scored = replace(scored, scores=self.rules.boosted(scored.items, scored.scores))
+            places = self._best(scored.items, scored.scores, past)
+            if len(places) == self.policy.list_length or n_leaders >= len(self._leaders):
                 return scored, places
             n_leaders *= 4
 
@@ -193,9 +207,7 @@ def candidate_rows(
     items, features
         (n_candidates,) and (n_candidates, len(features.FEATURES)).
     """
-    block, model = signals.block, signals.model
-    entries = block.of(user)
-    eligible = policy.eligible(model.allowed, block.items[entries], block.n_bought[entries])
+    eligible = policy.eligible(signals.model.allowed, signals.block, user)
     items = signals.candidates(user, eligible, max(n, 2 * policy.list_length))
     return items, signals.features(user, items, eligible)
 
@@ -208,6 +220,7 @@ def recommend_users(
     policy: Policy,
     *,
     learned: Learned | None = None,
+    rules: ShelfRules | None = None,
     explain: bool = True,
 ) -> Iterator[DataFrame]:
     """Give ``user_recommendations`` for the users of `histories`, to be used up within the ``with`` block.
@@ -219,11 +232,13 @@ def recommend_users(
     ----------
     histories
         Result of `interactions.user_histories`; item numbers are the model's.
-    model, weights, policy, learned, explain
+    model, weights, policy, learned, rules, explain
         As in `Recommender`.
     """
     session = histories.sparkSession
-    recommender = session.sparkContext.broadcast(Recommender(model, weights, policy, learned=learned, explain=explain))
+    recommender = session.sparkContext.broadcast(
+        Recommender(model, weights, policy, learned=learned, rules=rules, explain=explain)
+    )
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

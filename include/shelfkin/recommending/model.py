@@ -59,6 +59,8 @@ class Catalogue:
         (n_items,) float64, NaN where none is known.
     clusters
         (n_items,) int64: number of the product's cluster from 0, -1 for none.
+    brands
+        (n_items,) str, empty for none.
     """
 
     product_ids: np.ndarray
@@ -67,6 +69,7 @@ class Catalogue:
     vectors: np.ndarray
     prices: np.ndarray
     clusters: np.ndarray
+    brands: np.ndarray
 
     @property
     def n_texts(self) -> int:
@@ -130,7 +133,9 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None, clusters: Dat
     OptionError
         The vectors exceed ``spark.driver.maxResultSize``.
     """
-    table = products.select("product_id", "in_stock", "text_hash", "price").toPandas().sort_values("product_id")
+    table = (
+        products.select("product_id", "in_stock", "text_hash", "price", "brand").toPandas().sort_values("product_id")
+    )
     hashes, matrix = np.empty(0, dtype=object), np.empty((0, 0), dtype=np.float32)
     if vectors is not None:
         size = vectors.agg(F.count(F.lit(1)).alias("n"), F.max(F.size("vector")).alias("d")).first()
@@ -149,6 +154,7 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None, clusters: Dat
         vectors=matrix,
         prices=table["price"].to_numpy(dtype=np.float64),
         clusters=cluster_numbers(table["product_id"], clusters),
+        brands=table["brand"].fillna("").to_numpy().astype(object),
     )
 
 

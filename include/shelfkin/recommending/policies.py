@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from shelfkin.errors import OptionError
+from shelfkin.recommending.candidates import UserBlock
 from shelfkin.settings import Recommending
 
 Repurchase = Literal["allow", "exclude"]
@@ -23,38 +24,58 @@ class Policy:
         Products per list, from 1.
     repurchase
         Whether products that the user has bought may come back.
+    repurchase_after_days
+        Where they may: not before so many days after the last time.
     """
 
     list_length: int
     repurchase: Repurchase
+    repurchase_after_days: int | None = None
 
     def __post_init__(self) -> None:
         if self.list_length < 1:
             raise OptionError(f"list_length={self.list_length} is below 1.", next_step="Ask for at least 1 product.")
         if self.repurchase not in ("allow", "exclude"):
             raise OptionError(f"repurchase={self.repurchase!r} is neither allow nor exclude.")
+        if self.repurchase_after_days is not None and self.repurchase_after_days < 1:
+            raise OptionError(f"repurchase_after_days={self.repurchase_after_days} is below 1.")
 
     @classmethod
-    def of(cls, settings: Recommending, list_length: int | None, repurchase: Repurchase | None) -> Policy:
+    def of(
+        cls,
+        settings: Recommending,
+        list_length: int | None,
+        repurchase: Repurchase | None,
+        repurchase_after_days: int | None = None,
+    ) -> Policy:
         """Return a run's policy: what the run says, and where it says nothing (None) what the profile says.
 
         Judging and building lists both start here, so that the lists that are judged are the lists that are built.
         """
-        return cls(settings.list_length if list_length is None else list_length, repurchase or settings.repurchase)
+        return cls(
+            settings.list_length if list_length is None else list_length,
+            repurchase or settings.repurchase,
+            settings.repurchase_after_days if repurchase_after_days is None else repurchase_after_days,
+        )
 
     @property
     def task(self) -> str:
         """The task of the backtest that judges such lists: all (past purchases may come back) or new."""
         return "all" if self.repurchase == "allow" else "new"
 
-    def barred(self, items: np.ndarray, n_bought: np.ndarray) -> np.ndarray:
+    def barred(self, items: np.ndarray, n_bought: np.ndarray, last_days: np.ndarray) -> np.ndarray:
         """Return which of a user's past `items` must not be recommended to that user."""
-        return items[n_bought > 0] if self.repurchase == "exclude" else items[:0]
+        if self.repurchase == "exclude":
+            return items[n_bought > 0]
+        if self.repurchase_after_days is not None:
+            return items[(n_bought > 0) & (last_days < self.repurchase_after_days)]
+        return items[:0]
 
-    def eligible(self, allowed: np.ndarray, items: np.ndarray, n_bought: np.ndarray) -> np.ndarray:
+    def eligible(self, allowed: np.ndarray, block: UserBlock, user: int) -> np.ndarray:
         """Return what a user may be shown, (n_items,) bool: what is `allowed` at all, less what is barred."""
+        entries = block.of(user)
         eligible = allowed.copy()
-        eligible[self.barred(items, n_bought)] = False
+        eligible[self.barred(block.items[entries], block.n_bought[entries], block.last_days[entries])] = False
         return eligible
 
 

@@ -1,0 +1,148 @@
+"""What a shop wants of its lists beyond their order: bands, caps, variety, pins, boosts and blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from shelfkin.recommending.blend import SCORE_DECIMALS, Signal
+from shelfkin.settings import ListRules
+
+PINNED = "pinned"
+
+
+@dataclass(frozen=True)
+class ShelfRules:
+    """A profile's `settings.ListRules` with products as numbers.
+
+    Attributes
+    ----------
+    allowed
+        (n_items,) bool: neither blocked nor outside the price band.
+    boosts
+        (n_items,) float64: standard deviations of a list's scores that a product is moved by.
+    pins
+        (n_pins,) int64: items that lead every list.
+    caps
+        Pairs of (n_items,) int64 groups, -1 for none, and how many of a group a list may hold.
+    diversity
+        Share of dissimilarity in the choice, in [0, 1].
+    """
+
+    allowed: np.ndarray
+    boosts: np.ndarray
+    pins: np.ndarray
+    caps: tuple[tuple[np.ndarray, int], ...]
+    diversity: float
+
+    @classmethod
+    def none(cls, n_items: int) -> ShelfRules:
+        """Return the rules of a shop that has none."""
+        return cls(np.ones(n_items, dtype=bool), np.zeros(n_items), np.empty(0, dtype=np.int64), (), 0.0)
+
+    def boosted(self, items: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Return the scores of one user's candidates with boosts added; the same array where nothing is boosted."""
+        boosts = self.boosts[items]
+        if not boosts.any():
+            return scores
+        return np.round(scores + boosts * scores.std(), SCORE_DECIMALS)
+
+    def choose(self, items: np.ndarray, scores: np.ndarray, content: sp.csr_array, length: int) -> np.ndarray:
+        """Return which of a ranked list's candidates it shows, in order.
+
+        Each place goes to the candidate with the largest ``(1 - d) * relevance - d * nearest``: relevance is the score
+        brought to [0, 1], nearest the largest cosine to what stands above (maximal marginal relevance, Carbonell &
+        Goldstein 1998). A candidate whose group is full must wait; if only such are left, the list is filled with them
+        all the same, because a short list is worse than a full group.
+
+        Parameters
+        ----------
+        items, scores
+            (n,) candidates, best first.
+        content
+            (n_items, n_items) sparse cosines; 0 for what isn't near.
+        length
+            Places of the list.
+
+        Returns
+        -------
+        numpy.ndarray
+            (min(n, length),) places within `items`.
+        """
+        if not self.caps and self.diversity == 0:
+            return np.arange(min(len(items), length))
+        spread = float(np.ptp(scores)) if len(scores) else 0.0
+        relevance = (scores - scores.min(initial=np.inf)) / (spread or 1.0)
+        groups = [groups[items] for groups, _ in self.caps]
+        left = [np.full(int(found.max(initial=-1)) + 2, cap) for found, (_, cap) in zip(groups, self.caps, strict=True)]
+        nearest, open_places = np.zeros(len(items)), np.ones(len(items), dtype=bool)
+        chosen: list[int] = []
+        while len(chosen) < min(length, len(items)):
+            has_room = open_places.copy()
+            for found, room in zip(groups, left, strict=True):
+                has_room &= (found < 0) | (room[found] > 0)
+            possible = has_room if has_room.any() else open_places
+            value = np.where(possible, (1 - self.diversity) * relevance - self.diversity * nearest, -np.inf)
+            place = int(np.argmax(np.round(value, SCORE_DECIMALS)))
+            chosen.append(place)
+            open_places[place] = False
+            for found, room in zip(groups, left, strict=True):
+                room[found[place]] -= 1
+            row = slice(content.indptr[items[place]], content.indptr[items[place] + 1])
+            near = np.argsort(content.indices[row], kind="stable")
+            nearest = np.maximum(nearest, Signal(content.indices[row][near], content.data[row][near]).at(items))
+        return np.array(chosen, dtype=np.int64)
+
+
+def resolve(
+    rules: ListRules, product_ids: np.ndarray, prices: np.ndarray, brands: np.ndarray, clusters: np.ndarray
+) -> tuple[ShelfRules, list[str]]:
+    """Turn the profile's rules into numbers, and name what they mention and the catalogue lacks.
+
+    Parameters
+    ----------
+    rules
+        Of the profile.
+    product_ids, prices, brands, clusters
+        As in `model.Catalogue`.
+
+    Returns
+    -------
+    rules, unknown
+        The rules, and the ids and brands that no product has; they have no effect.
+    """
+    found = ShelfRules.none(len(product_ids))
+    number = pd.Index(product_ids)
+    unknown: list[str] = []
+
+    def numbers(ids: list[str]) -> np.ndarray:
+        places = number.get_indexer(pd.Index(ids, dtype=object))
+        unknown.extend(one for one, place in zip(ids, places, strict=True) if place < 0)
+        return places[places >= 0].astype(np.int64)
+
+    allowed, boosts = found.allowed.copy(), found.boosts.copy()
+    allowed[numbers(rules.blocked)] = False
+    with np.errstate(invalid="ignore"):
+        if rules.min_price is not None:
+            allowed &= ~(prices < rules.min_price)
+        if rules.max_price is not None:
+            allowed &= ~(prices > rules.max_price)
+    for key, boost in rules.boosts.items():
+        brand = key.removeprefix("brand:") if key.startswith("brand:") else None
+        boosted = numbers([key]) if brand is None else np.flatnonzero(brands == brand)
+        if brand is not None and len(boosted) == 0:
+            unknown.append(key)
+        boosts[boosted] += boost
+    caps = []
+    if rules.max_per_cluster is not None:
+        caps.append((clusters, rules.max_per_cluster))
+    if rules.max_per_brand is not None:
+        codes = pd.factorize(brands, sort=True)[0].astype(np.int64)
+        caps.append((np.where(brands == "", -1, codes), rules.max_per_brand))
+    pins = numbers(rules.pinned)
+    return replace(
+        found, allowed=allowed, boosts=boosts, pins=pins, caps=tuple(caps), diversity=rules.diversity
+    ), unknown
