@@ -32,6 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --python $(PY) --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/uv pip install --python $(PY) --no-deps --editable .
+	@$(PY) -c "import lightgbm" 2>/dev/null || { echo "LightGBM needs the system's OpenMP library: install it (Debian/Ubuntu: apt-get install libgomp1; macOS: brew install libomp) and run this again."; exit 1; }
 	touch $(STAMP)
 
 demo: setup ## run the whole workflow on real data (Complete Journey), without any key
