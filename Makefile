@@ -16,7 +16,7 @@ PORT ?= 8080
 RECENT ?=
 N ?=
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-session rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=
 
 bench-cluster: setup ## benchmark: k-means beside MLlib, scikit-learn and FAISS on the same vectors; PART=small|large|growth
 	$(PY) benchmarks/bench_cluster.py $(or $(PART),all)
+
+bench-session: setup ## benchmark: lists for sessions, beside the same answers from DuckDB and Parquet (STORE=...)
+	$(PY) benchmarks/bench_session.py --store '$(STORE)'
 
 rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...
 	$(PY) -m shelfkin.embedding.rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))

@@ -242,7 +242,7 @@ def test_wrong_tables_are_refused_and_leave_nothing(shop: Shop, fault: str) -> N
     shop.publish(1)
     rows = stamped_rows(2)
     if fault == "duplicate":
-        rows[tables.SIMILAR_PRODUCTS].append(rows[tables.SIMILAR_PRODUCTS][0])
+        rows[tables.USER_RECOMMENDATIONS].append(rows[tables.USER_RECOMMENDATIONS][0])
     if fault == "missing key":
         rows[tables.POPULAR_PRODUCTS][0]["product_id"] = None
         rows[tables.POPULAR_PRODUCTS][0]["scope"] = None
@@ -255,7 +255,7 @@ def test_wrong_tables_are_refused_and_leave_nothing(shop: Shop, fault: str) -> N
         uris = [uri for uri in uris if "evaluate_recommenders" not in uri]
     expected: tuple[type[ShelfkinError], str] = {
         "count": (ArtifactError, "user_recommendations has 5 rows, but .* says 6"),
-        "duplicate": (PublishError, r"\(23505\).*\(run, product_id, rank\)=\(2, p000000, 1\) already exists"),
+        "duplicate": (PublishError, r"\(23505\).*\(run, user_id, rank\)=\(2, u0, 1\) already exists"),
         "missing key": (PublishError, r"\(23502\).*scope"),
         "no table": (ArtifactError, "No stage of this run wrote recommender_metrics"),
     }[fault]
