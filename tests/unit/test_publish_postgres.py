@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -524,6 +525,31 @@ def guarded(server: str, shop: Shop) -> Iterator[str]:
     shop.query("SELECT pg_reload_conf()")
     shop.admin.execute("DROP OWNED BY keeper CASCADE")
     shop.admin.execute("DROP ROLE keeper")
+
+
+def test_every_statement_of_the_documentation_runs(shop: Shop) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    blocks = re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL)
+    statements = [part.strip() for block in blocks for part in re.sub(r"--.*", "", block).split(";") if part.strip()]
+    assert len(statements) == 10
+    for day in (1, 2):
+        shop.publish(day, day)
+    shop.admin.execute("CREATE ROLE web")
+    answers = {}
+    with psycopg.RawCursor(shop.admin) as cursor:
+        for statement in statements:
+            if statement.startswith(("CREATE ROLE shelfkin", "CREATE SCHEMA")):
+                continue
+            for found, here in (("my_shop", "shop"), ("= 16", "= 1"), ("'P316'", "'p000003'")):
+                statement = statement.replace(found, here)
+            key = "u3" if "user_id = $1" in statement else "p000003"
+            cursor.execute(statement, [key] if "$1" in statement else None)
+            if cursor.description:
+                answers[statement] = cursor.fetchall()
+    shop.admin.execute("DROP OWNED BY web")
+    shop.admin.execute("DROP ROLE web")
+    assert [len(rows) for rows in answers.values()] == [5, 1, 1, 2, 5]
+    assert shop.stamps() == {1.0}  # gone back to
 
 
 def test_a_role_with_the_documented_rights_publishes_and_another_reads(shop: Shop, guarded: str) -> None:
