@@ -16,10 +16,10 @@ PORT ?= 8080
 RECENT ?=
 N ?=
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality bench-session bench-publish rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: java $(STAMP) ## install everything into .venv (needs Python 3.11 and Java 17)
 
@@ -74,6 +74,12 @@ bench-cluster: setup ## benchmark: k-means beside MLlib, scikit-learn and FAISS 
 
 bench-quality: setup ## benchmark: lists against every baseline on what was bought next (STORE=online_retail|complete_journey)
 	$(PY) benchmarks/bench_quality.py $(STORE)
+
+bench-session: setup ## benchmark: lists for sessions, beside the same answers from DuckDB and Parquet (STORE=...)
+	$(PY) benchmarks/bench_session.py --store '$(STORE)'
+
+bench-publish: setup ## benchmark: a run published to Postgres five times, with readers beside it (STORE=...)
+	$(PY) benchmarks/bench_publish.py --store '$(STORE)'
 
 rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...
 	$(PY) -m shelfkin.embedding.rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))

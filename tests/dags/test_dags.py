@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import logging
 import os
 import subprocess
 import sys
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -21,7 +24,9 @@ from airflow.sdk.exceptions import (
     ParamValidationError,
 )
 
+from finished_run import stamped_rows, write_run
 from shelfkin.artifacts import FORMAT_VERSION
+from shelfkin.errors import PublishUnavailableError
 from shelfkin.settings import Settings
 from shelfkin_airflow import operators
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
@@ -171,8 +176,9 @@ def test_a_disabled_store_has_no_dag(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_parsing_the_dag_file_imports_neither_pyspark_nor_the_stages() -> None:
     code = (
-        "import sys, runpy; sys.path.insert(0, 'plugins'); runpy.run_path('dags/product_recommendations.py');"
-        "print([name for name in ('pyspark', 'sklearn', 'duckdb', 'matplotlib', 'openai') if name in sys.modules])"
+        "import sys, runpy; sys.path.insert(0, 'plugins'); runpy.run_path('dags/product_recommendations.py')\n"
+        "heavy = ('pyspark', 'sklearn', 'duckdb', 'matplotlib', 'openai', 'psycopg')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "[]"
@@ -381,3 +387,44 @@ def test_only_a_scheduled_store_is_told_how_to_backfill(tmp_path: Path, monkeypa
     dags = dags_of(load_dag_file())
     assert "--dag-id product_recommendations__daily_shop" in str(dags["product_recommendations__daily_shop"].doc_md)
     assert "backfill create" not in str(dags["product_recommendations__frozen_shop"].doc_md)
+
+
+def test_the_password_of_a_shops_database_stands_in_no_dag(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    monkeypatch.setenv("SHELFKIN_PUBLISH_POSTGRES", "postgresql://keeper:c0ffee@127.0.0.1:1/shop")
+    module = load_dag_file()
+    assert module.SETTINGS.publish_postgres is not None
+    for dag in dags_of(module).values():
+        assert "c0ffee" not in json.dumps(DagSerialization.to_dict(dag))
+        assert "c0ffee" not in repr([vars(task) for task in dag.tasks])
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("postgresql://keeper:c0ffee@127.0.0.1:1/shop", PublishUnavailableError),
+        ("postgresql://keeper:%zzc0ffee@127.0.0.1:1/shop", AirflowFailException),
+        ("keeper:c0ffee@127.0.0.1", AirflowFailException),
+    ],
+)
+def test_a_database_that_can_not_be_had_fails_the_task_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("SHELFKIN_PUBLISH_POSTGRES", url)
+    paths, uris = write_run(tmp_path, stamped_rows(1))
+    publish = PublishOperator(
+        task_id="publish_recommendations",
+        artifact_root=str(tmp_path),
+        store=paths.store,
+        as_of=str(paths.as_of),
+        run_id=paths.run_id,
+        publish="True",
+        input_manifests=uris,
+    )
+    with pytest.raises(kind) as caught:
+        publish.execute({})
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "Next step: " in shown and "c0ffee" not in shown
+    assert not paths.root.exists(paths.latest_uri()) and not paths.root.exists(paths.published_uri())

@@ -1,4 +1,4 @@
-"""Drill: a key planted as OPENAI_API_KEY is used, and stands nowhere that a run leaves behind."""
+"""Drill: a key planted as OPENAI_API_KEY and a database's password are used, and stand nowhere that a run leaves."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import threading
 import time
 
 import psutil
+import psycopg
 import pytest
 
+from embedded_postgres import embedded_postgres
 from installation import Installation
 from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 
 KEY = "sk-proj-PLANTED7e57c0ffee0123456789"
+PASSWORD = "PLANTED5ecre7c0ffee"
+SECRETS = (KEY, PASSWORD)
 
 
 def test_a_whole_run_with_a_key_leaves_it_nowhere(installation: Installation) -> None:
@@ -40,12 +44,18 @@ def test_a_whole_run_with_a_key_leaves_it_nowhere(installation: Installation) ->
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     faults = {"status_500": 0.2, "status_429": 0.1, "html": 0.1}
-    with running_rehearsal_server(Settings(dimensions=16, faults=faults)) as (server, base_url):
+    with (
+        embedded_postgres() as trusting,
+        running_rehearsal_server(Settings(dimensions=16, faults=faults)) as (server, base_url),
+    ):
+        database = trusting.replace("//postgres:@", f"//postgres:{PASSWORD}@")
+        assert PASSWORD in database
         run = installation.airflow(
             "run",
             *("--as-of", "2024-06-01", "--conf", json.dumps({"model": "text-embedding-3-small", "dimensions": 16})),
             OPENAI_API_KEY=KEY,
             OPENAI_BASE_URL=base_url,
+            SHELFKIN_PUBLISH_POSTGRES=database,
             SHELFKIN_SPARK_CONF=json.dumps(conf),
         )
         # A run that fails shows even more of itself.
@@ -55,6 +65,7 @@ def test_a_whole_run_with_a_key_leaves_it_nowhere(installation: Installation) ->
             *("--as-of", "2024-06-01", "--conf", json.dumps({"model": "text-embedding-3-large", "dimensions": 16})),
             OPENAI_API_KEY=KEY,
             OPENAI_BASE_URL=base_url,
+            SHELFKIN_PUBLISH_POSTGRES=database,
             SHELFKIN_SPARK_CONF=json.dumps(conf),
         )
         finished.set()
@@ -62,11 +73,15 @@ def test_a_whole_run_with_a_key_leaves_it_nowhere(installation: Installation) ->
         assert run.returncode == 0, run.stdout[-4000:]
         assert failed.returncode != 0 and "does not accept OPENAI_API_KEY" in failed.stdout
         assert server.authorizations == {f"Bearer {KEY}"}  # it was really sent
+        with psycopg.connect(database) as shop:
+            served = shop.execute("SELECT count(*), min(run) FROM shelfkin_corner_shop.user_recommendations").fetchone()
+        assert served == (600, 1)
     time.sleep(1)
-    assert command_lines and not [line for line in command_lines if KEY in line]
-    assert KEY not in run.stdout + run.stderr + failed.stdout + failed.stderr
+    assert command_lines and not [line for line in command_lines for secret in SECRETS if secret in line]
+    printed = run.stdout + run.stderr + failed.stdout + failed.stderr
+    assert not [secret for secret in SECRETS if secret in printed]
     assert len(list(event_log.iterdir())) > 5
     # Artifacts, manifests, task logs, Spark's event logs, and the data files of Airflow's database.
     files = [path for path in installation.folder.rglob("*") if path.is_file()]
     assert len([path for path in files if "postgres" in path.parts]) > 100
-    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    assert [path for path in files for secret in SECRETS if secret.encode() in path.read_bytes()] == []

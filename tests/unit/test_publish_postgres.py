@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -242,7 +243,7 @@ def test_wrong_tables_are_refused_and_leave_nothing(shop: Shop, fault: str) -> N
     shop.publish(1)
     rows = stamped_rows(2)
     if fault == "duplicate":
-        rows[tables.SIMILAR_PRODUCTS].append(rows[tables.SIMILAR_PRODUCTS][0])
+        rows[tables.USER_RECOMMENDATIONS].append(rows[tables.USER_RECOMMENDATIONS][0])
     if fault == "missing key":
         rows[tables.POPULAR_PRODUCTS][0]["product_id"] = None
         rows[tables.POPULAR_PRODUCTS][0]["scope"] = None
@@ -255,7 +256,7 @@ def test_wrong_tables_are_refused_and_leave_nothing(shop: Shop, fault: str) -> N
         uris = [uri for uri in uris if "evaluate_recommenders" not in uri]
     expected: tuple[type[ShelfkinError], str] = {
         "count": (ArtifactError, "user_recommendations has 5 rows, but .* says 6"),
-        "duplicate": (PublishError, r"\(23505\).*\(run, product_id, rank\)=\(2, p000000, 1\) already exists"),
+        "duplicate": (PublishError, r"\(23505\).*\(run, user_id, rank\)=\(2, u0, 1\) already exists"),
         "missing key": (PublishError, r"\(23502\).*scope"),
         "no table": (ArtifactError, "No stage of this run wrote recommender_metrics"),
     }[fault]
@@ -524,6 +525,31 @@ def guarded(server: str, shop: Shop) -> Iterator[str]:
     shop.query("SELECT pg_reload_conf()")
     shop.admin.execute("DROP OWNED BY keeper CASCADE")
     shop.admin.execute("DROP ROLE keeper")
+
+
+def test_every_statement_of_the_documentation_runs(shop: Shop) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    blocks = re.findall(r"```sql\n(.*?)```", text, flags=re.DOTALL)
+    statements = [part.strip() for block in blocks for part in re.sub(r"--.*", "", block).split(";") if part.strip()]
+    assert len(statements) == 10
+    for day in (1, 2):
+        shop.publish(day, day)
+    shop.admin.execute("CREATE ROLE web")
+    answers = {}
+    with psycopg.RawCursor(shop.admin) as cursor:
+        for statement in statements:
+            if statement.startswith(("CREATE ROLE shelfkin", "CREATE SCHEMA")):
+                continue
+            for found, here in (("my_shop", "shop"), ("= 16", "= 1"), ("'P316'", "'p000003'")):
+                statement = statement.replace(found, here)
+            key = "u3" if "user_id = $1" in statement else "p000003"
+            cursor.execute(statement, [key] if "$1" in statement else None)
+            if cursor.description:
+                answers[statement] = cursor.fetchall()
+    shop.admin.execute("DROP OWNED BY web")
+    shop.admin.execute("DROP ROLE web")
+    assert [len(rows) for rows in answers.values()] == [5, 1, 1, 2, 5]
+    assert shop.stamps() == {1.0}  # gone back to
 
 
 def test_a_role_with_the_documented_rights_publishes_and_another_reads(shop: Shop, guarded: str) -> None:

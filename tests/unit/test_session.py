@@ -57,7 +57,9 @@ def write_index(
                 {"product_id": item.product_id, "cluster_id": item.cluster, "distance": item.distance}
             )
     for product_id, other, score in similar:
-        rows[tables.SIMILAR_PRODUCTS].append({"product_id": product_id, "similar_product_id": other, "score": score})
+        rows[tables.SIMILAR_PRODUCTS].append(
+            {"product_id": product_id, "rank": 1, "similar_product_id": other, "score": score}
+        )
     for scope, ids in popular.items():
         for rank, product_id in enumerate(ids, start=1):
             rows[tables.POPULAR_PRODUCTS].append({"scope": scope, "rank": rank, "product_id": product_id, "score": 1.0})
@@ -140,6 +142,11 @@ def test_only_the_newest_distinct_ids_count(shop: SessionIndex) -> None:
 def test_a_length_out_of_range_is_refused(shop: SessionIndex, n: int) -> None:
     with pytest.raises(OptionError, match=f"n={n} is not a length from 1 to 100"):
         recommend_for_session(shop, ["mug"], n)
+
+
+def test_a_product_that_stands_in_the_catalogue_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"twice \(UNIQUE constraint failed: product.product_id"):
+        write_index(tmp_path, [*SHOP, Item("mug", "t9")], [], {})
 
 
 ids = st.sampled_from([f"p{number}" for number in range(30)])

@@ -95,8 +95,9 @@ def recommend_for_session(index: SessionLookups, recent_ids: Sequence[str], n: i
 def _suggestions(index: SessionLookups, recent: Sequence[Product], n: int) -> list[Suggestion[int]]:
     numbers = [product.number for product in recent]
     rows = index.similar(numbers)
-    texts = {product.number: product.text for product in recent} | {other: text for _, other, _, text in rows}
-    found = recommend_from_recent([row[:3] for row in rows], numbers, n, texts)
+    texts = {product.number: product.text for product in recent} | {other: text for _, other, text, _ in rows}
+    scored = [(product, other, score) for product, other, _, score in rows]
+    found = recommend_from_recent(scored, numbers, n, texts)
     if len(found) == n:
         return found
     taken = {one.product for one in found}
