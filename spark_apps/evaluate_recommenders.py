@@ -10,18 +10,18 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.backtest import TASKS, Window, best_baseline, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import OURS, contestants
+from shelfkin.mapped import Scratch
 from shelfkin.recommending.interactions import purchase_type
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
-    TextNeighbours,
     fit_model,
     item_numbers,
-    padded,
     read_catalogue,
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
-from shelfkin.recommending.similar import nearest_texts
+from shelfkin.recommending.search import catalogue_neighbours
+from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import EVENTS, PRODUCT_VECTORS, PRODUCTS, RECOMMENDER_METRICS
 
@@ -52,22 +52,20 @@ def run(stage: Stage) -> None:
             stage, f"No user bought both before {window.cut.date()} and within the {window.horizon_days} days after it."
         )
 
-    catalogue = read_catalogue(stage.read("clean_catalog", PRODUCTS), stage.read("embed_products", PRODUCT_VECTORS))
+    products = stage.read("clean_catalog", PRODUCTS)
+    catalogue = read_catalogue(products, stage.read("embed_products", PRODUCT_VECTORS))
+    catalogue = find_variants(products, catalogue, settings).collapsed(catalogue)
     sold = (
         purchases.filter(F.col("occurred_at") < F.lit(window.cut))
         .select("product_id")
         .distinct()
         .join(F.broadcast(item_numbers(stage.spark, catalogue.product_ids)), "product_id", how="inner")
     )
-    may_answer = np.zeros(catalogue.n_texts, dtype=bool)
-    may_answer[catalogue.texts[sold.select("item").toPandas()["item"].to_numpy()]] = True
-    stage.progress("searching the nearest of %s texts", f"{len(catalogue.vectors):,}")
-    near = padded(
-        TextNeighbours(
-            *nearest_texts(stage.spark, catalogue.vectors, may_answer[: len(catalogue.vectors)], CONTENT_NEIGHBOURS)
-        ),
-        catalogue.n_texts,
-    )
+    allowed = np.zeros(len(catalogue.product_ids), dtype=bool)
+    allowed[sold.select("item").toPandas()["item"].to_numpy()] = True
+    stage.progress("searching the nearest of %s groups of variants", f"{len(catalogue.vectors):,}")
+    with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
+        near, _ = catalogue_neighbours(stage.spark, catalogue, allowed, CONTENT_NEIGHBOURS, scratch, settings)
     stage.progress("fitting on the events before %s", window.cut.date())
     fitted = fit_model(catalogue, near, events, window.cut, event_types, settings, backtest=True)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())

@@ -6,6 +6,7 @@ vectors three times.
 
 from __future__ import annotations
 
+import os
 import posixpath
 import tempfile
 from dataclasses import dataclass
@@ -81,13 +82,15 @@ class Scratch:
     uri: str
 
     def put(self, name: str, array: np.ndarray) -> MappedArray:
-        """Write an array under a name that is used once."""
-        return MappedArray.write(self.root, posixpath.join(self.uri, name), array)
+        """Write an array; `name` is made unique, so that a file that is mapped is never written over."""
+        return MappedArray.write(self.root, posixpath.join(self.uri, f"{name}-{os.urandom(4).hex()}"), array)
 
     def __enter__(self) -> Scratch:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.root.exists(self.uri):
             self.root.fs.rm(self.uri, recursive=True)
 

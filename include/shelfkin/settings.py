@@ -411,7 +411,8 @@ class Recommending(_Section):
     )
     variants: bool = Field(True, description="group near-identical products, and show one of a group in a list")
     variants_by_colour: bool = Field(
-        True, description="what differs in colour only is a variant; false where a colour is a kind, as of wine or beans"
+        True,
+        description="colours are variants; false where a colour is a kind, as of wine or beans",
     )
     variants_min_cosine: float = Field(0.75, ge=0, le=1, description="of a variant's text with its group's middle")
 

@@ -21,19 +21,19 @@ your co ltd
 _NUMBERS = """
 one two three four five six seven eight nine ten
 """
-# Words that turn a meaning round or draw a line: sugar free, over 50% juice, non chocolate, other onions, private label.
+# Words that turn a meaning round or draw a line: sugar free, over 50% juice, non chocolate, other onions.
 _LIMITS = """
 but excl free no non not over under without misc miscellaneous etc general various unknown other others range value
 national private brand brands everyday regular standard mainstream premium
 """
 _ANYTHING = "item items product products good goods need needs"
 _MEASURES = """
-oz ounce ounces lb lbs pound pounds g gr gm gram grams kg kilo mg ml cl l ltr litre litres liter liters gal gallon
-gallons qt quart pt pint pints sq ft feet foot in inch inches cm mm m metre metres meter yd yard yards w watt watts v
-volt volts hz ghz mhz gb tb mb kb mp mah x dia
+oz ounce ounces lb lbs pound pounds g gr gm gram grams kg kilo mg ml cl l ltr litre litres liter liters ga gal
+gallon gallons qt quart pt pint pints sq ft feet foot in inch inches cm mm m metre metres meter yd yard yards
+w watt watts v volt volts hz ghz mhz gb tb mb kb mp mah x dia
 """
 _COUNTS = """
-ct count pk pkg pkgd pack packs packet packets pc pcs piece pieces ea each dozen doz pr pair pairs
+ct count pk pkg pkgd pack packs packet packets pc pcs piece pieces ea each dozen doz dz pr pair pairs
 """
 _PLAIN_SIZES = """
 size sizes sized mini small medium large xl xxl xs extra big jumbo giant huge little tiny
@@ -50,7 +50,8 @@ box boxes boxed bag bags bagged bottle bottles can cans jar jars tube tubes roll
 """
 _COLOURS = """
 red blue green yellow orange purple violet pink black white grey gray brown beige ivory silver gold golden turquoise
-teal navy aqua lilac mauve magenta cyan amber bronze copper multicolour multicolor multicoloured
+teal navy aqua lilac mauve magenta cyan amber bronze copper burgundy maroon khaki
+taupe fuchsia crimson scarlet indigo ecru multicolour multicolor multicoloured
 """
 # Nouns that say nothing: "facial products" aren't facials.
 ANYTHING = frozenset(_ANYTHING.split())

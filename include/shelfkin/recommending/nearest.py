@@ -29,7 +29,7 @@ class Nearest:
         self._n = n
         # One more than wanted: a row meets itself among the answers.
         self._n_held = n + 1
-        self._threshold = np.full(n_asking, -np.inf, dtype=np.float32)
+        self._threshold: np.ndarray = np.full(n_asking, -np.inf, dtype=np.float32)
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, cosines: np.ndarray, numbers: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from shelfkin.mapped import MappedArray, Scratch
 from shelfkin.recommending import pruned
+from shelfkin.recommending.model import Catalogue, TextNeighbours, padded
 from shelfkin.recommending.nearest import ASKING_ROWS, exact_nearest
 from shelfkin.settings import Recommending
 
@@ -47,6 +48,36 @@ class Found:
     neighbours: np.ndarray
     cosines: np.ndarray
     figures: dict[str, Any]
+
+
+def catalogue_neighbours(
+    session: SparkSession, catalogue: Catalogue, allowed: np.ndarray, n: int, scratch: Scratch, settings: Recommending
+) -> tuple[TextNeighbours, dict[str, Any]]:
+    """Return the nearest texts of every text of a catalogue, and figures for the manifest (`Found.figures`).
+
+    Parameters
+    ----------
+    session, n, scratch
+        As for `nearest_texts`.
+    catalogue
+        The products; of a collapsed catalogue (`variants.Variants.collapsed`), texts are groups.
+    allowed
+        (n_items,) bool: products that may be an answer; a text may be one if one of its products may.
+    settings
+        Of the profile: how to search.
+    """
+    eligible = np.zeros(catalogue.n_texts, dtype=bool)
+    eligible[catalogue.texts[allowed]] = True
+    found = nearest_texts(
+        session,
+        catalogue.vectors,
+        eligible[: len(catalogue.vectors)],
+        n,
+        scratch,
+        exact_up_to=settings.search_exact_up_to,
+        recall=settings.search_recall,
+    )
+    return padded(TextNeighbours(found.neighbours, found.cosines), catalogue.n_texts), found.figures
 
 
 def nearest_texts(

@@ -16,12 +16,14 @@ from shelfkin.clustering.words import COLOURS, COUNTS, GRAMMAR, MEASURES, NUMBER
 # Stands for a colour in a key: "orange juice" is no variant of "juice", though "orange mug" is one of "red mug".
 COLOUR = "~colour"
 
+_SHADE_WORDS = """
+light dark pale bright hot deep neon pastel royal sky midnight jet space rose matt matte metallic
+"""
 # Words that only shade a colour that follows: midnight blue, hot pink.
-_SHADES = frozenset(
-    "light dark pale bright hot deep neon pastel royal sky midnight jet space rose matt matte metallic".split()
-)
+_SHADES = frozenset(_SHADE_WORDS.split())
 # Clothes' sizes: only at the end of a title, for "s" may also be what is left of an apostrophe.
-_LETTER_SIZES = frozenset("s m l".split())
+_LETTER_SIZES = frozenset(("s", "m", "l"))
+_BARE_UNITS = MEASURES | {"half"}
 # Nothing of a title that says how much of the thing there is.
 _HOW_MUCH = COUNTS | PLAIN_SIZES | PACKAGING
 
@@ -33,6 +35,7 @@ _AMOUNT = re.compile(
     (?<![^\W_]) (?:
         (?:set|pack|box|bag|case|bundle|tin|jar|roll|s)s? \s* (?:of|/) \s* {_NUMBER}    # set of 3, s/4
       | (?:size|eu|uk) \s* {_NUMBERS}                                                   # size 42
+      | (?:x{{1,4}}|\d\s?x) [-\s]? (?:large|small|l|s)                                    # x-large, 2xl
       | x \s? \d+                                                                       # x6
       | {_NUMBERS} \s* (?:{_UNIT})                                                      # 14.5 oz, 10/.71 oz, 64gb
       | {_NUMBER} (?:\s* [x×] \s* {_NUMBER})+                                           # 30 x 40
@@ -83,13 +86,27 @@ def variant_name(title: str, brand: str | None = None, *, by_colour: bool = True
     >>> variant_name("Samsung UE55MU6200 139.7 cm LED TV").codes
     ('ue55mu6200',)
     """
-    words = _WORD.findall(_AMOUNT.sub(" ", re.sub("['’`´]", "", title.lower())))
+    words = _words(re.sub("['’`´]", "", title.lower()))
     kept = sorted({word if word == COLOUR else fold(word) for word in _told(words, by_colour=by_colour)})
     if not any(_LETTER.search(word) for word in kept if word != COLOUR):
         return VariantName("", ())
     maker = " ".join(_WORD.findall((brand or "").lower()))
     prefix = f"{maker}: " if maker else ""
     return VariantName(prefix + " ".join(kept), tuple(sorted({prefix + word for word in words if _is_code(word)})))
+
+
+def _words(title: str) -> list[str]:
+    """Return the words of a title but for amounts, and but for what a till adds to an amount at its end.
+
+    ``", b d 16 oz"``, ``", 4 ct 183897"``, ``", half gal"``: single letters, numbers and bare units say nothing there.
+    """
+    rest, comma, end = title.rpartition(",")
+    words = _WORD.findall(_AMOUNT.sub(" ", end))
+    if not comma:
+        return words
+    if _AMOUNT.search(end) or all(word in _BARE_UNITS for word in words):
+        words = [word for word in words if len(word) > 1 and not word.isdigit() and word not in _BARE_UNITS]
+    return _WORD.findall(_AMOUNT.sub(" ", rest)) + words
 
 
 def _told(words: list[str], *, by_colour: bool) -> Iterator[str]:

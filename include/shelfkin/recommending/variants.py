@@ -171,9 +171,7 @@ def _stars(texts: np.ndarray, vectors: np.ndarray, min_cosine: float) -> Iterato
             return
 
 
-def _same_model(
-    names: np.ndarray, codes: Sequence[tuple[str, ...]], vectors: np.ndarray
-) -> Iterator[tuple[int, int]]:
+def _same_model(names: np.ndarray, codes: Sequence[tuple[str, ...]], vectors: np.ndarray) -> Iterator[tuple[int, int]]:
     """Yield (centre, member) for names that share a model number: stars again, the most linked name first."""
     links: dict[int, set[int]] = defaultdict(set)
     for one, other in _links(names, codes):
