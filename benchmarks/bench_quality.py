@@ -150,10 +150,13 @@ class Baselines:
     """The peers as of one cut. Each takes its parameters and gives lists."""
 
     def __init__(self, shop: Shop, cut: str) -> None:
+        from shelfkin.artifacts import Root
         from shelfkin.evaluation.als import als_lists
         from shelfkin.evaluation.baselines import Contestant
+        from shelfkin.mapped import Scratch
         from shelfkin.recommending import co_purchase, model
-        from shelfkin.recommending.similar import nearest_texts
+        from shelfkin.recommending.search import catalogue_neighbours
+        from shelfkin.recommending.variants import find_variants
         from shelfkin.settings import BlendWeights, Settings
         from shelfkin.spark import build_session
 
@@ -170,10 +173,17 @@ class Baselines:
         }
         profile = Settings.from_env({**os.environ}).profile(shop.store)
         self.settings, event_types = profile.recommending, profile.events.event_types
-        self.catalogue = model.read_catalogue(table["products"], table["product_vectors"], table["product_clusters"])
-        vectors = self.catalogue.vectors
-        found = nearest_texts(session, vectors, np.ones(len(vectors), dtype=bool), model.CONTENT_NEIGHBOURS)
-        near = model.padded(model.TextNeighbours(*found), self.catalogue.n_texts)
+        catalogue = model.read_catalogue(table["products"], table["product_vectors"], table["product_clusters"])
+        self.catalogue = find_variants(table["products"], catalogue, self.settings).collapsed(catalogue)
+        with Scratch(Root.at(str(shop.artifacts)), str(shop.artifacts / "search")) as scratch:
+            near, _ = catalogue_neighbours(
+                session,
+                self.catalogue,
+                self.catalogue.on_sale,
+                model.CONTENT_NEIGHBOURS,
+                scratch,
+                self.settings,
+            )
         as_of = datetime.fromisoformat(cut).replace(tzinfo=UTC)
         self.fitted = model.fit_model(self.catalogue, near, table["events"], as_of, event_types, self.settings)
         empty = self.fitted.histories.limit(0).withColumnRenamed("user_id", "order_id")
@@ -271,6 +281,7 @@ def tune(peers: Baselines, names: list[str], wanted: dict[str, pd.DataFrame], po
 def main() -> None:
     from shelfkin.evaluation.bootstrap import paired_interval
     from shelfkin.recommending.policies import Policy
+    from shelfkin.spark import build_session
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
@@ -282,6 +293,8 @@ def main() -> None:
     names = [name for name in GRIDS if name != "ease" or flags.store == "online_retail"]
     began = time.monotonic()
     try:
+        # Before the first stage, whose session it will be.
+        build_session("bench-quality", {"spark.ui.showConsoleProgress": "false"})
         purchases = purchases_of(flags.store)
         scores: dict[tuple[str, str, str], Score] = {}
         for cut in (tuned_on, *cuts):

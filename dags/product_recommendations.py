@@ -11,7 +11,7 @@ recommendations**, as of one date.
 | `cluster_products` | k-means on unit vectors; names the clusters; keeps their ids from day to day |
 | `evaluate_recommenders` | learns to rank from past windows; scores our lists beside strong baselines on the newest |
 | `build_recommendations` | similar products, personal lists with reasons, popular products |
-| `publish_recommendations` | if the gate lets it: fills the shop's Postgres where one is set, moves the pointer, sends the Asset event |
+| `publish_recommendations` | if the gate lets it, fills the shop's Postgres, moves the pointer, sends the Asset event |
 
 **as_of** is the run's date, midnight UTC: only what was known before it is used. Scheduled runs and backfills take the
 end of their data interval; a manual run takes the Param, and without it the end of its data interval.

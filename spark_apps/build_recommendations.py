@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-import numpy as np
+import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.mapped import Scratch
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.model import (
     Catalogue,
@@ -15,28 +16,31 @@ from shelfkin.recommending.model import (
     TextNeighbours,
     fit_model,
     item_numbers,
-    padded,
     read_catalogue,
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import popular_products
 from shelfkin.recommending.ranker import Learned, Ranker
+from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.shelf_rules import ShelfRules, resolve
-from shelfkin.recommending.similar import SimilarModel, nearest_texts, similar_products
+from shelfkin.recommending.similar import SimilarModel, similar_products
+from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import (
     EVENTS,
     POPULAR_PRODUCTS,
     PRODUCT_CLUSTERS,
+    PRODUCT_VARIANTS,
     PRODUCT_VECTORS,
     PRODUCTS,
     RANKERS,
+    SCHEMAS,
     SIMILAR_PRODUCTS,
     USER_RECOMMENDATIONS,
 )
 
-# Texts looked at per product before co-purchase re-ranks them.
+# Groups looked at per product before co-purchase re-ranks them.
 NEAREST_PER_RESULT = 3
 LIST_FILES = 4
 
@@ -49,35 +53,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(stage: Stage) -> None:
-    """Read the tables, fit the model as of the run's date, and write the three tables."""
+    """Read the tables, fit the model as of the run's date, and write what is recommended."""
     settings = stage.profile.recommending
     policy = Policy.of(
         settings, stage.options.list_length, stage.options.repurchase, stage.options.repurchase_after_days
     )
+    products = stage.read("clean_catalog", PRODUCTS)
     catalogue = read_catalogue(
-        stage.read("clean_catalog", PRODUCTS),
-        stage.read("embed_products", PRODUCT_VECTORS),
-        stage.read("cluster_products", PRODUCT_CLUSTERS),
+        products, stage.read("embed_products", PRODUCT_VECTORS), stage.read("cluster_products", PRODUCT_CLUSTERS)
     )
-    stage.progress("searching the nearest of %s texts", f"{len(catalogue.vectors):,}")
-    may_answer = np.zeros(catalogue.n_texts, dtype=bool)
-    may_answer[catalogue.texts[catalogue.on_sale]] = True
-    near = padded(
-        TextNeighbours(
-            *nearest_texts(
-                stage.spark,
-                catalogue.vectors,
-                may_answer[: len(catalogue.vectors)],
-                NEAREST_PER_RESULT * settings.similar_length,
-            )
-        ),
-        catalogue.n_texts,
-    )
+    variants = find_variants(products, catalogue, settings)
+    write_variants(stage, variants.table(catalogue))
+    collapsed = variants.collapsed(catalogue)
     event_types = stage.profile.events.event_types if stage.profile.events else {}
     events = stage.read("clean_events", EVENTS)
-    stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
-    fitted = fit_model(catalogue, near, events, stage.cutoff, event_types, settings)
-    write_similar(stage, catalogue, near, fitted)
+    with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
+        stage.progress("searching the nearest of %s groups of variants", f"{len(collapsed.vectors):,}")
+        n = NEAREST_PER_RESULT * settings.similar_length
+        near, figures = catalogue_neighbours(stage.spark, collapsed, catalogue.on_sale, n, scratch, settings)
+        stage.metrics |= figures
+        stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
+        fitted = fit_model(collapsed, near, events, stage.cutoff, event_types, settings)
+        write_similar(stage, catalogue, near, fitted, scratch)
 
     n_users = fitted.histories.count()
     stage.metrics |= {"products": len(catalogue.product_ids), "users": n_users, "repurchase": policy.repurchase}
@@ -130,20 +127,28 @@ def read_learned(stage: Stage, fitted: Fitted, policy: Policy) -> Learned | None
     return Learned(Ranker(rows[0]["ranker"]), fitted.evidence) if rows else None
 
 
-def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted) -> None:
-    """Write ``similar_products``."""
+def write_variants(stage: Stage, rows: pd.DataFrame) -> None:
+    """Write ``product_variants``."""
+    stage.metrics |= {"variant_groups": rows["variant_group"].nunique(), "products_with_variants": len(rows)}
+    table = stage.spark.createDataFrame(rows, SCHEMAS[PRODUCT_VARIANTS])
+    stage.write(PRODUCT_VARIANTS, table, n_files=1)
+
+
+def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted, scratch: Scratch) -> None:
+    """Write ``similar_products``: from the groups of the model, with cosines of the products' own texts."""
     settings = stage.profile.recommending
     model = SimilarModel(
         product_ids=catalogue.product_ids,
         texts=catalogue.texts,
+        groups=fitted.items.texts,
         allowed=fitted.items.allowed,
         rank=fitted.items.rank,
         neighbours=near.neighbours,
-        cosines=near.cosines,
         co_purchase=fitted.item_knn,
         content_share=settings.similar_content_share,
     )
-    with similar_products(stage.spark, model, settings.similar_length) as table:
+    vectors = scratch.put("texts", catalogue.vectors)
+    with similar_products(stage.spark, model, vectors, settings.similar_length) as table:
         stage.write(SIMILAR_PRODUCTS, table, n_files=4)
 
 

@@ -23,20 +23,20 @@ from shelfkin.evaluation.backtest import (
 from shelfkin.evaluation.baselines import OURS, contestants
 from shelfkin.evaluation.gate import Before, Verdict
 from shelfkin.evaluation.learning import Lessons, learn_and_judge
+from shelfkin.mapped import Scratch
 from shelfkin.recommending.interactions import purchase_type
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
     Fitted,
-    TextNeighbours,
     fit_model,
     item_numbers,
-    padded,
     read_catalogue,
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import Ranker
-from shelfkin.recommending.similar import nearest_texts
+from shelfkin.recommending.search import catalogue_neighbours
+from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import EVENTS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, RANKERS, RECOMMENDER_METRICS, SCHEMAS
 
@@ -70,11 +70,11 @@ def run(stage: Stage) -> None:
             stage, f"No user bought both before {window.cut.date()} and within the {window.horizon_days} days after it."
         )
 
+    products = stage.read("clean_catalog", PRODUCTS)
     catalogue = read_catalogue(
-        stage.read("clean_catalog", PRODUCTS),
-        stage.read("embed_products", PRODUCT_VECTORS),
-        stage.read("cluster_products", PRODUCT_CLUSTERS),
+        products, stage.read("embed_products", PRODUCT_VECTORS), stage.read("cluster_products", PRODUCT_CLUSTERS)
     )
+    catalogue = find_variants(products, catalogue, settings).collapsed(catalogue)
     items = item_numbers(stage.spark, catalogue.product_ids)
     sold = (
         purchases.filter(F.col("occurred_at") < F.lit(window.cut))
@@ -82,15 +82,11 @@ def run(stage: Stage) -> None:
         .distinct()
         .join(F.broadcast(items), "product_id", how="inner")
     )
-    may_answer = np.zeros(catalogue.n_texts, dtype=bool)
-    may_answer[catalogue.texts[sold.select("item").toPandas()["item"].to_numpy()]] = True
-    stage.progress("searching the nearest of %s texts", f"{len(catalogue.vectors):,}")
-    near = padded(
-        TextNeighbours(
-            *nearest_texts(stage.spark, catalogue.vectors, may_answer[: len(catalogue.vectors)], CONTENT_NEIGHBOURS)
-        ),
-        catalogue.n_texts,
-    )
+    allowed = np.zeros(len(catalogue.product_ids), dtype=bool)
+    allowed[sold.select("item").toPandas()["item"].to_numpy()] = True
+    stage.progress("searching the nearest of %s groups of variants", f"{len(catalogue.vectors):,}")
+    with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
+        near, _ = catalogue_neighbours(stage.spark, catalogue, allowed, CONTENT_NEIGHBOURS, scratch, settings)
 
     def fit(past: Window) -> Fitted:
         stage.progress("fitting on the events before %s", past.cut.date())

@@ -486,6 +486,19 @@ class Recommending(_Section):
     ranker_windows: int = Field(3, ge=0, le=12, description="past windows the ranker learns from; 0: the blend ranks")
     ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
+    # 50,000 texts of 384 dimensions: about 12 s on two cores exact, half of that pruned (make bench-similar).
+    search_exact_up_to: int = Field(
+        50_000, ge=0, description="distinct texts that are all compared with each other; beyond, only likely ones are"
+    )
+    search_recall: float = Field(
+        0.98, gt=0, le=0.999, description="share of the true neighbours that the search beyond must find"
+    )
+    variants: bool = Field(True, description="group near-identical products, and show one of a group in a list")
+    variants_by_colour: bool = Field(
+        True,
+        description="colours are variants; false where a colour is a kind, as of wine or beans",
+    )
+    variants_min_cosine: float = Field(0.75, ge=0, le=1, description="of a variant's text with its group's middle")
 
     def blend_for(self, repurchase: str) -> BlendWeights:
         """Return the weights of a repurchase policy."""

@@ -18,6 +18,7 @@ PRODUCT_CLUSTERS = "product_clusters"
 CLUSTERS = "clusters"
 CLUSTER_PROJECTION = "cluster_projection"
 SIMILAR_PRODUCTS = "similar_products"
+PRODUCT_VARIANTS = "product_variants"
 USER_RECOMMENDATIONS = "user_recommendations"
 POPULAR_PRODUCTS = "popular_products"
 RECOMMENDER_METRICS = "recommender_metrics"
@@ -60,6 +61,8 @@ SCHEMAS: dict[str, str] = {
         "product_id string, rank int, similar_product_id string, score float, content_score float, "
         "co_purchase_score float"
     ),
+    # Products that are one in other sizes, colours or packs; the group bears the lowest of their ids.
+    PRODUCT_VARIANTS: "product_id string, variant_group string",
     USER_RECOMMENDATIONS: (
         "user_id string, rank int, product_id string, score float, strategy string, "
         "reasons array<struct<product_id: string, share: float>>"
@@ -72,4 +75,12 @@ SCHEMAS: dict[str, str] = {
     RANKERS: "task string, ranker string",
 }
 
-PUBLISHED = (CLUSTERS, PRODUCT_CLUSTERS, PRODUCTS, SIMILAR_PRODUCTS, USER_RECOMMENDATIONS, POPULAR_PRODUCTS)
+PUBLISHED = (
+    CLUSTERS,
+    PRODUCT_CLUSTERS,
+    PRODUCTS,
+    SIMILAR_PRODUCTS,
+    PRODUCT_VARIANTS,
+    USER_RECOMMENDATIONS,
+    POPULAR_PRODUCTS,
+)

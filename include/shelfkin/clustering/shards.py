@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from pyspark import SparkFiles
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 from threadpoolctl import threadpool_limits
 
 from shelfkin.artifacts import Root
 from shelfkin.clustering.kmeans import Totals, shard_totals
 from shelfkin.clustering.vectors import FloatArray, unusable, usable_unit_vectors, vectors_of
-from shelfkin.errors import ArtifactError
+from shelfkin.mapped import MappedArray
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -188,25 +187,9 @@ def open_shard(root: Root, folder: str, shard: int, n_rows: int, dimensions: int
     ArtifactError
         A file has another size than was written.
     """
-    vectors = _local(root, _uri(folder, shard, "vectors"), n_rows * dimensions * 4)
-    weights = _local(root, _uri(folder, shard, "weights"), n_rows * 8)
-    return (
-        np.memmap(vectors, dtype=np.float32, mode="r", shape=(n_rows, dimensions)),
-        np.memmap(weights, dtype=np.float64, mode="r", shape=(n_rows,)),
-    )
-
-
-def _local(root: Root, uri: str, size: int) -> Path:
-    path = Path(uri.removeprefix("file://"))
-    if not root.is_local:
-        path = Path(SparkFiles.getRootDirectory()) / uri.replace("://", "/").replace("/", "-")
-        if not path.exists():
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                root.fs.get_file(uri, file.name)
-            Path(file.name).replace(path)
-    if not path.exists() or path.stat().st_size != size:
-        raise ArtifactError(f"{uri} is missing, or not of {size:,} bytes.", next_step="Run the stage again.")
-    return path
+    vectors = MappedArray(root, _uri(folder, shard, "vectors"), (n_rows, dimensions), "float32")
+    weights = MappedArray(root, _uri(folder, shard, "weights"), (n_rows,), "float64")
+    return vectors.open(), weights.open()
 
 
 def _uri(folder: str, shard: int, what: str) -> str:

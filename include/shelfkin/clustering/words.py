@@ -12,34 +12,57 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_FUNCTION_WORDS = """
-a about all also an and any are as at be best but by can do each excl for free from get has have if in inc incl
-including into is it its more my new no non not of off on one only or other our out over per so than that the their
-them this to too two three four five six seven eight nine ten under up us use very was we with without you your co ltd
-misc miscellaneous etc general various unknown other others range value national private brand brands everyday regular
-standard mainstream premium
+# Words that carry no meaning of their own in a product's name.
+_GRAMMAR = """
+a about all also an and any are as at be best by can do each for from get has have if in inc incl including into is it
+its more my new of off on only or our out per so than that the their them this to too up us use very was we with you
+your co ltd
+"""
+_NUMBERS = """
+one two three four five six seven eight nine ten
+"""
+# Words that turn a meaning round or draw a line: sugar free, over 50% juice, non chocolate, other onions.
+_LIMITS = """
+but excl free no non not over under without misc miscellaneous etc general various unknown other others range value
+national private brand brands everyday regular standard mainstream premium
 """
 _ANYTHING = "item items product products good goods need needs"
-_SIZES = """
-oz ounce ounces lb lbs pound pounds g gr gm gram grams kg kilo mg ml cl l ltr litre litres liter liters gal gallon
-gallons qt quart pt pint pints ct count pk pkg pkgd pack packs packet packets packaged multi-pack multi-packs pc pcs
-piece pieces ea each dozen doz pr pair pairs sq ft feet foot in inch inches cm mm m metre metres meter yd yard yards w
-watt watts v volt volts hz ghz mhz gb tb mb kb mp mah x dia set sets bundle size sizes sized mini small medium
-large xl xxl xs extra big jumbo giant huge tall short long wide slim little tiny single singles double triple multi
-multipack assorted asst asstd assortment variety bulk design designs style styles type types colour colours color
-colors coloured colored
+_MEASURES = """
+oz ounce ounces lb lbs pound pounds g gr gm gram grams kg kilo mg ml cl l ltr litre litres liter liters ga gal
+gallon gallons qt quart pt pint pints sq ft feet foot in inch inches cm mm m metre metres meter yd yard yards
+w watt watts v volt volts hz ghz mhz gb tb mb kb mp mah x dia
+"""
+_COUNTS = """
+ct count pk pkg pkgd pack packs packet packets pc pcs piece pieces ea each dozen doz dz pr pair pairs
+"""
+_PLAIN_SIZES = """
+size sizes sized mini small medium large xl xxl xs extra big jumbo giant huge little tiny
+"""
+_PACKAGING = """
+packaged multi-pack multi-packs multipack set sets bundle assorted asst asstd assortment variety bulk design designs
+style styles type types colour colours color colors coloured colored
+"""
+_SHAPES = """
+tall short long wide slim single singles double triple multi
 """
 _CONTAINERS = """
 box boxes boxed bag bags bagged bottle bottles can cans jar jars tube tubes roll rolls case cases cream rose
 """
 _COLOURS = """
 red blue green yellow orange purple violet pink black white grey gray brown beige ivory silver gold golden turquoise
-teal navy aqua lilac mauve magenta cyan amber bronze copper multicolour multicolor multicoloured
+teal navy aqua lilac mauve magenta cyan amber bronze copper burgundy maroon khaki
+taupe fuchsia crimson scarlet indigo ecru multicolour multicolor multicoloured
 """
 # Nouns that say nothing: "facial products" aren't facials.
 ANYTHING = frozenset(_ANYTHING.split())
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split()) | ANYTHING
-SIZES = frozenset(_SIZES.split())
+GRAMMAR = frozenset(_GRAMMAR.split())
+NUMBERS = frozenset(_NUMBERS.split())
+FUNCTION_WORDS = GRAMMAR | NUMBERS | frozenset(_LIMITS.split()) | ANYTHING
+MEASURES = frozenset(_MEASURES.split())
+COUNTS = frozenset(_COUNTS.split())
+PLAIN_SIZES = frozenset(_PLAIN_SIZES.split())
+PACKAGING = frozenset(_PACKAGING.split())
+SIZES = MEASURES | COUNTS | PLAIN_SIZES | PACKAGING | frozenset(_SHAPES.split())
 COLOURS = frozenset(_COLOURS.split())
 # No name by themselves, but the last word of one: hot water bottle, lunch box, ice cream, tea rose.
 ONLY_LAST = frozenset(_CONTAINERS.split())

@@ -1,4 +1,4 @@
-"""Similar products: nearest texts by exact cosine, twins collapsed, re-ranked with co-purchase."""
+"""Similar products: the nearest variant groups, one product of each, ranked by content and co-purchase."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from pyspark.sql import DataFrame, SparkSession
-from threadpoolctl import threadpool_limits
 
+from shelfkin.mapped import MappedArray
 from shelfkin.recommending.candidates import text_representatives
+from shelfkin.recommending.nearest import exact_cosines
 
-# Cosines of one text with itself differ in the seventh digit with the shape of the matrix product.
-COSINE_DECIMALS = 5
-# What may round to the same cosine, and the error of a float32 product on top.
-_FLOAT32_SLACK = 2e-5
-_TEXTS_PER_BLOCK = 512
 _PRODUCTS_PER_BLOCK = 4096
 
 _SIMILAR_SCHEMA = (
@@ -34,8 +30,10 @@ class SimilarModel:
     ----------
     product_ids, texts, allowed, rank
         As in `candidates.ItemModel`.
-    neighbours, cosines
-        (n_texts, m): each text's nearest texts by falling cosine, -1 for none.
+    groups
+        (n_items,) int64: each product's group of variants; products of one text are in one group.
+    neighbours
+        (n_groups, m): each group's nearest groups, -1 for none.
     co_purchase
         (n_items, n_items) sparse float32 cosine of shared customers (`co_purchase.item_knn`).
     content_share
@@ -44,124 +42,33 @@ class SimilarModel:
 
     product_ids: np.ndarray
     texts: np.ndarray
+    groups: np.ndarray
     allowed: np.ndarray
     rank: np.ndarray
     neighbours: np.ndarray
-    cosines: np.ndarray
     co_purchase: sp.csr_array
     content_share: float
 
 
-def block_nearest(
-    vectors: np.ndarray, start: int, stop: int, eligible: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest texts of texts ``start:stop`` by exact search.
-
-    Parameters
-    ----------
-    vectors
-        (n_texts, d) float32, unit norm.
-    start, stop
-        The block of texts that ask.
-    eligible
-        (n_texts,) bool: texts that may be an answer. A text never answers itself.
-    n
-        Answers per text.
-
-    Returns
-    -------
-    neighbours, cosines
-        (stop - start, n) int32 and float32, by falling cosine, then rising text number; -1 and 0 for none.
-    """
-    cosines = vectors[start:stop] @ vectors.T
-    cosines[:, ~eligible] = -np.inf
-    cosines[np.arange(stop - start), np.arange(start, stop)] = -np.inf
-    width = min(n, cosines.shape[1])
-    # By threshold: everything that may tie with the last place stays in the running.
-    threshold = -np.partition(-cosines, width - 1, axis=1)[:, width - 1] - _FLOAT32_SLACK
-    neighbours = np.full((stop - start, n), -1, dtype=np.int32)
-    found = np.zeros((stop - start, n), dtype=np.float32)
-    for row in range(stop - start):
-        near = np.flatnonzero((cosines[row] >= threshold[row]) & np.isfinite(cosines[row]))
-        # Again in float64: the last digits of a float32 product differ between processors, and with them what a cosine
-        # near a rounding edge is rounded to.
-        exact = vectors[near].astype(np.float64) @ vectors[start + row].astype(np.float64)
-        exact = np.round(exact, COSINE_DECIMALS)
-        order = np.argsort(-exact, kind="stable")[:n]
-        neighbours[row, : len(order)] = near[order]
-        found[row, : len(order)] = exact[order]
-    return neighbours, found
-
-
-def nearest_texts(
-    session: SparkSession, vectors: np.ndarray, eligible: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return every text's `n` nearest texts: exact search, BLAS blocks in Spark tasks.
-
-    The matrix is broadcast (``4 * n_texts * d`` bytes: 32 MB for 20,770 x 384) and the work grows with the square of
-    the number of texts: seconds at 20,000, minutes at 100,000. 1,000,000 texts would need hours and 1.5 GB on each
-    executor; that is the limit of the exact search.
-
-    Parameters
-    ----------
-    session
-        The Spark session.
-    vectors, eligible, n
-        As in `block_nearest`.
-
-    Returns
-    -------
-    neighbours, cosines
-        (n_texts, n) int32 and float32 on the driver: ``8 * n * n_texts`` bytes.
-    """
-    if len(vectors) == 0:
-        return np.empty((0, n), dtype=np.int32), np.empty((0, n), dtype=np.float32)
-    shared = session.sparkContext.broadcast((np.ascontiguousarray(vectors, dtype=np.float32), eligible))
-
-    def search(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        matrix, may_answer = shared.value
-        # Spark runs one task per core; a BLAS that takes all cores in each of them only makes them wait.
-        with threadpool_limits(1):
-            for batch in batches:
-                for block in batch.column("id").to_pylist():
-                    start = block * _TEXTS_PER_BLOCK
-                    stop = min(start + _TEXTS_PER_BLOCK, len(matrix))
-                    near, cosines = block_nearest(matrix, start, stop, may_answer, n)
-                    yield pa.RecordBatch.from_arrays(
-                        [
-                            pa.array([block]),
-                            pa.array([near.tobytes()], pa.binary()),
-                            pa.array([cosines.tobytes()], pa.binary()),
-                        ],
-                        names=["block", "near", "cosines"],
-                    )
-
-    n_blocks = -(-len(vectors) // _TEXTS_PER_BLOCK)
-    blocks = session.range(0, n_blocks, 1, numPartitions=min(n_blocks, 4 * session.sparkContext.defaultParallelism))
-    try:
-        rows = sorted(blocks.mapInArrow(search, "block long, near binary, cosines binary").collect())
-    finally:
-        shared.destroy()
-    neighbours = np.concatenate([np.frombuffer(row["near"], np.int32) for row in rows]).reshape(-1, n)
-    cosines = np.concatenate([np.frombuffer(row["cosines"], np.float32) for row in rows]).reshape(-1, n)
-    return neighbours, cosines
-
-
 def similar_rows(
-    model: SimilarModel, default: np.ndarray, start: int, stop: int, length: int
+    model: SimilarModel, vectors: np.ndarray, default: np.ndarray, start: int, stop: int, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the similar products of products ``start:stop``.
 
-    A product's candidates are the nearest texts to its own, one product for each: among a text's twins the one with
-    the highest co-purchase with the asking product, then the most popular, then the lowest id. The score is
-    ``share * content + (1 - share) * co_purchase / max co_purchase of the list``, both cosines.
+    A product's candidates are the groups nearest to its own, one product of each: among variants and twins the one
+    with the highest co-purchase with the asking product, then the most popular, then the lowest id. The score is
+    ``share * content + (1 - share) * co_purchase / max co_purchase of the list``, both cosines, content that of the two
+    products' own texts.
 
     Parameters
     ----------
     model
         What to choose from.
+    vectors
+        (n_vectors, d) float32, unit norm, of the texts; those of asking and chosen products are read.
     default
-        (n_texts,) `candidates.text_representatives`.
+        (n_groups,) the most popular product of each group that may be shown, -1 for none
+        (`candidates.text_representatives`).
     start, stop
         Products that ask.
     length
@@ -172,26 +79,12 @@ def similar_rows(
     item, rank, similar, score, content, co_purchase
         Six arrays of one length, by rising item and rank (from 1).
     """
-    texts = model.texts[start:stop]
-    n_texts = len(default)
-    near, content = model.neighbours[texts], model.cosines[texts].astype(np.float64)
+    near = model.neighbours[model.groups[start:stop]]
     asking = np.broadcast_to(np.arange(stop - start)[:, None], near.shape)
     found = (near >= 0) & (default[near] >= 0)
-    asking, near, content = asking[found], near[found].astype(np.int64), content[found]
-    similar, co_purchase = default[near], np.zeros(len(near))
-
-    bought = model.co_purchase[np.arange(start, stop)].tocoo()
-    rows, others, values = bought.row.astype(np.int64), bought.col, np.round(bought.data.astype(np.float64), 6)
-    keep = model.allowed[others]
-    rows, others, values = rows[keep], others[keep], values[keep]
-    order = np.lexsort((model.rank[others], -values, model.texts[others], rows))
-    keys, first = np.unique((rows * n_texts + model.texts[others])[order], return_index=True)
-    if len(keys):
-        wanted = asking * n_texts + near
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        met = keys[place] == wanted
-        best = order[first[place[met]]]
-        similar[met], co_purchase[met] = others[best], values[best]
+    asking, near = asking[found], near[found].astype(np.int64)
+    similar, co_purchase = _members(model, default, start, stop, asking, near)
+    content = pair_cosines(vectors, model.texts[asking + start], model.texts[similar])
 
     highest = np.zeros(stop - start)
     np.maximum.at(highest, asking, co_purchase)
@@ -204,13 +97,58 @@ def similar_rows(
     return asking[kept] + start, rank[kept], similar[order], score[order], content[order], co_purchase[order]
 
 
+def _members(
+    model: SimilarModel, default: np.ndarray, start: int, stop: int, asking: np.ndarray, near: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a product of each candidate group; return products and their co-purchase with the asking one."""
+    n_groups = len(default)
+    similar, co_purchase = default[near], np.zeros(len(near))
+    bought = model.co_purchase[np.arange(start, stop)].tocoo()
+    rows, others, values = bought.row.astype(np.int64), bought.col, np.round(bought.data.astype(np.float64), 6)
+    keep = model.allowed[others]
+    rows, others, values = rows[keep], others[keep], values[keep]
+    order = np.lexsort((model.rank[others], -values, model.groups[others], rows))
+    keys, first = np.unique((rows * n_groups + model.groups[others])[order], return_index=True)
+    if len(keys):
+        wanted = asking * n_groups + near
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        met = keys[place] == wanted
+        best = order[first[place[met]]]
+        similar[met], co_purchase[met] = others[best], values[best]
+    return similar, co_purchase
+
+
+def pair_cosines(vectors: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the rounded cosines of pairs of texts, (n_pairs,) float64; repeated pairs cost nothing."""
+    pairs, place = np.unique(ones * len(vectors) + others, return_inverse=True)
+    left, right = np.divmod(pairs, max(len(vectors), 1))
+    cosines = np.empty(len(pairs))
+    starts = np.flatnonzero(np.diff(left, prepend=-1))
+    for begin, end in zip(starts, [*starts[1:], len(pairs)], strict=True):
+        cosines[begin:end] = exact_cosines(vectors, right[begin:end], vectors[left[begin]])
+    return cosines[place]
+
+
 @contextmanager
-def similar_products(session: SparkSession, model: SimilarModel, length: int) -> Iterator[DataFrame]:
+def similar_products(
+    session: SparkSession, model: SimilarModel, vectors: MappedArray, length: int
+) -> Iterator[DataFrame]:
     """Give the table ``similar_products``, to be used up within the ``with`` block.
 
     Products are worked on in Spark tasks; the model is broadcast, and released at the end of the block.
+
+    Parameters
+    ----------
+    session
+        The Spark session.
+    model
+        What to choose from.
+    vectors
+        (n_vectors, d) float32, unit norm: the texts' vectors, where every task reaches them.
+    length
+        Rows per product, at most.
     """
-    default = text_representatives(model.texts, model.allowed, model.rank, len(model.neighbours))
+    default = text_representatives(model.groups, model.allowed, model.rank, len(model.neighbours))
     shared = session.sparkContext.broadcast((model, default))
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -220,7 +158,8 @@ def similar_products(session: SparkSession, model: SimilarModel, length: int) ->
             for block in batch.column("id").to_pylist():
                 start = block * _PRODUCTS_PER_BLOCK
                 stop = min(start + _PRODUCTS_PER_BLOCK, len(ids))
-                item, rank, similar, *scores = similar_rows(relations, representatives, start, stop, length)
+                rows = similar_rows(relations, vectors.open(), representatives, start, stop, length)
+                item, rank, similar, *scores = rows
                 yield pa.RecordBatch.from_arrays(
                     [
                         pa.array(ids[item], pa.string()),

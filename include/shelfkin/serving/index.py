@@ -22,6 +22,7 @@ _SORTED_BY = {
     tables.CLUSTERS: "cluster_id",
     tables.PRODUCT_CLUSTERS: "product_id",
     tables.SIMILAR_PRODUCTS: "product_id, rank",
+    tables.PRODUCT_VARIANTS: "variant_group, product_id",
     tables.USER_RECOMMENDATIONS: "user_id, rank",
     tables.POPULAR_PRODUCTS: "scope, rank",
     tables.RECOMMENDER_METRICS: "cut, task, metric, k, model",
