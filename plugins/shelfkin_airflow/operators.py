@@ -167,7 +167,7 @@ class PublishOperator(BaseOperator):
         as_of: str,
         run_id: str,
         publish: str,
-        override_gate: str,
+        override_gate: str = "False",
         input_manifests: Sequence[Any],
         **kwargs: Any,
     ) -> None:
