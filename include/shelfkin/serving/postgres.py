@@ -295,5 +295,6 @@ def _remove_old_runs(db: psycopg.Connection, names: _Names, keep_runs: int) -> l
         for table in PUBLISHED_TABLES:
             db.execute(sql.SQL("VACUUM (ANALYZE, TRUNCATE false) {}").format(names.all_runs(table)))
     except psycopg.Error as error:
-        return [f"Postgres: old runs were not removed ({error.sqlstate}); the next publish does it."]
+        why = error.sqlstate or "connection lost"
+        return [f"Postgres: old runs were not removed ({why}); the next publish does it."]
     return []
