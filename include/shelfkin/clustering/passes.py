@@ -24,7 +24,8 @@ from scipy import sparse
 
 from shelfkin.clustering.vectors import FloatArray, IntArray, on_grid
 
-P, T = TypeVar("P"), TypeVar("T")
+P = TypeVar("P")
+T = TypeVar("T")
 
 # Rows handled at a time: 4,096 x 384 float32 are 6 MB, which stay near one core's cache.
 BLOCK_ROWS = 4096
