@@ -3,14 +3,17 @@
     make bench-cluster                    50,000 x 384 k=60, 1,000,000 x 384 k=200, and how cost grows in between
     make bench-cluster PART=small         the first of them only
 
-Each contender runs in a process of its own, which loads the vectors, then fits. Time is that of the fit. Memory is the
-peak of the process and all its children, shared pages counted once (PSS). The objective of all is measured alike: mean
-cosine of all rows to the nearest of the unit centroids that a contender returns.
+Each contender runs in a process of its own, which loads the vectors, then fits, with the BLAS kernels that were fastest
+for it in a short trial (`OPENBLAS_CORETYPE`; the trials are printed). Time is that of the fit. Memory is the peak of
+the process and all its children, shared pages counted once (PSS). The objective of all is measured alike: mean cosine
+of all rows to the nearest of the unit centroids that a contender returns.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import math
 import os
@@ -20,15 +23,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
+from shelfkin.clustering.vectors import unit_vectors
+
 DIMENSIONS = 384
 CHUNK = 50_000
 SAMPLE_EVERY_S = 0.2
+# Each library brings a BLAS of its own, which doesn't always choose the fastest kernels that it has: they are tried.
+CORE, CORES, PROBE_ROWS = "OPENBLAS_CORETYPE", ("Haswell", "SkylakeX"), 20_000
 # Texts of a shop: many themes of very different size, each spread along directions of its own, in a narrow cone.
 N_THEMES, THEME_RANK, CONE, SPREAD, NOISE = 600, 12, 0.6, 0.55, 0.03
 
@@ -47,47 +55,65 @@ def make_vectors(path: Path, n: int, seed: int = 0) -> None:
         theme = rng.choice(N_THEMES, size=size, p=shares)
         rows = themes[theme] + NOISE * rng.normal(size=(size, DIMENSIONS))
         rows += SPREAD * np.einsum("nr,nrd->nd", rng.normal(size=(size, THEME_RANK)), axes[theme])
-        out[first : first + size] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        out[first : first + size] = unit_vectors(rows)
     out.flush()
 
 
-# ---- contenders: each fits and returns seconds and centroids -------------------------------------------------------
+# ---- contenders ------------------------------------------------------------------------------------------------------
 
 
-def ours(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
+@dataclass(frozen=True)
+class Fitted:
+    """What a contender's fit gave: seconds, unit or other centroids, iterations over all rows, and where time went."""
+
+    seconds: float
+    centroids: np.ndarray
+    iterations: int
+    phases: str = ""
+
+
+def ours(path: Path, k: int, iterations: int, seed: int) -> Fitted:
     from shelfkin.clustering import kmeans
 
     vectors = np.load(path)
     began = time.perf_counter()
-    found = kmeans.fit(vectors, np.ones(len(vectors)), k, n_starts=1, seed=seed, **_fixed(iterations))
-    return time.perf_counter() - began, found.centroids
+    found = kmeans.fit(vectors, np.ones(len(vectors)), k, _options(iterations, seed))
+    return Fitted(time.perf_counter() - began, found.centroids, found.n_iterations)
 
 
-def ours_on_executors(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
+def ours_by_default(path: Path, k: int, iterations: int, seed: int) -> Fitted:
+    """Fit as the stage does: three starts, to tolerance."""
+    from shelfkin.clustering import kmeans
+
+    vectors = np.load(path)
+    began = time.perf_counter()
+    found = kmeans.fit(vectors, np.ones(len(vectors)), k, kmeans.Options(seed=seed))
+    return Fitted(time.perf_counter() - began, found.centroids, found.n_iterations)
+
+
+def ours_on_executors(path: Path, k: int, iterations: int, seed: int) -> Fitted:
     from shelfkin.artifacts import Root
     from shelfkin.clustering import kmeans, shards
 
-    session = _session()
-    with tempfile.TemporaryDirectory() as folder:
-        table = session.read.parquet(str(_as_table(path)))
-        _warm_up(session)
-        began = time.perf_counter()
-        n = shards.n_shards(len(np.load(path, mmap_mode="r")), k, DIMENSIONS)
-        over = shards.SparkShards.write(table, Root.at(folder), f"{folder}/shards", n, DIMENSIONS)
-        written = time.perf_counter()
-        first = kmeans.start(*over.head(kmeans.n_start_rows(k)), k, n_starts=1, seed=seed, tolerance=-1.0)
-        started = time.perf_counter()
-        found = kmeans.fit_passes(over, first, **_fixed(iterations))
-        ended = time.perf_counter()
-        print(
-            f"    ({written - began:.1f} s to write shards, {started - written:.1f} s for the start, "
-            f"{(ended - started) / (iterations + 2):.2f} s a pass over the data)",
-            file=sys.stderr,
-        )
-    return ended - began, found.centroids
+    session, options = _session(), _options(iterations, seed)
+    table = _as_table(path)
+    _warm_up(session)
+    began = time.perf_counter()
+    over = shards.SparkShards(session.sparkContext, Root.at(str(table)), str(table), k, DIMENSIONS)
+    head = over.head(kmeans.n_start_rows(k))
+    read = time.perf_counter()
+    first = kmeans.start(*head, k, options)
+    started = time.perf_counter()
+    found = kmeans.fit_passes(over, first, options)
+    ended = time.perf_counter()
+    over.close()
+    # The first pass finds the labels of the starts' centroids, the last one those of the rounded ones.
+    a_pass = (ended - started) / (found.n_iterations + 2)
+    phases = f"{read - began:.1f} s to read the table, {started - read:.1f} s for the start, {a_pass:.2f} s a pass"
+    return Fitted(ended - began, found.centroids, found.n_iterations, phases)
 
 
-def faiss(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
+def faiss(path: Path, k: int, iterations: int, seed: int) -> Fitted:
     import faiss as library
 
     vectors = np.load(path)
@@ -96,10 +122,10 @@ def faiss(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.nda
     )
     began = time.perf_counter()
     fit.train(vectors)
-    return time.perf_counter() - began, fit.centroids
+    return Fitted(time.perf_counter() - began, fit.centroids, len(fit.obj))
 
 
-def scikit_learn(path: Path, k: int, iterations: int, seed: int, n_init: int = 1) -> tuple[float, np.ndarray]:
+def scikit_learn(path: Path, k: int, iterations: int, seed: int, n_init: int = 1) -> Fitted:
     import warnings
 
     from sklearn.cluster import KMeans
@@ -110,14 +136,14 @@ def scikit_learn(path: Path, k: int, iterations: int, seed: int, n_init: int = 1
     fit = KMeans(k, n_init=n_init, max_iter=iterations, tol=0, random_state=seed)
     began = time.perf_counter()
     fit.fit(vectors)
-    return time.perf_counter() - began, fit.cluster_centers_
+    return Fitted(time.perf_counter() - began, fit.cluster_centers_, fit.n_iter_)
 
 
-def scikit_learn_best_of_5(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
+def scikit_learn_best_of_5(path: Path, k: int, iterations: int, seed: int) -> Fitted:
     return scikit_learn(path, k, iterations, seed, n_init=5)
 
 
-def mllib(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.ndarray]:
+def mllib(path: Path, k: int, iterations: int, seed: int) -> Fitted:
     from pyspark.ml.clustering import KMeans
     from pyspark.ml.functions import array_to_vector
 
@@ -127,22 +153,28 @@ def mllib(path: Path, k: int, iterations: int, seed: int) -> tuple[float, np.nda
     fit = KMeans(k=k, maxIter=iterations, tol=0.0, seed=seed, distanceMeasure="cosine")
     began = time.perf_counter()
     model = fit.fit(table)
-    return time.perf_counter() - began, np.array(model.clusterCenters())
+    seconds = time.perf_counter() - began
+    return Fitted(seconds, np.array(model.clusterCenters()), model.summary.numIter)
 
 
-CONTENDERS: dict[str, Callable[[Path, int, int, int], tuple[float, np.ndarray]]] = {
+CONTENDERS: dict[str, Callable[[Path, int, int, int], Fitted]] = {
     "shelfkin": ours,
     "shelfkin, executors": ours_on_executors,
+    "shelfkin, as by default": ours_by_default,
     "FAISS": faiss,
     "scikit-learn": scikit_learn,
     "scikit-learn, best of 5": scikit_learn_best_of_5,
     "MLlib": mllib,
 }
+# Whose BLAS does the arithmetic: folders of the wheels that bring one. MLlib computes in the JVM.
+BLAS = {"shelfkin": "numpy.libs", "FAISS": "faiss_cpu.libs", "scikit-learn": "scipy.libs"}
 
 
-def _fixed(iterations: int) -> dict[str, Any]:
+def _options(iterations: int, seed: int) -> Any:
+    from shelfkin.clustering.kmeans import Options
+
     # A tolerance below zero never ends a fit: all contenders do the same number of iterations.
-    return {"max_iterations": iterations, "tolerance": -1.0}
+    return Options(n_starts=1, seed=seed, max_iterations=iterations, tolerance=-1.0)
 
 
 def _session() -> Any:
@@ -188,19 +220,54 @@ def _as_table(path: Path) -> Path:
 
 
 def measured(contender: str, path: Path, k: int, iterations: int, seed: int = 0) -> dict[str, Any]:
-    """Run one contender in a process of its own and return seconds, peak GiB and mean cosine."""
+    """Run one contender in a process of its own, on its fastest kernels; return seconds, peak GiB and mean cosine."""
     if contender in ("MLlib", "shelfkin, executors"):
         _as_table(path)
-    memory = {**os.environ, "BENCH_DRIVER_MEMORY": "10g" if contender == "MLlib" else "2g"}
+    core = fastest_kernels(contender.split(",")[0])
+    figures, centroids = run_alone(contender, path, k, iterations, seed, core)
+    return {**figures, "cosine": mean_cosine(path, centroids)}
+
+
+def run_alone(
+    contender: str, path: Path, k: int, iterations: int, seed: int, core: str | None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Run one contender in a process of its own, with OPENBLAS_CORETYPE as given or unset."""
+    environment = {name: value for name, value in os.environ.items() if name != CORE}
+    environment |= {"BENCH_DRIVER_MEMORY": "6g" if contender == "MLlib" else "2g"}
+    environment |= {CORE: core} if core else {}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.npz"
         words = [contender, str(path), str(k), str(iterations), str(seed), str(result)]
-        child = subprocess.Popen([sys.executable, __file__, "--one", *words], env=memory, stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--one", *words], env=environment, stdout=subprocess.DEVNULL
+        )
         peak = watch_memory(child)
-        if child.wait() != 0:
-            raise SystemExit(f"{contender} failed.")
+        status = child.wait()
+        gib = peak()
+        if status != 0:
+            raise RuntimeError(f"{contender} failed with status {status}.")
         content = np.load(result)
-        return {"seconds": float(content["seconds"]), "gib": peak(), "cosine": mean_cosine(path, content["centroids"])}
+        return {**json.loads(str(content["figures"])), "gib": gib}, content["centroids"]
+
+
+@functools.cache
+def fastest_kernels(library: str) -> str | None:
+    """Return the OPENBLAS_CORETYPE under which a library is fastest here; None where its own choice is."""
+    if library not in BLAS:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.npy"
+        make_vectors(path, PROBE_ROWS)
+        tried = {}
+        for core in (None, *CORES):
+            # A kernel that the processor or the library lacks ends the process, or changes nothing.
+            with contextlib.suppress(RuntimeError):
+                runs = [run_alone(library, path, 60, 10, 0, core)[0] for _ in range(2)]
+                tried[core] = min(runs, key=lambda figures: figures["seconds"])
+    for core, figures in tried.items():
+        setting = f"{CORE}={core}" if core else f"no {CORE}"
+        print(f"  {library} with {setting}: {figures['kernels']} kernels, {figures['seconds']:.2f} s", flush=True)
+    return min(tried, key=lambda core: tried[core]["seconds"])
 
 
 def watch_memory(child: subprocess.Popen[bytes]) -> Callable[[], float]:
@@ -245,41 +312,37 @@ def mean_cosine(path: Path, centroids: np.ndarray) -> float:
 
 def compare(path: Path, n: int, k: int, plan: dict[str, int]) -> dict[str, dict[str, Any]]:
     """Print a table of contenders, each with so many iterations; returns their figures."""
-    print(f"\n{n:,} x {DIMENSIONS}, k={k}, one start\n", flush=True)
-    print(f"{'':26}{'iterations':>11}{'seconds':>10}{'s/iteration':>13}{'peak GiB':>10}{'mean cosine':>13}", flush=True)
+    print(f"\nKernels, tried on {PROBE_ROWS:,} x {DIMENSIONS}, k=60, 10 iterations\n", flush=True)
+    for contender in plan:
+        fastest_kernels(contender.split(",")[0])
+    print(f"\n{n:,} x {DIMENSIONS}, k={k}, one start unless it says more\n", flush=True)
+    heads = ("iterations", "seconds", "s/iteration", "peak GiB", "mean cosine", "kernels")
+    print(f"{'':25}" + "".join(f"{head:>12}" for head in heads), flush=True)
     found = {}
     for contender, iterations in plan.items():
         figures = found[contender] = measured(contender, path, k, iterations)
-        figures["a_pass"] = figures["seconds"] / iterations
+        seconds, done = figures["seconds"], figures["iterations"]
         print(
-            f"{contender:26}{iterations:>11}{figures['seconds']:>10.2f}{figures['a_pass']:>13.3f}"
-            f"{figures['gib']:>10.2f}{figures['cosine']:>13.4f}",
+            f"{contender:25}{done:>12}{seconds:>12.2f}{seconds / done:>12.3f}{figures['gib']:>12.2f}"
+            f"{figures['cosine']:>12.4f}{figures['kernels']:>12}",
             flush=True,
         )
+        if figures["phases"]:
+            print(f"    {figures['phases']}", flush=True)
     return found
 
 
 def small(folder: Path) -> None:
     path = folder / "small.npy"
     make_vectors(path, 50_000)
-    names = ["shelfkin", "FAISS", "scikit-learn", "scikit-learn, best of 5", "MLlib"]
+    names = ["shelfkin", "FAISS", "scikit-learn", "MLlib", "scikit-learn, best of 5", "shelfkin, as by default"]
     found = compare(path, 50_000, 60, dict.fromkeys(names, 20))
-    ours, best = found["shelfkin"], found["scikit-learn, best of 5"]
-    print(f"\nMLlib takes {found['MLlib']['seconds'] / ours['seconds']:.0f} times as long as shelfkin.")
-    print(f"shelfkin takes {ours['seconds'] / found['FAISS']['seconds']:.2f} times as long as FAISS.")
-    five = measured_default(path, 60)
-    gap = (1 - five["cosine"]) / (1 - best["cosine"]) - 1
-    print(f"As the stage runs it (5 starts, to tolerance): {five['seconds']:.2f} s, mean cosine {five['cosine']:.4f};")
-    print(f"its objective, 1 - cosine, lies {100 * gap:+.2f}% from that of the best of five scikit-learn starts.")
-
-
-def measured_default(path: Path, k: int) -> dict[str, Any]:
-    from shelfkin.clustering import kmeans
-
-    vectors = np.load(path)
-    began = time.perf_counter()
-    found = kmeans.fit(vectors, np.ones(len(vectors)), k)
-    return {"seconds": time.perf_counter() - began, "cosine": mean_cosine(path, found.centroids)}
+    ours, best, default = found["shelfkin"], found["scikit-learn, best of 5"], found["shelfkin, as by default"]
+    print(f"\nMLlib takes {found['MLlib']['seconds'] / ours['seconds']:.0f} times as long as shelfkin,")
+    print(f"shelfkin {ours['seconds'] / found['FAISS']['seconds']:.2f} times as long as FAISS.")
+    gap = (1 - default["cosine"]) / (1 - best["cosine"]) - 1
+    print(f"As by default (3 starts, to tolerance), shelfkin's objective, 1 - cosine, lies {100 * gap:+.2f}%")
+    print("from that of the best of five scikit-learn starts.")
 
 
 def large(folder: Path) -> None:
@@ -309,16 +372,17 @@ def growth(folder: Path) -> None:
     print(f"\nseconds ~ rows ^ {slope:.2f}")
 
 
-def kernels() -> str:
-    import faiss as _  # noqa: F401 - loads the BLAS that it brings
+def kernels(contender: str) -> str:
+    """Return which kernels the BLAS of a contender runs in this process, which has used it."""
     from threadpoolctl import threadpool_info
 
-    found = [
-        f"{Path(entry['filepath']).parent.name.removesuffix('.libs')}: {entry['architecture']}"
+    folder = BLAS.get(contender.split(",")[0])
+    found = {
+        entry["architecture"]
         for entry in threadpool_info()
-        if entry.get("architecture")
-    ]
-    return "; ".join(sorted(set(found)))
+        if entry.get("architecture") and Path(entry["filepath"]).parent.name == folder
+    }
+    return ", ".join(sorted(found)) or "-"
 
 
 def main() -> None:
@@ -328,10 +392,12 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.one:
         contender, path, k, iterations, seed, result = flags.one
-        seconds, centroids = CONTENDERS[contender](Path(path), int(k), int(iterations), int(seed))
-        np.savez(result, seconds=seconds, centroids=centroids)
+        found = CONTENDERS[contender](Path(path), int(k), int(iterations), int(seed))
+        figures = {"seconds": found.seconds, "iterations": found.iterations, "phases": found.phases}
+        figures["kernels"] = kernels(contender)
+        np.savez(result, figures=json.dumps(figures), centroids=found.centroids)
         return
-    print(json.dumps({"cores": os.cpu_count(), "BLAS kernels": kernels()}))
+    print(f"{os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder:
         for name, part in {"small": small, "large": large, "growth": growth}.items():
             if flags.part in ("all", name):

@@ -122,13 +122,12 @@ def _fit(stage: Stage, vectors: DataFrame, model: str, predecessor: dict[str, An
         "in one process" if n_texts <= fits else "on the executors",
     )
     warm = _warm_start(vectors, k, dimensions, model, predecessor, section.seed)
-    starts: Any = {"n_starts": section.n_starts, "seed": section.seed, "warm_start": warm}
+    options = kmeans.Options(n_starts=section.n_starts, seed=section.seed, warm_start=warm)
     if n_texts <= fits:
-        hashes, points, weights = sample(vectors, n_texts)
-        ends = shards.shard_ends(hashes, shards.n_shards(n_texts, k, dimensions))
-        found: kmeans.Model = kmeans.fit(points, weights, k, shard_ends=ends, **starts)
+        _, points, weights = sample(vectors, n_texts)
+        found: kmeans.Model = kmeans.fit(points, weights, k, options)
     else:
-        found = _fit_on_executors(stage, vectors, k, n_texts, dimensions, starts)
+        found = _fit_on_executors(stage, k, dimensions, options)
     stage.progress(
         "%d clusters after %d iterations, mean cosine to centroid %.3f",
         len(found.centroids),
@@ -151,19 +150,14 @@ def _warm_start(
     return warm_start.adapted(centroids, sizes, k, points, weights, np.random.default_rng(seed))
 
 
-def _fit_on_executors(
-    stage: Stage, vectors: DataFrame, k: int, n_texts: int, dimensions: int, starts: Any
-) -> kmeans.Model:
-    """Fit over files beside the tables, which are gone afterwards."""
-    root, n = stage.paths.root, shards.n_shards(n_texts, k, dimensions)
-    over = shards.SparkShards.write(vectors, root, stage.table_uri("shards"), n, dimensions)
+def _fit_on_executors(stage: Stage, k: int, dimensions: int, options: kmeans.Options) -> kmeans.Model:
+    """Fit where the table's files are read, from starts on a sample that the driver holds."""
+    table = stage.input_uri("embed_products", PRODUCT_VECTORS)
+    over = shards.SparkShards(stage.spark.sparkContext, stage.paths.root, table, k, dimensions)
     try:
-        stage.progress("wrote the vectors in %d shards", n)
-        first = kmeans.start(*over.head(kmeans.n_start_rows(k)), k, **starts)
-        is_warm = starts["warm_start"] is not None
-        return kmeans.fit_passes(over, first, tolerance=kmeans.WARM_TOLERANCE if is_warm else kmeans.COLD_TOLERANCE)
+        return kmeans.fit_passes(over, kmeans.start(*over.head(kmeans.n_start_rows(k)), k, options), options)
     finally:
-        over.remove()
+        over.close()
 
 
 def _located(stage: Stage, assigned: DataFrame) -> DataFrame:

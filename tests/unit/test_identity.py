@@ -241,7 +241,8 @@ def test_one_per_cent_of_other_products_leaves_ids_and_names_alone(seed: int) ->
     yesterday, today = drawn >= 0.01, (drawn < 0.01) | (drawn >= 0.02)
     first = kmeans.fit(vectors[yesterday], np.ones(yesterday.sum()), k)
     before = written(first.centroids)
-    second = kmeans.fit(vectors[today], np.ones(today.sum()), k, warm_start=identity.centroids_of(before))
+    warm = identity.centroids_of(before)
+    second = kmeans.fit(vectors[today], np.ones(today.sum()), k, kmeans.Options(warm_start=warm))
     labels = [kmeans.assign_all(vectors, fitted.centroids)[0] for fitted in (first, second)]
     both = yesterday & today
     common = count(labels[0][both], labels[1][both], k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shelfkin.clustering import kmeans
+from shelfkin.clustering.passes import Rows
 from shelfkin.clustering.swaps import swapped
 from shelfkin.clustering.vectors import unit_vectors
 
@@ -19,7 +20,7 @@ def test_two_centroids_in_one_group_and_two_groups_under_one_are_put_right() -> 
     vectors, weights = three_groups(), np.ones(150)
     # The local optimum: two centroids share the first group, one lies between the others.
     stuck = unit_vectors(np.array([[1, 0.05, 0], [1, -0.05, 0], [0, 1, 1]], dtype=np.float32))
-    over = kmeans.pass_in_memory(vectors, weights, [150], 1)
+    over = Rows(vectors, weights, 1)
     stuck, totals, _ = kmeans.lloyd(over, stuck, 20, 1e-6)
     changed = swapped(vectors, weights, stuck)
     assert changed is not None

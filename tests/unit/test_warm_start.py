@@ -83,7 +83,7 @@ def test_another_k_leaves_most_products_with_their_centroid(k: int) -> None:
     again = warm_start.adapted(before.centroids, sizes, k, vectors, weights, random())
     assert start.shape == (k, 16)
     assert (start == again).all()
-    after = kmeans.fit(vectors, weights, k, n_starts=0, warm_start=start)
+    after = kmeans.fit(vectors, weights, k, kmeans.Options(n_starts=0, warm_start=start))
     counts = np.zeros((12, len(after.centroids)))
     np.add.at(counts, (before.labels, after.labels), 1)
     # Of each old cluster that isn't concerned, the products stay together.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from shelfkin.clustering.kmeans import nearest
+from shelfkin.clustering.passes import nearest
 from shelfkin.clustering.vectors import FloatArray, vectors_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from shelfkin.clustering.kmeans import cluster_sums, fit
+from shelfkin.clustering.kmeans import Options, cluster_sums, fit
 from shelfkin.clustering.vectors import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ def stability(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0
         labels = np.full(n, -1)
         if k > len(rows):
             return float("nan"), float("nan")
-        fitted = fit(vectors[rows], weights[rows] * times[rows], k, n_starts=1, seed=seed + number, n_threads=1)
+        fitted = fit(
+            vectors[rows], weights[rows] * times[rows], k, Options(n_starts=1, seed=seed + number, n_threads=1)
+        )
         labels[rows] = fitted.labels
         found.append(labels)
     agreements = [
@@ -187,7 +189,7 @@ def stability(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0
 def score_k(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0) -> KScore:
     """Fit one k on the sample and score it, on one thread, so that the score doesn't depend on the machine's cores."""
     with threadpool_limits(1):
-        found = fit(vectors, weights, k, n_starts=SWEEP_STARTS, seed=seed, n_threads=1)
+        found = fit(vectors, weights, k, Options(n_starts=SWEEP_STARTS, seed=seed, n_threads=1))
         k_found = len(found.centroids)
         shares = np.bincount(found.labels, weights=weights) / weights.sum()
         sizes = {"smallest_share": float(shares.min()), "largest_share": float(shares.max())}

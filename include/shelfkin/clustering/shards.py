@@ -1,196 +1,275 @@
-"""k-means passes on the executors: the catalogue's vectors lie in files of fixed ranges of the text hash.
+"""k-means passes on the executors, which read the table's files themselves.
 
-Which texts share a shard, and in which order they stand in it, follows from their hashes alone, so that the sums of a
-pass are added in one order however Spark has cut the table, and however many executors there are. A shard is a plain
-file of float32 rows: a worker maps it into memory, which costs nothing after the first pass, where handing rows
-through the JVM would cost more than the arithmetic. What comes back of a shard is k x d numbers.
+A shard is a row group of one of the parquet files of product_vectors. The executor that first works on a shard keeps a
+copy of its unit vectors as a plain file of float32 rows on its own disk; later passes map it into memory, and Spark
+sends them where the copy is. Nothing is shuffled, and no vector goes through the JVM, which would cost more than the
+arithmetic. What comes back of a pass is k x d numbers for each task: exact sums (`passes`), so that neither the cut of
+the table nor the number of executors shows in the result.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import posixpath
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from shelfkin.artifacts import Root
-from shelfkin.clustering.kmeans import Totals, shard_totals
-from shelfkin.clustering.vectors import FloatArray, unusable, usable_unit_vectors, vectors_of
-from shelfkin.mapped import MappedArray
+from shelfkin.clustering.passes import Known, Rows, Spare, Totals, worst_of
+from shelfkin.clustering.vectors import FloatArray, hash_bound, on_grid, unusable, usable_unit_vectors, vectors_of
+from shelfkin.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from pyspark import SparkContext
-    from pyspark.sql import Column, DataFrame
+    from pyspark import RDD, SparkContext
 
-# Rows of a shard, about: 65,536 x 384 float32 are 100 MB, half a second of work for one core.
-SHARD_ROWS = 65_536
-# The totals of all shards are on the driver at once.
+T = TypeVar("T")
+
+# The sums of all tasks are on the driver at once.
 TOTALS_BYTES = 512 * 2**20
-# Hash digits that place a text: 32 bits tell 4 billion places apart.
-_DIGITS = 8
-
-_WRITTEN_SCHEMA = "shard int, n_rows long, n_unusable long"
-
-
-def n_shards(n_rows: int, k: int, dimensions: int) -> int:
-    """Return the number of shards, a power of two that depends on the data's size only.
-
-    About `SHARD_ROWS` rows each; fewer and larger ones where k x d is so large that their totals would fill the driver.
-    """
-    wanted = math.ceil(math.log2(max(n_rows / SHARD_ROWS, 1)))
-    affordable = math.floor(math.log2(max(TOTALS_BYTES / (8 * k * dimensions), 1)))
-    return 2 ** min(wanted, affordable)
-
-
-def shard_ends(hashes: Sequence[str] | np.ndarray, n: int) -> list[int]:
-    """Return where each of `n` shards ends among sorted hashes; the last one ends with them."""
-    first_beyond = [f"{shard * 16**_DIGITS // n:0{_DIGITS}x}" for shard in range(1, n)]
-    return [*np.searchsorted(hashes, first_beyond).tolist(), len(hashes)]
-
-
-def shard_of(text_hash: Column, n: int) -> Column:
-    """Return the number of the shard of a text hash: a power of two of equal ranges of its first 32 bits."""
-    place = F.conv(F.substring(text_hash, 1, _DIGITS), 16, 10).cast("long")
-    return F.floor(place * n / 16**_DIGITS).cast("int")
+# A pass makes one task for each core, as a task costs a tenth of a second by itself; more where they would be longer.
+TASK_ROWS = 1_000_000
+# Rows that are read at a time: 2,048 x 384 doubles are 6 MB, which stay near one core's cache.
+READ_ROWS = 2048
+# Footers that the driver reads at a time; on an object store, each is a round trip or two.
+FOOTER_THREADS = 16
 
 
 @dataclass(frozen=True)
-class SparkShards:
-    """Shards on storage, and the pass over them.
+class Shard:
+    """A row group of a file of the table."""
+
+    number: int
+    path: str
+    row_group: int
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class Copies:
+    """An executor's own copies of shards, and what passes over them found out.
 
     Attributes
     ----------
-    folder
-        URI of the shards' folder, which every executor reaches.
-    rows
-        Texts in each shard.
+    root
+        The artifact root, which holds the table.
+    name
+        Folder of the copies, below the scratch folder that Spark gives each executor and deletes at its end.
     dimensions
         Length of a vector.
     """
 
-    context: SparkContext
     root: Root
-    folder: str
-    rows: tuple[int, ...]
+    name: str
     dimensions: int
 
-    @classmethod
-    def write(cls, product_vectors: DataFrame, root: Root, folder: str, n: int, dimensions: int) -> SparkShards:
-        """Write the shards of a table of text_hash, n_products and vector; one shuffle, and nothing on the driver.
+    def make(self, shard: Shard) -> Shard:
+        """Copy a shard, unless this machine has it, and return it."""
+        target = self._path(shard, "vectors")
+        if target.exists():
+            return shard
+        weights = []
+        with _finished(target) as file:
+            for batch in self._read(shard, ["n_products", "vector"]):
+                vectors, usable = usable_unit_vectors(vectors_of(batch.column("vector"), self.dimensions))
+                vectors.tofile(file)
+                weights.append(np.asarray(batch.column("n_products"), dtype=np.float64)[usable])
+            # First, so that whoever finds vectors finds weights too.
+            with _finished(self._path(shard, "weights")) as beside:
+                np.concatenate(weights).tofile(beside)
+        return shard
+
+    def open(self, shard: Shard) -> Rows:
+        """Return the rows of a shard that have a direction, mapped from the copy, and what is known of them.
+
+        Raises
+        ------
+        ArtifactError
+            The copy's files don't fit together.
+        """
+        self.make(shard)
+        weights = np.fromfile(self._path(shard, "weights"))
+        path, size = self._path(shard, "vectors"), len(weights) * self.dimensions * 4
+        if path.stat().st_size != size:
+            raise ArtifactError(
+                f"{path}, a copy of {shard.path}, has {path.stat().st_size:,} bytes, not {size:,}.",
+                next_step="See that the executors' disks aren't full, and run the stage again.",
+            )
+        # An empty file can't be mapped.
+        flat = np.memmap(path, dtype=np.float32, mode="r") if size else np.empty(0, dtype=np.float32)
+        return Rows(np.asarray(flat).reshape(-1, self.dimensions), weights, 1, self._known(shard))
+
+    def totals(self, shards: Iterable[Shard], centroids: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return sums and mass of some shards together; see `passes.Totals`."""
+        sums, mass = np.zeros(centroids.shape), np.zeros(len(centroids))
+        for shard in shards:
+            rows = self.open(shard)
+            with threadpool_limits(1):
+                found = rows(centroids)
+            self._remember(shard, rows.known)
+            sums += found.sums
+            mass += found.mass
+        return sums, mass
+
+    def spares(self, shard: Shard, centroids: FloatArray, n: int) -> list[Spare]:
+        """Return the rows of a shard that fit worst; see `passes.Rows.spares`."""
+        with threadpool_limits(1):
+            return self.open(shard).spares(centroids, n)
+
+    def head(self, shard: Shard, bound: str) -> Head:
+        """Return the rows of a shard whose hash lies below `bound`."""
+        rows = self.open(shard)
+        n_unusable = shard.n_rows - len(rows.weights)
+        hashes = pa.chunked_array([batch.column("text_hash") for batch in self._read(shard, ["text_hash"])])
+        # Of a table with unusable vectors, only their number is asked for.
+        low = np.empty(0, dtype=np.int64) if n_unusable else np.flatnonzero(pc.less(hashes, bound))
+        chosen = np.asarray(hashes.take(low).to_pylist(), dtype=np.str_)
+        return Head(n_unusable, chosen, rows.vectors[low], rows.weights[low])
+
+    def delete(self, shard: Shard) -> None:
+        """Delete the copy of a shard from this machine."""
+        for path in self._folder.glob(f"{shard.number}.*"):
+            path.unlink(missing_ok=True)
+
+    def _read(self, shard: Shard, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        # On an object store, a column is fetched in one request rather than page by page.
+        with pq.ParquetFile(shard.path, filesystem=self.root.fs, pre_buffer=not self.root.is_local) as file:
+            yield from file.iter_batches(READ_ROWS, row_groups=[shard.row_group], columns=columns, use_threads=False)
+
+    def _known(self, shard: Shard) -> Known | None:
+        path = self._path(shard, "known")
+        if not path.exists():
+            return None
+        with path.open("rb") as file:
+            return Known(*(np.load(file) for _ in fields(Known)))
+
+    def _remember(self, shard: Shard, known: Known) -> None:
+        with _finished(self._path(shard, "known")) as file:
+            for field in fields(Known):
+                np.save(file, getattr(known, field.name))
+
+    @property
+    def _folder(self) -> Path:
+        # What PySpark itself spills to: PythonRunner hands a worker the local folders of its executor.
+        return Path(os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")[0]) / self.name
+
+    def _path(self, shard: Shard, what: str) -> Path:
+        return self._folder / f"{shard.number}.{what}"
+
+
+@contextmanager
+def _finished(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that appears at `path` once it is complete: two tries of one task may run at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            Path(file.name).replace(path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Rows of the lowest hashes: how many of the shard's vectors are unusable, hashes, vectors and weights."""
+
+    n_unusable: int
+    hashes: np.ndarray
+    vectors: FloatArray
+    weights: FloatArray
+
+
+class SparkShards:
+    """All shards of a table, and the pass over them: a `passes.DataPass`.
+
+    Parameters
+    ----------
+    root
+        The artifact root, which every executor reaches.
+    table_uri
+        Folder of the table's parquet files, below the root: columns text_hash, n_products and vector.
+    k, dimensions
+        Clusters wanted, and the length of a vector.
+    """
+
+    def __init__(self, context: SparkContext, root: Root, table_uri: str, k: int, dimensions: int) -> None:
+        self._context = context
+        self._copies = Copies(root, f"shards-{uuid.uuid4().hex}", dimensions)
+        shards = list_shards(root, table_uri)
+        self.n_rows = sum(shard.n_rows for shard in shards)
+        wanted = max(context.defaultParallelism, math.ceil(self.n_rows / TASK_ROWS))
+        n_tasks = max(1, min(wanted, len(shards), TOTALS_BYTES // (8 * k * dimensions)))
+        # Persisted, so that Spark knows which executor has a copy, and sends each pass there.
+        self._shards: RDD[Shard] = context.parallelize(shards, n_tasks).map(self._copies.make).persist()
+
+    def __call__(self, centroids: FloatArray) -> Totals:
+        """Return the totals of all shards."""
+        copies = self._copies
+        found = self._run(centroids, lambda shards, shared: [copies.totals(shards, shared)])
+        near = on_grid(centroids).astype(np.float64)
+        return Totals(near, np.sum([sums for sums, _ in found], axis=0), np.sum([mass for _, mass in found], axis=0))
+
+    def spares(self, centroids: FloatArray, n: int) -> list[Spare]:
+        """Return at most n different rows that fit these centroids worst, worst first."""
+        copies = self._copies
+        found = self._run(
+            centroids, lambda shards, shared: [row for one in shards for row in copies.spares(one, shared, n)]
+        )
+        return worst_of(found, n)
+
+    def head(self, n_rows: int) -> tuple[FloatArray, FloatArray]:
+        """Return vectors and weights of the texts of the lowest hashes, a uniform sample (see `vectors.sample`).
 
         Raises
         ------
         DataQualityError
             A vector has no direction: NaN, infinity, all zero.
         """
-        placed = product_vectors.select(
-            shard_of(F.col("text_hash"), n).alias("shard"), "text_hash", F.col("n_products").cast("double"), "vector"
-        )
-
-        def write_shard(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            yield from _write_shard(batches, root, folder, dimensions)
-
-        written = (
-            placed.repartitionById(n, "shard")
-            .sortWithinPartitions("text_hash")
-            .mapInArrow(write_shard, _WRITTEN_SCHEMA)
-            .collect()
-        )
-        n_unusable = sum(row["n_unusable"] for row in written)
+        copies, bound = self._copies, hash_bound(n_rows, self.n_rows)
+        found = self._shards.map(lambda shard: copies.head(shard, bound)).collect()
+        n_unusable = sum(some.n_unusable for some in found)
         if n_unusable:
-            raise unusable(n_unusable, n_unusable + sum(row["n_rows"] for row in written))
-        rows = [0] * n
-        for row in written:
-            rows[row["shard"]] = row["n_rows"]
-        return cls(product_vectors.sparkSession.sparkContext, root, folder, tuple(rows), dimensions)
+            raise unusable(n_unusable, self.n_rows)
+        order = np.argsort(np.concatenate([some.hashes for some in found]), kind="stable")[:n_rows]
+        vectors = np.concatenate([some.vectors for some in found])
+        return vectors[order], np.concatenate([some.weights for some in found])[order]
 
-    def __call__(self, centroids: FloatArray) -> Totals:
-        """Return the totals of all shards: a `kmeans.DataPass`."""
-        shared = self.context.broadcast(centroids)
-        root, folder, dimensions = self.root, self.folder, self.dimensions
-        # Without the closure of `self`, whose Spark context can't travel.
-        tasks = [(shard, n_rows) for shard, n_rows in enumerate(self.rows) if n_rows]
+    def close(self) -> None:
+        """Delete the copies; those that this misses go with their executor."""
+        self._shards.foreach(self._copies.delete)
+        self._shards.unpersist()
 
-        def one(task: tuple[int, int]) -> Totals:
-            shard, n_rows = task
-            vectors, weights = open_shard(root, folder, shard, n_rows, dimensions)
-            with threadpool_limits(1):
-                return shard_totals(vectors, weights, shared.value, shard)
-
-        found = Totals.nothing(*centroids.shape)
-        for totals in self.context.parallelize(tasks, len(tasks)).map(one).collect():
-            found.add(totals)
-        shared.unpersist()
+    def _run(self, centroids: FloatArray, task: Callable[[Iterable[Shard], FloatArray], list[T]]) -> list[T]:
+        """Run a task over all shards, with the centroids sent to each executor once."""
+        shared = self._context.broadcast(centroids)
+        found = self._shards.mapPartitions(lambda shards: task(shards, shared.value)).collect()
+        shared.destroy()
         return found
 
-    def head(self, n_rows: int) -> tuple[FloatArray, FloatArray]:
-        """Return vectors and weights of the texts of the lowest hashes, a uniform sample, on the driver."""
-        vectors, weights, found = [], [], 0
-        for shard, rows in enumerate(self.rows):
-            if found >= n_rows or not rows:
-                continue
-            some, some_weights = open_shard(self.root, self.folder, shard, rows, self.dimensions)
-            vectors.append(np.array(some[: n_rows - found]))
-            weights.append(np.array(some_weights[: n_rows - found]))
-            found += len(vectors[-1])
-        return np.concatenate(vectors), np.concatenate(weights)
 
-    def remove(self) -> None:
-        """Delete the shards."""
-        if self.root.exists(self.folder):
-            self.root.fs.rm(self.folder, recursive=True)
-
-
-def _write_shard(
-    batches: Iterator[pa.RecordBatch], root: Root, folder: str, dimensions: int
-) -> Iterator[pa.RecordBatch]:
-    """Write one partition, which is one shard in the order of its hashes, as rows of float32 and their weights."""
-    weights: list[FloatArray] = []
-    shard, n_unusable = None, 0
-    with tempfile.TemporaryDirectory() as scratch:
-        rows_file, weights_file = Path(scratch) / "vectors", Path(scratch) / "weights"
-        with rows_file.open("wb") as out:
-            for batch in batches:
-                if not batch.num_rows:
-                    continue
-                shard = batch.column("shard")[0].as_py()
-                vectors, usable = usable_unit_vectors(vectors_of(batch.column("vector"), dimensions))
-                out.write(vectors.tobytes())
-                weights.append(np.asarray(batch.column("n_products"), dtype=np.float64)[usable])
-                n_unusable += int((~usable).sum())
-        if shard is None:
-            return
-        n_rows = sum(len(some) for some in weights)
-        weights_file.write_bytes(np.concatenate(weights).tobytes())
-        root.put_file(rows_file, _uri(folder, shard, "vectors"))
-        root.put_file(weights_file, _uri(folder, shard, "weights"))
-    yield pa.RecordBatch.from_pydict(
-        {"shard": pa.array([shard], pa.int32()), "n_rows": [n_rows], "n_unusable": [n_unusable]}
-    )
-
-
-def open_shard(root: Root, folder: str, shard: int, n_rows: int, dimensions: int) -> tuple[FloatArray, FloatArray]:
-    """Return vectors (n, d) float32 and weights (n,) float64 of a shard, mapped from a local file.
-
-    A shard that lies elsewhere is fetched once into the executor's own folder, which Spark deletes at the end.
-
-    Raises
-    ------
-    ArtifactError
-        A file has another size than was written.
-    """
-    vectors = MappedArray(root, _uri(folder, shard, "vectors"), (n_rows, dimensions), "float32")
-    weights = MappedArray(root, _uri(folder, shard, "weights"), (n_rows,), "float64")
-    return vectors.open(), weights.open()
-
-
-def _uri(folder: str, shard: int, what: str) -> str:
-    return posixpath.join(folder, f"{shard:05d}.{what}")
+def list_shards(root: Root, table_uri: str) -> list[Shard]:
+    """Return the shards of a table, from the footers of its files."""
+    files = [str(path) for path in root.fs.ls(table_uri, detail=False)]
+    # As Spark does, leave out what starts with a dot or an underscore.
+    paths = sorted(path for path in files if path.endswith(".parquet") and posixpath.basename(path)[0] not in "._")
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        footers = pool.map(lambda path: pq.read_metadata(path, filesystem=root.fs), paths)
+        groups = [
+            (path, group, footer.row_group(group).num_rows)
+            for path, footer in zip(paths, footers, strict=True)
+            for group in range(footer.num_row_groups)
+        ]
+    return [Shard(number, *group) for number, group in enumerate(group for group in groups if group[2])]

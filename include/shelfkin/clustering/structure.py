@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from shelfkin.clustering.k_scores import SWEEP_STARTS, KScore, silhouette
-from shelfkin.clustering.kmeans import fit
+from shelfkin.clustering.kmeans import Options, fit
 from shelfkin.clustering.vectors import FloatArray, unit_vectors
 
 N_CLOUDS = 3
@@ -58,7 +58,8 @@ def compare(vectors: FloatArray, weights: FloatArray, score: KScore, *, seed: in
         found = []
         for number in range(N_CLOUDS):
             cloud = draw_cloud(vectors, weights, np.random.default_rng((seed, number)))
-            labels = fit(cloud, weights, score.k, n_starts=SWEEP_STARTS, seed=seed, n_threads=1).labels
+            options = Options(n_starts=SWEEP_STARTS, seed=seed, n_threads=1)
+            labels = fit(cloud, weights, score.k, options).labels
             found.append(silhouette(cloud, weights, labels)[0])
     return Structure(score, float(np.mean(found)))
 

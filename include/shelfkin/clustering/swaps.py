@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shelfkin.clustering.vectors import FloatArray, IntArray
+from shelfkin.clustering.passes import two_nearest
+from shelfkin.clustering.vectors import FloatArray
 
 # Clusters that are tried for a split: those of the largest total misfit.
 _TRIED = 4
@@ -33,7 +34,8 @@ def swapped(vectors: FloatArray, weights: FloatArray, centroids: FloatArray) -> 
     ndarray or None
         Shape (k, d), to be iterated on; None where no swap is worth it.
     """
-    labels, best, second = _two_nearest(vectors, centroids)
+    labels, best, second = two_nearest(vectors, centroids.astype(vectors.dtype))
+    best, second = best.astype(np.float64), second.astype(np.float64)
     k = len(centroids)
     removal = np.bincount(labels, weights=weights * (best - second), minlength=k)
     misfit = np.bincount(labels, weights=weights * (1 - best), minlength=k)
@@ -54,16 +56,6 @@ def swapped(vectors: FloatArray, weights: FloatArray, centroids: FloatArray) -> 
     result = centroids.astype(vectors.dtype).copy()
     result[split], result[taken] = halves
     return result
-
-
-def _two_nearest(vectors: FloatArray, centroids: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Return each row's nearest centroid, its cosine and that of the next nearest, both float64."""
-    cosines = vectors @ centroids.astype(vectors.dtype).T
-    rows = np.arange(len(vectors))
-    labels = cosines.argmax(axis=1)
-    best = cosines[rows, labels].astype(np.float64)
-    cosines[rows, labels] = -np.inf
-    return labels, best, cosines.max(axis=1).astype(np.float64)
 
 
 def _halved(vectors: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
