@@ -23,10 +23,14 @@ MAX_PARTS = 3
 
 # So many parts, those that find the cluster best alone, are weighed in all combinations: 696 of 16.
 N_CANDIDATES = 16
+# Notes, makers and a till's words name a cluster only where nothing else does.
+LEAST_QUALITY = 0.25
 # A further part must raise the F measure by so much of it.
-WORTH_A_PART = 0.05
-# What a word finds elsewhere counts half: soft drinks stay soft drinks if a shop has two clusters of them.
-ELSEWHERE = 0.5
+WORTH_A_PART = 0.04
+# Side by side, "Frozen Meat & Pickles" look like halves.
+LEAST_OF_FIRST = 0.15
+# What a word finds elsewhere counts less: soft drinks stay soft drinks where a shop has two clusters of them.
+ELSEWHERE = 0.4
 
 _ACRONYM = re.compile(r"^[b-df-hj-np-tv-xzBCDFGHJKLMNPQRSTVWXZ]{2,3}?(?=s?$)|^[Cc]pu(?=s?$)")
 
@@ -107,14 +111,14 @@ def choose(terms: Sequence[Term]) -> Choice:
     defining = qualifier(terms)
     before, own = (defining.surface, set(defining.key.split())) if defining else ("", set())
     found = [part for part in parts(terms) if not own & set(part.words)]
+    found = [part for part in found if part.quality >= LEAST_QUALITY] or found
     alone = sorted((_choice([part], before) for part in found), key=lambda choice: (-choice.fit, choice.sign))
     candidates = [choice.parts[0] for choice in alone[:N_CANDIDATES]]
     able = [
         (choice.fit * (1 - WORTH_A_PART) ** (len(choice.parts) - 1), choice)
         for n_parts in range(1, MAX_PARTS + 1)
-        for combination in combinations(candidates, n_parts)
-        if all(differ(first, second) for first, second in combinations(combination, 2))
-        and ((choice := _choice(combination, before)) and (n_parts < MAX_PARTS or len(choice.sign) <= LONG_NAME_CHARS))
+        for choice in (_choice(combination, before) for combination in combinations(candidates, n_parts))
+        if _reads_well(choice)
     ]
     # Equal fits go by the alphabet.
     return min(able, key=lambda pair: (-round(pair[0], 9), pair[1].sign), default=(0.0, Choice((), before, 0.0)))[1]
@@ -129,6 +133,15 @@ def _choice(found: Sequence[Part], before: str) -> Choice:
         elsewhere += ELSEWHERE * max(0.0, part.term.everywhere - part.term.share)
     hits = min(1.0, hits)
     return Choice(tuple(ordered), before, 2 * hits / (2 * hits + (1 - hits) + elsewhere))
+
+
+def _reads_well(choice: Choice) -> bool:
+    """Whether no word comes twice, all parts are big enough to stand side by side, and three fit a sign."""
+    if any(not differ(first, second) for first, second in combinations(choice.parts, 2)):
+        return False
+    if choice.parts[-1].term.share < LEAST_OF_FIRST * choice.parts[0].term.share:
+        return False
+    return len(choice.parts) < MAX_PARTS or len(choice.sign) <= LONG_NAME_CHARS
 
 
 def _gain(part: Part, chosen: Sequence[Part]) -> float:

@@ -16,7 +16,7 @@ from shelfkin.clustering.words import ANYTHING, fold, is_participle
 
 # How much of what a term covers counts for a name. Set by reading the names of two shops and ten kinds of electric
 # goods, at several numbers of clusters.
-NEVER_LAST = 0.35  # a word that never ends a phrase; one that does in half of its uses counts in full
+NEVER_LAST = 0.5  # a word that never ends a phrase; one that does in half of its uses counts in full
 NOTE = 0.05  # a term that only stands in notes
 NOT_FIRST = 0.95  # of two terms on the same products, the one that their texts begin with is the sign
 NO_CATEGORY = 0.6  # a term that no category path holds, where the products have one
