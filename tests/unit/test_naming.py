@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from shelfkin.clustering.naming import name_clusters, top_terms, weight
+from shelfkin.clustering.naming import choose, name_clusters, top_terms
+from shelfkin.clustering.parts import is_maker, parts
 from shelfkin.clustering.terms import Term
 
 
 def term(key: str, share: float, **more: object) -> Term:
     """Return a term on `share` of its cluster and, unless told otherwise, nowhere else; its score is its share."""
-    return Term(**{"key": key, "surface": key, "share": share, "score": share, "everywhere": share, **more})
+    given = {"key": key, "surface": key, "share": share, "score": share, "everywhere": share, "first": 1.0}
+    return Term(**{**given, **more})
 
 
 def name(*terms: Term) -> str:
@@ -19,38 +21,70 @@ def name(*terms: Term) -> str:
 
 def test_a_part_must_cover_what_the_others_leave_out() -> None:
     snacks, chips = term("snacks", 0.6, together={"chips": 0.3}), term("chips", 0.3, together={"snacks": 0.3})
-    assert name(snacks, chips, term("pretzels", 0.3)) == "Snacks & Pretzels"
+    choice = choose([snacks, chips, term("pretzels", 0.3)])
+    assert choice.sign == "Snacks & Pretzels"
+    # 0.9 of the products carry one of them, and none elsewhere: 2 * 0.9 / (2 * 0.9 + 0.1).
+    assert choice.fit == pytest.approx(1.8 / 1.9)
+
+
+def test_what_stands_elsewhere_too_counts_against_a_part() -> None:
+    # 2 * 0.6 / (2 * 0.6 + 0.4 + 0.4 * 2.4) = 0.47 is less than 2 * 0.5 / (2 * 0.5 + 0.5) = 0.67, and so are both.
+    everywhere, here = term("grocery", 0.6, everywhere=3.0), term("yogurt", 0.5)
+    assert choose([everywhere, here]).fit == pytest.approx(2 / 3)
+    assert name(everywhere, here) == "Yogurt"
+    assert name(term("grocery", 0.6, everywhere=0.7), here) == "Grocery & Yogurt"
 
 
 def test_what_covers_nearly_all_stands_alone() -> None:
-    assert name(term("makeup", 0.9), term("lipstick", 0.8)) == "Makeup"
+    assert name(term("makeup", 0.9), term("lipstick", 0.8, together={"makeup": 0.8})) == "Makeup"
+    assert name(term("wine", 0.97), term("glass", 0.02)) == "Wine"
 
 
-def test_at_most_three_parts() -> None:
-    assert name(*(term(word, 0.2) for word in ("apples", "bread", "cheese", "dips"))).count(",") == 1
+def test_parts_side_by_side_are_of_a_size() -> None:
+    frozen = term("frozen meat", 0.6)
+    assert name(frozen, term("pickles", 0.08)) == "Frozen Meat"
+    assert name(frozen, term("pickles", 0.12)) == "Frozen Meat & Pickles"
 
 
-def test_a_describing_word_takes_its_noun_along() -> None:
+def test_the_part_that_covers_most_comes_first_and_there_are_three_at_most() -> None:
+    shares = {"apples": 0.2, "bread": 0.3, "cheese": 0.1, "dips": 0.25}
+    assert name(*(term(word, share) for word, share in shares.items())) == "Bread, Dips & Apples"
+    long = {"stationery articles": 0.3, "children's costumes": 0.25, "seasonal decorations": 0.2}
+    assert name(*(term(word, share) for word, share in long.items())).count("&") == 1  # three would fill 60 characters
+
+
+def test_a_describing_word_yields_to_the_thing() -> None:
     greeting = term("greeting", 0.8, last=0.0, together={"greeting card": 0.7})
     assert name(greeting, term("greeting card", 0.7, surface="greeting cards", score=0.1)) == "Greeting Cards"
+    # A word that never ends a phrase counts half, 0.5 * 0.5 < 0.3; and what both stand on counts once.
+    hand, soap = term("hand", 0.5, last=0.0, together={"soap": 0.3}), term("soap", 0.3, together={"hand": 0.3})
+    assert choose([hand]).fit == pytest.approx(0.5 / (0.5 + 0.75))
+    assert choose([soap]).fit == pytest.approx(0.6 / (0.6 + 0.7))
 
 
 def test_a_noun_takes_only_what_it_is_hardly_without() -> None:
     cover = term("cover", 0.8, together={"cushion cover": 0.7, "food cover": 0.1})
     pairs = [term("cushion cover", 0.7, score=0.1), term("food cover", 0.1, score=0.1)]
     assert name(cover, *pairs) == "Cushion Cover"
-    assert name(term("cover", 0.8, together={"cushion cover": 0.4}), *pairs) == "Cover"
+    assert name(term("cover", 0.8, together={"cushion cover": 0.4, "food cover": 0.1}), *pairs[1:]) == "Cover"
 
 
-def test_the_noun_of_a_pair_that_covers_twice_as_much_comes_first() -> None:
-    pair = term("christmas seasonal", 0.36, score=0.5)
-    assert name(pair, term("seasonal", 0.76, score=0.4)) == "Seasonal"
-    assert name(pair, term("seasonal", 0.4, score=0.4)) == "Christmas Seasonal"
+def test_two_kinds_of_a_thing_name_it_once() -> None:
+    assert name(term("dog food", 0.4), term("cat food", 0.3)) == "Dog & Cat Food"
+    assert name(term("dog food", 0.4), term("food", 0.7, together={"dog food": 0.4})) == "Food"
 
 
 def test_participles_and_notes_stand_back() -> None:
-    assert weight(term("cooked", 0.9)) == 0
+    assert [part.surface for part in parts([term("cooked", 0.9), term("ham", 0.1)])] == ["ham"]
     assert name(term("shelf", 0.5, plain=0.0), term("tuna", 0.2)) == "Tuna"
+
+
+def test_words_of_the_category_path_were_chosen_to_be_read() -> None:
+    carb, drinks = term("carb", 0.9, together={"soft drinks": 0.85}), term(
+        "soft drinks", 0.85, category=1.0, together={"carb": 0.85}
+    )
+    assert name(carb, term("soft drinks", 0.85, together={"carb": 0.85})) == "Carb"
+    assert name(carb, drinks) == "Soft Drinks"
 
 
 @pytest.mark.parametrize(
@@ -60,17 +94,39 @@ def test_participles_and_notes_stand_back() -> None:
         {"brand": 0.9},
     ],
 )
-def test_a_maker_loses_against_a_noun_unless_it_defines_the_cluster(maker: dict[str, float]) -> None:
-    noun = term("washing machine", 0.4)
-    assert name(term("bosch", 0.6, **maker), noun) == "Washing Machine"
-    assert name(term("bosch", 0.95, **maker), noun) == "Bosch"
-    assert name(term("bosch", 0.95, **{**maker, "everywhere": 3.0}), noun) == "Washing Machine"  # in other clusters too
+def test_a_maker_stands_before_the_name_of_a_cluster_that_it_defines(maker: dict[str, float]) -> None:
+    beside = {"together": {"washing machine": 0.4}}
+    noun = term("washing machine", 0.5)
+    assert name(term("bosch", 0.6, **maker, **beside), noun) == "Washing Machine"
+    assert name(term("bosch", 0.95, **maker, together={"washing machine": 0.5}), noun) == "Bosch Washing Machine"
+    elsewhere = {**maker, "everywhere": 3.0}
+    assert name(term("bosch", 0.95, **elsewhere, **beside), noun) == "Washing Machine"
+    assert name(term("bosch", 0.95, **{"brand": 0.9})) == "Bosch"  # and names it where nothing else does
+
+
+def test_a_note_that_defines_a_cluster_stands_before_its_name() -> None:
+    notes = [term(word, 0.8, plain=0.0) for word in ("stable", "shelf stable")]
+    assert name(*notes, term("fruit", 0.4)) == "Shelf Stable Fruit"
+
+
+def test_what_leads_titles_in_one_cluster_only_is_the_thing() -> None:
+    doormat = term("doormat", 0.3, leads=1.0, last=0.1, together={"home": 0.1})
+    home = term("home", 0.2)
+    assert not is_maker(doormat, [doormat, home])
+    assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, together={"home": 0.2}), [home])  # names a thing beside it
+    assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, everywhere=0.5), [home])  # in other clusters too
+
+
+def test_the_cluster_that_a_name_fits_best_has_it() -> None:
+    large = [term("drinks", 0.7, everywhere=1.6), term("water", 0.1)]
+    small = [term("drinks", 0.9, everywhere=1.6)]
+    assert name_clusters({1: large, 2: small}, [1, 2]) == {1: "Drinks & Water", 2: "Drinks"}
 
 
 def test_names_differ_and_kept_names_stay() -> None:
-    same = [term("napkin", 0.9, surface="napkins"), term("paper", 0.2)]
+    same = [term("napkin", 0.9, surface="napkins"), term("paper", 0.1)]
     names = name_clusters({1: same, 2: same, 3: same, 4: same}, [1, 2, 3, 4], {3: "Napkins"})
-    assert names == {3: "Napkins", 1: "Napkins & Paper", 2: "Napkins 2", 4: "Napkins 3"}
+    assert names == {1: "Napkins & Paper", 2: "Napkins 2", 3: "Napkins", 4: "Napkins 3"}
 
 
 def test_a_cluster_without_terms_has_a_name() -> None:

@@ -21,15 +21,17 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.clustering import words
+from shelfkin.clustering.cut_titles import without_fragments
+from shelfkin.clustering.spelling import Spellings, find_spellings
 
 TERMS_PER_CLUSTER = 40
 
 # A term on fewer than 2% of a cluster's products can't name it; leaving it out keeps the shuffle small.
 MIN_SHARE = 0.02
 
-_USES = ("n", "n_last", "n_plain", "n_leads", "n_category", "n_brand")
+_USES = ("n", "n_last", "n_plain", "n_leads", "n_first", "n_category", "n_brand")
 _TERM_SCHEMA = "cluster_id int, key string, surface string, " + ", ".join(f"{use} bigint" for use in _USES)
-_SECOND_SCHEMA = "cluster_id int, kind string, first string, second string, n bigint"
+_PAIR_SCHEMA = "cluster_id int, first string, second string, n bigint"
 
 _Text = tuple[int, str, "list[str] | None", "str | None", int]
 
@@ -50,7 +52,7 @@ class Term:
         Class-based TF-IDF.
     last
         Of its uses in all clusters, the share that ends a phrase.
-    plain, leads, category, brand
+    plain, leads, first, category, brand
         Of its uses in this cluster, the shares outside notes, at a title's beginning, in the category path, and in
         the product's own brand.
     everywhere
@@ -66,6 +68,7 @@ class Term:
     last: float = 1.0
     plain: float = 1.0
     leads: float = 0.0
+    first: float = 0.0
     category: float = 0.0
     brand: float = 0.0
     everywhere: float = 0.0
@@ -82,25 +85,25 @@ def collect_terms(products: DataFrame) -> dict[int, list[Term]]:
         per product.
     """
     texts = _distinct_texts(products)
-    rows = term_scores(texts).orderBy("cluster_id", "rank").collect()
-    together, full = _second_look(texts, rows)
+    spelt = find_spellings(texts)
+    rows = term_scores(texts, spelt).orderBy("cluster_id", "rank").collect()
+    together = _count_together(texts, rows, spelt)
     found: dict[int, list[Term]] = {}
     for row in rows:
         cluster, key, n = row["cluster_id"], row["key"], row["n"]
-        shared = {other: count / row["size"] for other, count in together.get((cluster, key), {}).items()}
-        spelt_out = full.get(cluster, {})
         term = Term(
             key=key,
-            surface=" ".join(spelt_out.get(word, word) for word in row["surface"].split()),
+            surface=row["surface"],
             share=row["share"],
             score=row["score"],
             last=row["last"],
             plain=row["n_plain"] / n,
             leads=row["n_leads"] / n,
+            first=row["n_first"] / n,
             category=row["n_category"] / n,
             brand=row["n_brand"] / n,
             everywhere=row["everywhere"],
-            together=shared,
+            together={other: count / row["size"] for other, count in together.get((cluster, key), {}).items()},
         )
         found.setdefault(cluster, []).append(term)
     return found
@@ -110,19 +113,22 @@ def _distinct_texts(products: DataFrame) -> DataFrame:
     """Return each cluster's different texts with `n`, their number of products."""
     brand = F.col("brand") if "brand" in products.columns else F.lit(None).cast("string")
     return (
-        products.select("cluster_id", "title", "category_path", brand.alias("brand"))
+        without_fragments(products)
+        .select("cluster_id", "title", "category_path", brand.alias("brand"))
         .groupBy("cluster_id", "title", "category_path", "brand")
         .agg(F.count("*").alias("n"))
     )
 
 
-def term_scores(texts: DataFrame) -> DataFrame:
+def term_scores(texts: DataFrame, spelt: Spellings) -> DataFrame:
     """Return the best terms of every cluster.
 
     Parameters
     ----------
     texts
         Columns cluster_id, title, category_path, brand and n, the number of products of this text.
+    spelt
+        By cluster, the full forms of abbreviations.
 
     Returns
     -------
@@ -131,7 +137,13 @@ def term_scores(texts: DataFrame) -> DataFrame:
         n_leads, n_category, n_brand: at most `TERMS_PER_CLUSTER` rows per cluster.
     """
     sizes = texts.groupBy("cluster_id").agg(F.sum("n").alias("size"))
-    counted = texts.mapInArrow(_count_batches, _TERM_SCHEMA)
+    shared = texts.sparkSession.sparkContext.broadcast(spelt)
+
+    def count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield _count_batch(batch, shared.value)
+
+    counted = texts.mapInArrow(count_batches, _TERM_SCHEMA)
     surfaces = counted.groupBy("cluster_id", "key", "surface").agg(*(F.sum(use).alias(use) for use in _USES))
     shares = (
         _shown_forms(surfaces)
@@ -172,24 +184,19 @@ def _shown_forms(surfaces: DataFrame) -> DataFrame:
     return totals.join(shown, "key", "inner")
 
 
-def _count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield _count_batch(batch)
-
-
 def _rows(batch: pa.RecordBatch) -> Iterator[_Text]:
     columns = ("cluster_id", "title", "category_path", "brand", "n")
     return zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
-def _count_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _count_batch(batch: pa.RecordBatch, spelt: Spellings) -> pa.RecordBatch:
     """Add up the terms of one batch of texts; see `_TERM_SCHEMA`."""
     counts: dict[tuple[int, str, str], list[int]] = {}
     for cluster, title, category_path, brand, n in _rows(batch):
         brand_words = {mention.key for mention in words.mentions(brand or "")}
-        for mention in words.mentions(title or "", category_path):
+        for mention in words.mentions(title or "", category_path, spelt.get(cluster)):
             in_brand = mention.key in brand_words
-            uses = (True, mention.last, mention.plain, mention.leads, mention.in_category, in_brand)
+            uses = (True, mention.last, mention.plain, mention.leads, mention.first, mention.in_category, in_brand)
             row = counts.setdefault((cluster, mention.key, mention.surface), [0] * len(_USES))
             for place, used in enumerate(uses):
                 row[place] += n * used
@@ -198,80 +205,41 @@ def _count_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
     return _batch(named, types, ["cluster_id", "key", "surface", *_USES])
 
 
-def _second_look(
-    texts: DataFrame, rows: Sequence[Row]
-) -> tuple[dict[tuple[int, str], dict[str, int]], dict[int, dict[str, str]]]:
-    """Return what only the texts know about the best terms.
-
-    Returns
-    -------
-    together
-        For each cluster and key, how many products carry it together with each other key of the cluster.
-    full
-        For each cluster, the full form of squeezed words: cleaning for cleang. Only where the cluster's own texts hold
-        it, so that no dictionary is needed.
-    """
-    wanted: dict[int, _Wanted] = {}
+def _count_together(
+    texts: DataFrame, rows: Sequence[Row], spelt: Spellings
+) -> dict[tuple[int, str], dict[str, int]]:
+    """Return, for each cluster and key of `rows`, how many products carry it together with each other key."""
+    wanted: dict[int, set[str]] = {}
     for row in rows:
-        wanted.setdefault(row["cluster_id"], _Wanted()).add(row["key"], row["surface"])
-    shared = texts.sparkSession.sparkContext.broadcast(wanted)
+        wanted.setdefault(row["cluster_id"], set()).add(row["key"])
+    shared = texts.sparkSession.sparkContext.broadcast((wanted, spelt))
 
-    def count_again(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def count_pairs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield _count_again(batch, shared.value)
+            yield _count_pairs(batch, *shared.value)
 
-    found = texts.mapInArrow(count_again, _SECOND_SCHEMA).groupBy("cluster_id", "kind", "first", "second")
+    found = texts.mapInArrow(count_pairs, _PAIR_SCHEMA).groupBy("cluster_id", "first", "second")
     together: dict[tuple[int, str], dict[str, int]] = {}
-    forms: dict[tuple[int, str], list[tuple[int, str]]] = {}
     for row in found.agg(F.sum("n").alias("n")).collect():
         cluster, first, second, n = row["cluster_id"], row["first"], row["second"], row["n"]
-        if row["kind"] == "form":
-            forms.setdefault((cluster, first), []).append((n, second))
-        else:
-            together.setdefault((cluster, first), {})[second] = n
-            together.setdefault((cluster, second), {})[first] = n
-    full: dict[int, dict[str, str]] = {}
-    for (cluster, squeezed), longer in forms.items():
-        full.setdefault(cluster, {})[squeezed] = max(longer)[1]
-    return together, full
+        together.setdefault((cluster, first), {})[second] = n
+        together.setdefault((cluster, second), {})[first] = n
+    return together
 
 
-@dataclass
-class _Wanted:
-    """What the second look counts in one cluster."""
-
-    keys: set[str] = field(default_factory=set)
-    by_skeleton: dict[str, set[str]] = field(default_factory=dict)
-
-    def add(self, key: str, surface: str) -> None:
-        self.keys.add(key)
-        for word in surface.split():
-            self.by_skeleton.setdefault(words.skeleton(word), set()).add(word)
-
-    def squeezed(self, full: str) -> Iterator[str]:
-        """Yield the shown words that are `full` with syllables left out."""
-        for word in sorted(self.by_skeleton.get(words.skeleton(full), ())):
-            if words.is_squeezed(word, full):
-                yield word
-
-
-def _count_again(batch: pa.RecordBatch, wanted: Mapping[int, _Wanted]) -> pa.RecordBatch:
-    counts: Counter[tuple[int, str, str, str]] = Counter()
+def _count_pairs(batch: pa.RecordBatch, wanted: Mapping[int, set[str]], spelt: Spellings) -> pa.RecordBatch:
+    counts: Counter[tuple[int, str, str]] = Counter()
     for cluster, title, category_path, _, n in _rows(batch):
         if cluster not in wanted:
             continue
-        mentioned = words.mentions(title or "", category_path)
-        keys = sorted({mention.key for mention in mentioned} & wanted[cluster].keys)
+        mentioned = {mention.key for mention in words.mentions(title or "", category_path, spelt.get(cluster))}
+        keys = sorted(mentioned & wanted[cluster])
         for place, first in enumerate(keys):
             for second in keys[place + 1 :]:
-                counts[cluster, "pair", first, second] += n
-        for mention in mentioned:
-            if " " not in mention.key:
-                for squeezed in wanted[cluster].squeezed(mention.surface):
-                    counts[cluster, "form", squeezed, mention.surface] += n
+                counts[cluster, first, second] += n
     rows = [(*key, n) for key, n in counts.items()]
-    types = [pa.int32(), pa.string(), pa.string(), pa.string(), pa.int64()]
-    return _batch(rows, types, ["cluster_id", "kind", "first", "second", "n"])
+    types = [pa.int32(), pa.string(), pa.string(), pa.int64()]
+    return _batch(rows, types, ["cluster_id", "first", "second", "n"])
 
 
 def _batch(rows: Sequence[tuple[object, ...]], types: Sequence[pa.DataType], names: list[str]) -> pa.RecordBatch:

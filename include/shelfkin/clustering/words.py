@@ -9,7 +9,7 @@ bracket is a note ("Fruit - shelf stable"), and a title's first word is often it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 # Words that carry no meaning of their own in a product's name.
@@ -67,6 +67,9 @@ COLOURS = frozenset(_COLOURS.split())
 # No name by themselves, but the last word of one: hot water bottle, lunch box, ice cream, tea rose.
 ONLY_LAST = frozenset(_CONTAINERS.split())
 
+# No words of a name, and no abbreviations of other ones.
+NAMELESS = FUNCTION_WORDS | SIZES | COLOURS | ONLY_LAST
+
 _VOWELLESS_WORDS = frozenset(("cd", "cds", "dvd", "dvds", "pc", "pcs", "tv", "tvs", "cpu", "cpus"))
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[-\u0300-\u036f])*[^\W\d_]")
 _VOWELLESS = re.compile(r"(?:^|-)[b-df-hj-np-tv-xz]{2,}(?:-|$)")
@@ -92,6 +95,8 @@ class Mention:
         Whether it stands outside notes somewhere.
     leads
         Whether the title begins with it.
+    first
+        Whether the title or a level of the category path begins with it.
     in_category
         Whether it stands in the category path.
     """
@@ -101,6 +106,7 @@ class Mention:
     last: bool
     plain: bool
     leads: bool
+    first: bool
     in_category: bool
 
 
@@ -112,20 +118,43 @@ def fold(word: str) -> str:
     return re.sub(r"(?<=[^\W\d_]{2}[^sui\W\d_])s$", "", word)
 
 
+def is_plural(word: str) -> bool:
+    """Whether a word has the form of a simple English plural."""
+    return word.endswith("s") and fold(word) != word
+
+
 def skeleton(word: str) -> str:
     """Return a word without vowels (but a leading one) and doubled letters: what a till leaves of it."""
     return word[:1] + re.sub(r"(.)\1+", r"\1", re.sub("[aeiouy]", "", word[1:]))
 
 
-def is_squeezed(word: str, full: str) -> bool:
-    """Whether a word is another one with syllables left out: cleang, cleaning.
+def is_vowelless(word: str) -> bool:
+    """Whether a word in Latin letters has a part without vowels, as only a till's have: frzn, sft; not tv."""
+    return word not in _VOWELLESS_WORDS and _VOWELLESS.search(word) is not None
 
-    Not moth, mouth (as many syllables), nor phone, phoneeasy (a beginning), nor toys, tissue (other vowels).
+
+def is_consonants(word: str) -> bool:
+    """Whether a word has no vowel but y: ckys, frzn."""
+    return re.fullmatch("[b-df-hj-np-tv-z]+", word) is not None
+
+
+def is_short_for(short: str, full: str) -> bool:
+    """Whether a word is another one with letters left out, as on a till's receipt: drnk, drinks; cleang, cleaning.
+
+    Plurals are folded. Without a vowel it needs three letters; with vowels, four letters, the same ending and fewer
+    syllables: not moth, mouth (as many syllables), nor phone, phoneeasy (a beginning), nor toys, tissue (other vowels).
     """
-    if len(word) < 4 or full.startswith(word) or word[-1] != full[-1] or skeleton(word) != skeleton(full):
+    n_letters = len(short)
+    short, full = fold(short), fold(full)
+    if len(short) >= len(full) or skeleton(short) != skeleton(full) or is_vowelless(full):
         return False
     letters = iter(full)
-    return all(letter in letters for letter in word) and _n_syllables(word) < _n_syllables(full)
+    if not all(letter in letters for letter in short):
+        return False
+    if is_vowelless(short):
+        return n_letters >= 3
+    squeezed = n_letters >= 4 and not full.startswith(short) and short[-1] == full[-1]
+    return squeezed and _n_syllables(short) < _n_syllables(full)
 
 
 def _n_syllables(word: str) -> int:
@@ -137,10 +166,18 @@ def is_participle(word: str) -> bool:
     return _PARTICIPLE.fullmatch(word) is not None
 
 
-def mentions(title: str, category_path: Sequence[str] | None = None) -> list[Mention]:
-    """Return every term of a product once."""
+def plain_words(title: str | None, category_path: Sequence[str] | None = None) -> set[str]:
+    """Return the words of a product as they are written, in lower case, stop words and abbreviations among them."""
+    texts = (title, *(category_path or ()))
+    return {token for text in texts for token in _tokens(text) if _LETTERS.fullmatch(token)}
+
+
+def mentions(
+    title: str, category_path: Sequence[str] | None = None, spelt: Mapping[str, str] | None = None
+) -> list[Mention]:
+    """Return every term of a product once, with the words in `spelt` in their full form."""
     found: dict[str, Mention] = {}
-    for mention in _all_mentions(title, category_path or ()):
+    for mention in _all_mentions(title, category_path or (), spelt or {}):
         before = found.get(mention.key)
         found[mention.key] = mention if before is None else _both(before, mention)
     return list(found.values())
@@ -153,37 +190,63 @@ def _both(first: Mention, second: Mention) -> Mention:
         first.last or second.last,
         first.plain or second.plain,
         first.leads or second.leads,
+        first.first or second.first,
         first.in_category or second.in_category,
     )
 
 
-def _all_mentions(title: str, category_path: Iterable[str]) -> Iterator[Mention]:
-    yield from _mentions_of(title, in_category=False)
+def _all_mentions(title: str, category_path: Iterable[str], spelt: Mapping[str, str]) -> Iterator[Mention]:
+    yield from _mentions_of(_tokens(title, spelt), in_category=False)
     for level in category_path:
-        yield from _mentions_of(level or "", in_category=True)
+        yield from _mentions_of(_tokens(level, spelt), in_category=True)
 
 
-def _mentions_of(text: str, *, in_category: bool) -> Iterator[Mention]:
+def _tokens(text: str | None, spelt: Mapping[str, str] | None = None) -> list[str]:
     # Apostrophes join: "men's" is one word.
     # A letter three times in a row is a slip: suppplies.
     plain = re.sub(r"([^\W\d_])\1{2,}", r"\1\1", re.sub("['’`´]", "", (text or "").lower()))
-    tokens = _TOKEN.findall(plain)
+    return [spelt.get(token, token) if spelt else token for token in _TOKEN.findall(plain)]
+
+
+def _mentions_of(tokens: Sequence[str], *, in_category: bool) -> Iterator[Mention]:
     in_note = False
     for place, token in enumerate(tokens):
         if _NOTE.fullmatch(token):
             in_note = True
-        if not (_is_word(token) or token in ONLY_LAST):
+        if not (_is_word(token) or _is_head(tokens, place)) or _is_lacking(tokens, place):
             continue
         # A word in a note may end its phrase, but "Fruit - shelf stable" is no kind of stable.
         leads = place == 0 and not in_category
-        outside = not in_note
-        following = tokens[place + 1] if place + 1 < len(tokens) else ""
-        last = _ends_phrase(tokens, place, leads=leads)
-        if token not in ONLY_LAST:
-            yield Mention(fold(token), token, last, outside, leads, in_category)
-            if (_is_word(following) or following in ONLY_LAST) and fold(following) != fold(token):
-                key, surface = f"{fold(token)} {fold(following)}", f"{token} {following}"
-                yield Mention(key, surface, _ends_phrase(tokens, place + 1, leads=leads), outside, leads, in_category)
+        use = (not in_note, leads, place == 0, in_category)
+        yield Mention(fold(token), token, _ends_phrase(tokens, place, leads=leads), *use)
+        if _makes_pair(tokens, place):
+            following = tokens[place + 1]
+            key, surface = f"{fold(token)} {fold(following)}", f"{token} {following}"
+            yield Mention(key, surface, _ends_phrase(tokens, place + 1, leads=leads), *use)
+
+
+def _is_head(tokens: Sequence[str], place: int) -> bool:
+    """Whether a container is the thing itself, "pink bag", and no measure, "2 bags" or "bag of"."""
+    if tokens[place] not in ONLY_LAST or not place:
+        return False
+    before = tokens[place - 1]
+    return _LETTERS.fullmatch(before) is not None and before not in FUNCTION_WORDS
+
+
+def _is_lacking(tokens: Sequence[str], place: int) -> bool:
+    """Whether a product has no such thing: "sim free"."""
+    return tokens[place + 1 : place + 2] == ["free"]
+
+
+def _makes_pair(tokens: Sequence[str], place: int) -> bool:
+    """Whether a word and the next one are a term; "facial products" are, since facial alone says nothing."""
+    if tokens[place] in ONLY_LAST or place + 1 == len(tokens) or _is_lacking(tokens, place + 1):
+        return False
+    following = tokens[place + 1]
+    able = _is_word(following) or following in ONLY_LAST
+    return (able and fold(following) != fold(tokens[place])) or (
+        following in ANYTHING and _describes_anything(tokens, place)
+    )
 
 
 def _ends_phrase(tokens: Sequence[str], place: int, *, leads: bool) -> bool:
@@ -192,7 +255,7 @@ def _ends_phrase(tokens: Sequence[str], place: int, *, leads: bool) -> bool:
         return False
     for token in tokens[place + 1 :]:
         if token not in COLOURS:
-            return not (_is_word(token) or token in ONLY_LAST)
+            return not (_is_word(token) or token in ONLY_LAST or (is_vowelless(token) and token not in NAMELESS))
     return True
 
 
@@ -223,17 +286,9 @@ def _describes_anything(tokens: Sequence[str], place: int) -> bool:
     return False
 
 
-def _is_model(token: str) -> bool:
-    """Whether a token is a model's number such as s9 or 80d, and no size such as 125g: its word describes."""
-    digits = re.sub(r"[\d.]+", "", token)
-    return bool(digits) and digits != token and digits not in SIZES
-
-
 def _is_word(token: str) -> bool:
     """Whether a token may be part of a name: two letters or more, no digit, no stop word, no till abbreviation.
 
     A part in Latin letters without a vowel is an abbreviation such as "frzn" or "sft drnk", which no sign would carry.
     """
-    if not _LETTERS.fullmatch(token) or token in FUNCTION_WORDS or token in SIZES or token in COLOURS:
-        return False
-    return token not in ONLY_LAST and (token in _VOWELLESS_WORDS or not _VOWELLESS.search(token))
+    return _LETTERS.fullmatch(token) is not None and token not in NAMELESS and not is_vowelless(token)
