@@ -88,6 +88,10 @@ SCHEMAS: dict[str, tuple[str, pa.Schema]] = {
             }
         ),
     ),
+    tables.PRODUCT_VARIANTS: (
+        "build_recommendations",
+        pa.schema({"product_id": pa.string(), "variant_group": pa.string()}),
+    ),
     tables.USER_RECOMMENDATIONS: (
         "build_recommendations",
         pa.schema(
@@ -147,6 +151,7 @@ def stamped_rows(stamp: int, n_products: int = 40, n_similar: int = 5) -> Rows:
             for number, p in enumerate(ids)
             for rank in range(1, n_similar + 1)
         ],
+        tables.PRODUCT_VARIANTS: [{"product_id": p, "variant_group": ids[0]} for p in ids[:2]],
         tables.USER_RECOMMENDATIONS: [
             {
                 "user_id": f"u{number}",

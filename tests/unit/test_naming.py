@@ -80,8 +80,9 @@ def test_participles_and_notes_stand_back() -> None:
 
 
 def test_words_of_the_category_path_were_chosen_to_be_read() -> None:
-    carb, drinks = term("carb", 0.9, together={"soft drinks": 0.85}), term(
-        "soft drinks", 0.85, category=1.0, together={"carb": 0.85}
+    carb, drinks = (
+        term("carb", 0.9, together={"soft drinks": 0.85}),
+        term("soft drinks", 0.85, category=1.0, together={"carb": 0.85}),
     )
     assert name(carb, term("soft drinks", 0.85, together={"carb": 0.85})) == "Carb"
     assert name(carb, drinks) == "Soft Drinks"

@@ -205,9 +205,7 @@ def _count_batch(batch: pa.RecordBatch, spelt: Spellings) -> pa.RecordBatch:
     return _batch(named, types, ["cluster_id", "key", "surface", *_USES])
 
 
-def _count_together(
-    texts: DataFrame, rows: Sequence[Row], spelt: Spellings
-) -> dict[tuple[int, str], dict[str, int]]:
+def _count_together(texts: DataFrame, rows: Sequence[Row], spelt: Spellings) -> dict[tuple[int, str], dict[str, int]]:
     """Return, for each cluster and key of `rows`, how many products carry it together with each other key."""
     wanted: dict[int, set[str]] = {}
     for row in rows:

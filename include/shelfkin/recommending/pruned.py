@@ -17,6 +17,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from shelfkin.clustering import kmeans
+from shelfkin.clustering.passes import Rows
+from shelfkin.clustering.vectors import unit_vectors
 from shelfkin.recommending.nearest import TILE_ROWS, Nearest
 
 # Lists per square root of the number of texts. Of 2, 4 and 8, 4 took the least time in all: more lists leave less to
@@ -34,7 +36,7 @@ MAX_SCANNED_SHARE = 0.5
 def centroids(vectors: np.ndarray) -> np.ndarray:
     """Return the centroids of the lists: a few iterations of k-means on a sample of `vectors`.
 
-    In float64: which list a text lies in must not depend on the processor that computes it.
+    Passes are exact (`clustering.passes`), so that which list a text lies in doesn't depend on the processor.
 
     Parameters
     ----------
@@ -47,11 +49,10 @@ def centroids(vectors: np.ndarray) -> np.ndarray:
         (n_lists, d) float64, n_lists about `LISTS_PER_ROOT` times the square root of n.
     """
     n_lists = max(1, min(int(LISTS_PER_ROOT * len(vectors) ** 0.5), len(vectors)))
-    sample = vectors[spread(len(vectors), TRAINING_ROWS_PER_LIST * n_lists)].astype(np.float64)
-    first = sample[spread(len(sample), n_lists)]
-    over = kmeans.pass_in_memory(sample, np.ones(len(sample)), [len(sample)])
+    sample = unit_vectors(vectors[spread(len(vectors), TRAINING_ROWS_PER_LIST * n_lists)])
+    first = sample[spread(len(sample), n_lists)].astype(np.float64)
     with threadpool_limits(1):
-        found, _, _ = kmeans.lloyd(over, first, TRAINING_ITERATIONS, 0.0)
+        found, _, _ = kmeans.lloyd(Rows(sample, np.ones(len(sample))), first, TRAINING_ITERATIONS, 0.0)
     return np.round(found, kmeans.CENTROID_DECIMALS)
 
 

@@ -90,6 +90,12 @@ PUBLISHED_TABLES = (
         key=("product_id", "rank"),
     ),
     PublishedTable(
+        tables.PRODUCT_VARIANTS,
+        {"product_id": "text", "variant_group": "text"},
+        key=("product_id",),
+        index=("variant_group",),
+    ),
+    PublishedTable(
         tables.USER_RECOMMENDATIONS,
         {
             "user_id": "text",
