@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,6 +132,15 @@ def test_similar_products_never_hold_a_twin_of_the_product(finished: Run) -> Non
     rows = finished.rows("build_recommendations", "similar_products", "product_id", "similar_product_id")
     assert rows
     assert all(name[product] != name[similar] for product, similar in rows)
+
+
+def test_similar_lists_are_full_and_leave_no_working_files(finished: Run) -> None:
+    counts = Counter(product for (product,) in finished.rows("build_recommendations", "similar_products", "product_id"))
+    assert counts == {row["sku"]: 20 for row in products()}
+    manifest = finished.manifests["build_recommendations"]
+    assert manifest.content["metrics"]["search"] == "exact"
+    attempt = Path(manifest.table_uri("similar_products")).parent
+    assert {path.name for path in attempt.iterdir()} == set(manifest.content["tables"])
 
 
 def test_the_backtest_prefers_us_or_habit_to_popularity(finished: Run) -> None:

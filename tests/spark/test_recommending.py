@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
@@ -31,7 +30,6 @@ from shelfkin.recommending.model import (
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import item_popularity
 from shelfkin.recommending.ranker import Learned
-from shelfkin.recommending.similar import SimilarModel, block_nearest, nearest_texts, similar_products
 from shelfkin.settings import EventType, Recommending
 from shelfkin.spark import contract_columns
 
@@ -340,41 +338,6 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     for name in ("co_purchase_recent", "item_knn", "same_order", "next_order"):
         assert (getattr(before.evidence, name) != getattr(fitted.evidence, name)).nnz == 0
     np.testing.assert_array_equal(before.items.allowed, fitted.items.allowed)
-
-
-def test_nearest_texts_in_blocks_equal_one_block(spark: SparkSession) -> None:
-    vectors = np.random.default_rng(2).normal(size=(1100, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    eligible = np.ones(1100, dtype=bool)
-    near, cosines = nearest_texts(spark, vectors, eligible, 5)
-    expected_near, expected = block_nearest(vectors, 0, 1100, eligible, 5)
-    np.testing.assert_allclose(cosines, expected, atol=2e-5)
-    assert (near == expected_near).mean() > 0.99  # a fifth decimal may round the other way
-
-
-def test_similar_products_table_without_events(spark: SparkSession) -> None:
-    texts = np.array([0, 0, 1, 2])
-    model = SimilarModel(
-        product_ids=np.array(list("abcd"), dtype=object),
-        texts=texts,
-        allowed=np.array([True, True, True, False]),
-        rank=np.arange(4),
-        neighbours=np.array([[1, 2], [0, 2], [1, 0]], dtype=np.int32),
-        cosines=np.array([[0.9, 0.8], [0.9, 0.7], [0.7, 0.8]], dtype=np.float32),
-        co_purchase=sp.csr_array((4, 4), dtype=np.float32),
-        content_share=1.0,
-    )
-    with similar_products(spark, model, 2) as table:
-        rows = table.orderBy("product_id", "rank").collect()
-    assert [(r["product_id"], r["rank"], r["similar_product_id"]) for r in rows] == [
-        ("a", 1, "c"),
-        ("b", 1, "c"),
-        ("c", 1, "a"),
-        ("d", 1, "a"),
-        ("d", 2, "c"),
-    ]
-    assert rows[0]["score"] == pytest.approx(0.9)
-    assert rows[0]["co_purchase_score"] == 0
 
 
 def test_a_store_without_events_gets_a_model_without_signals(spark: SparkSession) -> None:

@@ -18,7 +18,6 @@ from shelfkin.recommending.policies import Policy, first_of_twins, on_sale
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
 from shelfkin.recommending.reasons import contributions, shares
 from shelfkin.recommending.recent import Filler, fill_up, recommend_from_recent
-from shelfkin.recommending.similar import COSINE_DECIMALS, SimilarModel, block_nearest, similar_rows
 from shelfkin.settings import BlendWeights
 
 
@@ -230,48 +229,6 @@ def test_new_twins_collapse_in_a_list() -> None:
     assert [entry.item for entry in entries] == [2, 3, 0, 4]
 
 
-def test_nearest_texts_by_hand() -> None:
-    vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], dtype=np.float32)
-    near, cosines = block_nearest(vectors, 0, 2, np.array([True, True, True, False]), 3)
-    assert near.tolist() == [[1, 2, -1], [2, 0, -1]]
-    np.testing.assert_allclose(cosines, [[0.8, 0.6, 0], [0.96, 0.8, 0]], atol=1e-5)
-
-
-def test_equal_cosines_at_the_last_place_go_to_the_lower_text() -> None:
-    vectors = np.array([[1, 0], [0.6, 0.8], [0.6, 0.8], [0.6, 0.8]], dtype=np.float32)
-    near, _ = block_nearest(vectors, 0, 1, np.ones(4, dtype=bool), 2)
-    assert near.tolist() == [[1, 2]]
-
-
-def test_similar_products_collapse_twins_and_choose_by_co_purchase() -> None:
-    # Texts: 0 = {0, 1}, 1 = {2, 3}, 2 = {4}. Product 3 is less popular than its twin 2, but bought with 0.
-    model = SimilarModel(
-        product_ids=np.array(list("abcde"), dtype=object),
-        texts=np.array([0, 0, 1, 1, 2]),
-        allowed=np.ones(5, dtype=bool),
-        rank=np.arange(5),
-        neighbours=np.array([[2, 1], [0, 2], [0, 1]]),
-        cosines=np.array([[0.8, 0.7], [0.7, 0.1], [0.8, 0.1]]),
-        co_purchase=sp.csr_array(
-            (np.array([0.4, 0.4], np.float32), (np.array([0, 3]), np.array([3, 0]))), shape=(5, 5)
-        ),
-        content_share=0.5,
-    )
-    representatives = np.array([0, 2, 4])
-    item, rank, similar, score, content, together = similar_rows(model, representatives, 0, 5, 2)
-    rows = {
-        (int(i), int(r)): (int(s), round(float(v), 6)) for i, r, s, v in zip(item, rank, similar, score, strict=True)
-    }
-    assert rows[0, 1] == (3, 0.5 * 0.7 + 0.5)  # lifted by co-purchase, its own maximum
-    assert rows[0, 2] == (4, 0.4)
-    assert rows[1, 1] == (4, 0.4)  # the twin of 0 was never bought with anything
-    assert rows[1, 2] == (2, 0.35)
-    for asking, other in zip(item, similar, strict=True):
-        assert model.texts[asking] != model.texts[other]
-    assert content[0] == pytest.approx(0.7)
-    assert together[0] == pytest.approx(0.4)
-
-
 def test_recent_session_adds_up_and_never_repeats() -> None:
     rows = [("a", "x", 0.5), ("b", "x", 0.5), ("b", "a", 1.0), ("b", "y", 0.8), ("b", "z", 0.7), ("c", "q", 1.0)]
     texts = {"b": "t1", "z": "t1", "x": "t2", "y": "t3"}
@@ -318,15 +275,3 @@ def test_vectors_beyond_the_drivers_limit_are_refused_with_the_numbers() -> None
     with pytest.raises(OptionError, match=r"1,000 vectors of 384 dimensions take about 2 MiB.*maxResultSize") as caught:
         check_result_size(1_000, 384, 1_635_999)
     assert "SHELFKIN_SPARK_CONF" in caught.value.next_step
-
-
-def test_cosines_are_those_of_float64_whatever_the_processor_makes_of_float32() -> None:
-    # Of 600 x 40 float32 cosines, about one in a hundred rounds to another fifth decimal than the exact one.
-    vectors = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    neighbours, cosines = block_nearest(vectors, 0, 600, np.ones(600, dtype=bool), 40)
-    exact = np.round(vectors.astype(np.float64) @ vectors.T.astype(np.float64), COSINE_DECIMALS)
-    np.fill_diagonal(exact, -np.inf)
-    expected = np.argsort(-exact, axis=1, kind="stable")[:, :40]
-    np.testing.assert_array_equal(neighbours, expected)
-    np.testing.assert_array_equal(cosines, np.take_along_axis(exact, expected, axis=1).astype(np.float32))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -111,7 +112,7 @@ class Lists:
         second = nearest[:, min(1, nearest.shape[1] - 1)]
         asking = asking[np.lexsort((asking, second[asking], own[asking]))]
         starts = np.flatnonzero(np.diff(own[asking], prepend=-1))
-        cuts = [np.arange(a, b, GROUP_ROWS) for a, b in zip(starts, [*starts[1:], len(asking)], strict=True)]
+        cuts = [np.arange(a, b, GROUP_ROWS) for a, b in pairwise([*starts, len(asking)])]
         return cls(nearest, members, bounds, asking, np.concatenate([*cuts, [len(asking)]]).astype(np.int64))
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -124,7 +125,7 @@ def pair_cosines(vectors: np.ndarray, ones: np.ndarray, others: np.ndarray) -> n
     left, right = np.divmod(pairs, max(len(vectors), 1))
     cosines = np.empty(len(pairs))
     starts = np.flatnonzero(np.diff(left, prepend=-1))
-    for begin, end in zip(starts, [*starts[1:], len(pairs)], strict=True):
+    for begin, end in pairwise([*starts, len(pairs)]):
         cosines[begin:end] = exact_cosines(vectors, right[begin:end], vectors[left[begin]])
     return cosines[place]
 

@@ -28,20 +28,20 @@ _BARE_UNITS = MEASURES | {"half"}
 _HOW_MUCH = COUNTS | PLAIN_SIZES | PACKAGING
 
 _NUMBER = r"(?:\d+(?:[.,]\d+)*|\.\d+)"
-_NUMBERS = rf"{_NUMBER}(?:\s*[-–x×*/]\s*{_NUMBER})*"
+_RANGE = rf"{_NUMBER}(?:\s*[-–x×*/]\s*{_NUMBER})*"
 _UNIT = "|".join(sorted(map(re.escape, MEASURES | COUNTS), key=len, reverse=True))
 _AMOUNT = re.compile(
     rf"""
     (?<![^\W_]) (?:
-        (?:set|pack|box|bag|case|bundle|tin|jar|roll|s)s? \s* (?:of|/) \s* {_NUMBER}    # set of 3, s/4
-      | (?:size|eu|uk) \s* {_NUMBERS}                                                   # size 42
-      | (?:x{{1,4}}|\d\s?x) [-\s]? (?:large|small|l|s)                                    # x-large, 2xl
-      | x \s? \d+                                                                       # x6
-      | {_NUMBERS} \s* (?:{_UNIT})                                                      # 14.5 oz, 10/.71 oz, 64gb
-      | {_NUMBER} (?:\s* [x×] \s* {_NUMBER})+                                           # 30 x 40
-      | {_NUMBER} \s* ["”]                                                              # 42"
+        (?:set|pack|box|bag|case|bundle|tin|jar|roll|s)s? \s* (?:of|/) \s* {_NUMBER}# set of 3, s/4
+      | (?:size|eu|uk) \s* {_RANGE}                                                 # size 42
+      | (?:x{{1,4}}|\d\s?x) [-\s]? (?:large|small|l|s)                              # x-large, 2xl
+      | x \s? \d+                                                                   # x6
+      | {_NUMBER} (?:\s* [x×] \s* {_NUMBER})+ (?:\s* (?:{_UNIT}))?                  # 30 x 40 cm
+      | {_RANGE} \s* (?:{_UNIT})                                                    # 14.5 oz, 10/.71 oz, 64gb
+      | {_NUMBER} \s* ["”]                                                          # 42"
     ) (?![^\W_])
-    | (?<=[\s(]) \( \s* \d+ \s* \)                                                      # 8 oz (6)
+    | (?<=[\s(]) \( \s* \d+ \s* \)                                                  # 8 oz (6)
     """,
     re.VERBOSE,
 )
@@ -100,7 +100,7 @@ def _words(title: str) -> list[str]:
 
     ``", b d 16 oz"``, ``", 4 ct 183897"``, ``", half gal"``: single letters, numbers and bare units say nothing there.
     """
-    rest, comma, end = title.rpartition(",")
+    rest, comma, end = title.rpartition(", ")
     words = _WORD.findall(_AMOUNT.sub(" ", end))
     if not comma:
         return words
