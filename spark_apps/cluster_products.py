@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.artifacts import predecessor_lineage
-from shelfkin.clustering import assign, drift, faces, identity, kmeans, naming, shards, warm_start
+from shelfkin.clustering import assign, drift, faces, identity, kmeans, name_share, naming, shards, warm_start
 from shelfkin.clustering.k_scores import silhouette_samples
 from shelfkin.clustering.members import Members, count_members, fingerprint
 from shelfkin.clustering.projection import fit_projection
@@ -64,13 +64,16 @@ def run(stage: Stage) -> None:
     order = sorted(totals, key=lambda cluster: (-totals[cluster]["size"], cluster))
     terms = collect_terms(product_clusters)
     chosen = {row["cluster_id"]: row for row in faces.representatives(product_clusters, vectors).collect()}
-    names = naming.name_clusters(terms, order, described.kept_names)
+    names = naming.name_clusters(terms.best, order, described.kept_names)
     names = _chat_names(
-        stage, names, terms, chosen, [cluster for cluster in order if cluster not in described.kept_names]
+        stage, names, terms.best, chosen, [cluster for cluster in order if cluster not in described.kept_names]
     )
+    shares = name_share.name_shares(product_clusters, names, terms.spelt)
     spreads = faces.spreads(product_clusters)
+    stage.progress("clusters, and the share of their products that carry their names:")
     for cluster in order:
-        stage.progress("%s  %s products  %s", cluster, f"{totals[cluster]['size']:>7,}", names[cluster])
+        size = f"{totals[cluster]['size']:>7,}"
+        stage.progress("%s  %s products  %4.0f%%  %s", cluster, size, 100 * shares[cluster], names[cluster])
 
     flagged = faces.flag_outliers(product_clusters, spreads)
     stage.write(PRODUCT_CLUSTERS, flagged.select("product_id", "cluster_id", "distance", "is_outlier"))
@@ -79,18 +82,20 @@ def run(stage: Stage) -> None:
             cluster,
             names[cluster],
             totals[cluster]["size"],
-            naming.top_terms(terms.get(cluster, ())),
+            naming.top_terms(terms.best.get(cluster, ())),
             chosen[cluster]["representative_product_ids"],
             status,
             described.split_from(cluster),
             spreads[cluster].median,
             spreads[cluster].p90,
             spreads[cluster].n_outliers,
+            shares[cluster],
         )
         for cluster, status in sorted(zip(described.ids, described.statuses, strict=True))
         if cluster in totals
     ]
     ddl = f"{SCHEMAS[CLUSTERS]}, split_from int, distance_median float, distance_p90 float, n_outliers bigint"
+    ddl += ", name_share float"
     stage.write(CLUSTERS, stage.spark.createDataFrame(clusters, ddl).orderBy("cluster_id"), n_files=1)
     stage.metrics["outliers"] = sum(spread.n_outliers for spread in spreads.values())
     explained = _project(stage, vectors, found, described.ids, names, order)

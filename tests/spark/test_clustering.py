@@ -168,6 +168,7 @@ def test_clusters_are_named_after_their_shelves_and_keep_their_ids(
     clusters = rows_of(spark, first, "clusters")
     assert sorted(row["name"] for row in clusters) == sorted(SHELVES)
     assert {row["size"] for row in clusters} == {13}
+    assert {row["name_share"] for row in clusters} == {1}  # every title holds its shelf
     assert {row["status"] for row in clusters} == {"born"}
     assert all(len(row["representative_product_ids"]) == 1 for row in clusters)  # titles differ in numbers only
     assert all(0 < row["distance_median"] <= row["distance_p90"] for row in clusters)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shelfkin.clustering import faces
+from shelfkin.clustering.name_share import name_shares
 from shelfkin.clustering.naming import name_clusters
 from shelfkin.clustering.terms import collect_terms
 
@@ -28,7 +29,7 @@ TITLES = [
 
 
 def test_terms_are_counted_by_share_of_products(spark: Any) -> None:
-    terms = collect_terms(spark.createDataFrame(TITLES, TEXTS_DDL))
+    terms = collect_terms(spark.createDataFrame(TITLES, TEXTS_DDL)).best
     first = {term.key: term for term in terms[1]}
     assert (first["yogurt"].share, first["kefir"].share, first["dairy"].share) == (0.5, 0.5, 1)
     assert first["yogurt"].surface == "yogurts"  # the plural is in use
@@ -51,19 +52,63 @@ def test_terms_are_counted_by_share_of_products(spark: Any) -> None:
     assert {term.surface for term in terms[4]} >= {"household cleaning", "cleaning"}
 
 
+def test_abbreviations_are_spelt_out_from_the_catalogue(spark: Any) -> None:
+    rows = [
+        (1, "Sft drnk btl", ["Soft drinks"], None),
+        (1, "Drnkng wtr", None, None),
+        (2, "Frzn ctn", None, None),
+        (3, "Frozen drinking water cotton", None, None),
+    ]
+    terms = collect_terms(spark.createDataFrame(rows, TEXTS_DDL)).best
+    first = {term.key: term for term in terms[1]}
+    # "Sft drnk" and "Soft drinks" are one term; "drnkng" is long enough to be looked up elsewhere, "wtr" isn't.
+    assert (first["soft drink"].share, first["soft drink"].surface) == (0.5, "soft drinks")
+    assert "drinking" in first and "water" not in first
+    assert {term.key for term in terms[2]} == {"frozen"}
+
+
+def test_fragments_of_cut_titles_are_no_terms(spark: Any) -> None:
+    whole = [(1, f"Sparkling water {'x' * n}", None, None) for n in range(3, 9)]
+    cut = [(1, f"Sparkling spring mineral wat, {n} oz", None, None) for n in range(9)]
+    assert len("Sparkling spring mineral wat") == 28
+    terms = {term.key for term in collect_terms(spark.createDataFrame(whole + cut, TEXTS_DDL)).best[1]}
+    assert "mineral" in terms and "mineral wat" not in terms
+    # As many with 27 characters: just long titles.
+    long = [(1, f"Sparkling spring mineral wa, {n} oz", None, None) for n in range(9)]
+    assert "mineral wat" in {term.key for term in collect_terms(spark.createDataFrame(cut + long, TEXTS_DDL)).best[1]}
+
+
 def test_names_do_not_depend_on_partitions(spark: Any) -> None:
     rows = [
         (cluster, f"{word} {noun} {number}", None, None)
         for cluster, noun in enumerate(("mug", "bowl", "mugs"))
         for number, word in enumerate(("tea", "milk", "soup", "tea", "fruit"))
     ]
+    rows += [(3, f"{word} drnk", None, None) for word in ("soft", "cold")]
+    rows += [(3, f"{word} drinks", None, None) for word in ("hot", "cold")]
     found = []
     for n_partitions in (1, 7):
         frame = spark.createDataFrame(rows[:: 1 if n_partitions == 1 else -1], TEXTS_DDL).repartition(n_partitions)
         terms = collect_terms(frame)
-        found.append((terms, name_clusters(terms, [0, 1, 2])))
+        names = name_clusters(terms.best, [0, 1, 2, 3])
+        found.append((terms, names, name_shares(frame, names, terms.spelt)))
     assert found[0] == found[1]
-    assert len(set(found[0][1].values())) == 3
+    assert len(set(found[0][1].values())) == 4
+    assert (found[0][1][3], found[0][2][3]) == ("Drinks", 1)  # "soft drnk" carries the name too
+
+
+def test_the_share_of_products_that_carry_the_name(spark: Any) -> None:
+    rows = [
+        (1, "Dry food for cats", ["Pets"], None),
+        (1, "Dogs' bowl", None, None),
+        (1, "Cat toy", ["Pets"], None),
+        (1, "Cat toy", ["Pets"], None),
+        (2, "12345", None, None),
+    ]
+    products = spark.createDataFrame(rows, TEXTS_DDL)
+    # Both words of "cat food", in any order, or "dog".
+    assert name_shares(products, {1: "Dog & Cat Foods", 2: "Assorted 1"}, {}) == {1: 0.5, 2: 0}
+    assert name_shares(products, {1: "Pets", 2: "The"}, {}) == {1: 0.75, 2: 0}
 
 
 FACES_DDL = "cluster_id int, product_id string, title string, text_hash string, distance float"

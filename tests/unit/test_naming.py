@@ -80,8 +80,9 @@ def test_participles_and_notes_stand_back() -> None:
 
 
 def test_words_of_the_category_path_were_chosen_to_be_read() -> None:
-    carb, drinks = term("carb", 0.9, together={"soft drinks": 0.85}), term(
-        "soft drinks", 0.85, category=1.0, together={"carb": 0.85}
+    carb, drinks = (
+        term("carb", 0.9, together={"soft drinks": 0.85}),
+        term("soft drinks", 0.85, category=1.0, together={"carb": 0.85}),
     )
     assert name(carb, term("soft drinks", 0.85, together={"carb": 0.85})) == "Carb"
     assert name(carb, drinks) == "Soft Drinks"
@@ -115,6 +116,10 @@ def test_what_leads_titles_in_one_cluster_only_is_the_thing() -> None:
     assert not is_maker(doormat, [doormat, home])
     assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, together={"home": 0.2}), [home])  # names a thing beside it
     assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, everywhere=0.5), [home])  # in other clusters too
+    # A word that is hardly ever without its noun describes it.
+    greeting, card = term("greeting", 0.9, leads=1.0, last=0.0, together={"card": 0.9}), term("card", 0.9)
+    assert is_maker(greeting, [greeting, card])
+    assert not is_maker(greeting, [greeting, card, term("greeting card", 0.9)])
 
 
 def test_the_cluster_that_a_name_fits_best_has_it() -> None:

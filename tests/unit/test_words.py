@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shelfkin.clustering.words import fold, is_participle, is_squeezed, mentions
+from shelfkin.clustering.words import fold, is_participle, is_short_for, mentions
 
 
 def keys(title: str, category_path: list[str] | None = None) -> set[str]:
@@ -36,6 +36,12 @@ def test_simple_plurals_are_folded(word: str, folded: str) -> None:
         ("Gift wrap/party", {"gift", "wrap", "party", "gift wrap"}),  # no pair across punctuation
         ("Ice cream", {"ice", "ice cream"}),  # a colour's name may end a pair, and is none alone
         ("Cream mug", {"mug"}),  # nor does it begin one
+        ("Pink bag", {"bag"}),  # a container is the thing where a word stands before it
+        ("Gift bags", {"gift", "gift bag", "bag"}),
+        ("Beans 24 cans", {"bean"}),  # and a measure elsewhere
+        ("Bag of nuts", {"nut"}),
+        ("Sim free phone", {"phone"}),  # it has no sim
+        ("No frost free", set()),
         ("Men's suppplies", {"men", "supply", "men supply"}),  # apostrophes join; three p are a slip
         ("12345 / 67-89", set()),
     ],
@@ -52,6 +58,9 @@ def test_noise_is_no_term(title: str, found: set[str]) -> None:
         ("Mug blue", "mug", True),
         ("Retrospot red bowl", "retrospot", False),  # a colour in between
         ("Hand/body/facial products", "hand", False),  # describes what says nothing
+        ("Hand/body/facial products", "facial product", True),
+        ("Convenient brkfst", "convenient", False),  # a till's word is a word
+        ("Yogurt pk", "yogurt", True),  # but for its sizes
         ("Hair care products", "care", True),
         ("Galaxy s9", "galaxy", False),  # a model's number
         ("Yogurt 125g", "yogurt", True),  # a size
@@ -71,10 +80,16 @@ def test_notes_beginnings_and_categories_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "full", "squeezed"),
+    ("word", "full", "short"),
     [
+        ("drnk", "drinks", True),  # no vowel
+        ("ckys", "cookies", True),  # plurals are folded
+        ("wtr", "water", True),
+        ("bn", "bean", False),  # two letters may be anything
+        ("wtr", "winter", False),  # another consonant
+        ("drnk", "drnkng", False),  # that one is no word either
         ("cleang", "cleaning", True),
-        ("sald", "salad", True),
+        ("sald", "salads", True),
         ("refrgratd", "refrigerated", True),
         ("moth", "mouth", False),  # as many syllables
         ("phone", "phoneeasy", False),  # a beginning
@@ -82,8 +97,13 @@ def test_notes_beginnings_and_categories_are_told_apart() -> None:
         ("salad", "sald", False),
     ],
 )
-def test_squeezed_words_are_those_with_syllables_left_out(word: str, full: str, squeezed: bool) -> None:
-    assert is_squeezed(word, full) is squeezed
+def test_short_words_are_those_with_letters_left_out(word: str, full: str, short: bool) -> None:
+    assert is_short_for(word, full) is short
+
+
+def test_spelt_out_words_are_terms() -> None:
+    found = {mention.key for mention in mentions("Sft drnk 2 l", None, {"sft": "soft", "drnk": "drink"})}
+    assert found == {"soft", "drink", "soft drink"}
 
 
 def test_participles_describe() -> None:

@@ -43,14 +43,14 @@ class Choice:
     ----------
     parts
         The one that covers most first; none where titles have no words.
-    before
-        What defines the cluster and stands before the first part, in lower case; may be empty.
+    defining
+        What defines the cluster and stands before the first part, if anything does.
     fit
         F measure of the parts.
     """
 
     parts: tuple[Part, ...]
-    before: str
+    defining: Term | None
     fit: float
 
     @property
@@ -59,8 +59,8 @@ class Choice:
         shown = [part.surface for part in self.parts]
         if len(shown) > 1 and same_thing(*self.parts[-2:]):
             shown[-2] = shown[-2].rsplit(" ", 1)[0]
-        if self.before:
-            shown = [f"{self.before} {shown[0]}" if shown else self.before, *shown[1:]]
+        if self.defining and not (self.parts and set(self.defining.key.split()) & set(self.parts[0].words)):
+            shown = [" ".join([self.defining.surface, *shown[:1]]), *shown[1:]]
         words = [_title_case(text) for text in shown]
         name = " & ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
         return name if len(name) <= MAX_NAME_CHARS else name[: MAX_NAME_CHARS - 1].rstrip() + "…"
@@ -109,22 +109,22 @@ def name_clusters(
 def choose(terms: Sequence[Term]) -> Choice:
     """Return the parts that find a cluster best; see the module's head."""
     defining = qualifier(terms)
-    before, own = (defining.surface, set(defining.key.split())) if defining else ("", set())
-    found = [part for part in parts(terms) if not own & set(part.words)]
+    own = set(defining.key.split()) if defining else set()
+    found = [part for part in parts(terms) if not own.issuperset(part.words)]
     found = [part for part in found if part.quality >= LEAST_QUALITY] or found
-    alone = sorted((_choice([part], before) for part in found), key=lambda choice: (-choice.fit, choice.sign))
+    alone = sorted((_choice([part], defining) for part in found), key=lambda choice: (-choice.fit, choice.sign))
     candidates = [choice.parts[0] for choice in alone[:N_CANDIDATES]]
     able = [
         (choice.fit * (1 - WORTH_A_PART) ** (len(choice.parts) - 1), choice)
         for n_parts in range(1, MAX_PARTS + 1)
-        for choice in (_choice(combination, before) for combination in combinations(candidates, n_parts))
+        for choice in (_choice(combination, defining) for combination in combinations(candidates, n_parts))
         if _reads_well(choice)
     ]
     # Equal fits go by the alphabet.
-    return min(able, key=lambda pair: (-round(pair[0], 9), pair[1].sign), default=(0.0, Choice((), before, 0.0)))[1]
+    return min(able, key=lambda pair: (-round(pair[0], 9), pair[1].sign), default=(0.0, Choice((), defining, 0.0)))[1]
 
 
-def _choice(found: Sequence[Part], before: str) -> Choice:
+def _choice(found: Sequence[Part], defining: Term | None) -> Choice:
     """Return parts in order, with their F measure: 2 hits / (2 hits + misses + hits elsewhere)."""
     ordered = sorted(found, key=lambda part: (-part.term.share, part.surface))
     hits = elsewhere = 0.0
@@ -132,7 +132,7 @@ def _choice(found: Sequence[Part], before: str) -> Choice:
         hits += part.quality * _gain(part, ordered[:place])
         elsewhere += ELSEWHERE * max(0.0, part.term.everywhere - part.term.share)
     hits = min(1.0, hits)
-    return Choice(tuple(ordered), before, 2 * hits / (2 * hits + (1 - hits) + elsewhere))
+    return Choice(tuple(ordered), defining, 2 * hits / (2 * hits + (1 - hits) + elsewhere))
 
 
 def _reads_well(choice: Choice) -> bool:
@@ -158,7 +158,7 @@ def _candidates(choice: Choice, found: Sequence[Part]) -> Iterator[str]:
     yield choice.sign
     # Two clusters of the same words: the second says what it has besides.
     kept = choice.parts[: MAX_PARTS - 1]
-    longer = [_choice([*kept, other], choice.before) for other in found if all(differ(other, part) for part in kept)]
+    longer = [_choice([*kept, other], choice.defining) for other in found if all(differ(other, part) for part in kept)]
     yield from (other.sign for other in sorted(longer, key=lambda other: (-round(other.fit, 9), other.sign)))
     yield from (f"{choice.sign} {number}" for number in range(2, 10_001))
 

@@ -8,7 +8,7 @@ that begin them describe; words of the category path were chosen by people to be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shelfkin.clustering.terms import Term
@@ -106,14 +106,17 @@ def _between(least: float, share: float) -> float:
     return least + (1 - least) * share
 
 
-def is_maker(term: Term, terms: Iterable[Term]) -> bool:
+def is_maker(term: Term, terms: Collection[Term]) -> bool:
     """Whether a term is a maker's name: it is in the brand column, or leads titles and describes what follows.
 
-    What leads titles in one cluster only, where they name no other thing, is the thing: "Doormat welcome home".
+    What leads titles in one cluster only, where they name no other thing, is the thing: "Doormat welcome home". What is
+    hardly ever without the same noun is no maker either: "greeting card".
     """
     if term.brand >= 0.5:
         return True
     if term.leads < MAKER_LEADS or term.last > MAKER_LAST or term.category:
+        return False
+    if any(pair.key.startswith(term.key + " ") and pair.share >= INSEPARABLE * term.share for pair in terms):
         return False
     things = (other for other in terms if other.last >= 0.5 and not set(other.key.split()) & set(term.key.split()))
     return not _is_here(term) or any(term.together.get(thing.key, 0.0) >= BESIDE * term.share for thing in things)
@@ -166,10 +169,7 @@ def _widened(term: Term, terms: Mapping[str, Term]) -> list[str]:
 
 
 def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bool:
-    """Whether a pair's first word describes its second: "number tile" isn't a kind of tile, "bosch" none of anything.
-
-    A word that is hardly ever without its noun is no maker, though it may lead titles: "greeting card".
-    """
+    """Whether a pair's first word describes its second: "number tile" isn't a kind of tile, "bosch" none of anything."""
     word = pair.key.split()[0]
     alone = terms.get(word)
     if word in keys or is_maker(pair, terms.values()) or _UNSPEAKABLE.search(pair.surface.split()[0]):

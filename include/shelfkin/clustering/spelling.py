@@ -59,7 +59,7 @@ def find_spellings(texts: DataFrame) -> Spellings:
         .agg(F.sum(here).alias("n_here"), F.sum("n").alias("n_all"))
         .collect()
     )
-    return choose(rows)
+    return choose(row.asDict() for row in rows)
 
 
 def choose(rows: Iterable[Mapping[str, Any]]) -> Spellings:

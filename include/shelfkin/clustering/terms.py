@@ -75,8 +75,24 @@ class Term:
     together: Mapping[str, float] = field(default_factory=dict)
 
 
-def collect_terms(products: DataFrame) -> dict[int, list[Term]]:
-    """Return the best terms of every cluster on the driver, best first.
+@dataclass(frozen=True)
+class ClusterTerms:
+    """What all clusters are about.
+
+    Attributes
+    ----------
+    best
+        Terms of each cluster, best first.
+    spelt
+        By cluster, the full forms of abbreviations.
+    """
+
+    best: dict[int, list[Term]]
+    spelt: Spellings
+
+
+def collect_terms(products: DataFrame) -> ClusterTerms:
+    """Return the best terms of every cluster on the driver.
 
     Parameters
     ----------
@@ -84,10 +100,12 @@ def collect_terms(products: DataFrame) -> dict[int, list[Term]]:
         Columns cluster_id, title, category_path (array<string>, may be null) and, where there is one, brand; one row
         per product.
     """
-    texts = _distinct_texts(products)
+    # Read three times.
+    texts = _distinct_texts(products).persist()
     spelt = find_spellings(texts)
     rows = term_scores(texts, spelt).orderBy("cluster_id", "rank").collect()
     together = _count_together(texts, rows, spelt)
+    texts.unpersist()
     found: dict[int, list[Term]] = {}
     for row in rows:
         cluster, key, n = row["cluster_id"], row["key"], row["n"]
@@ -106,7 +124,7 @@ def collect_terms(products: DataFrame) -> dict[int, list[Term]]:
             together={other: count / row["size"] for other, count in together.get((cluster, key), {}).items()},
         )
         found.setdefault(cluster, []).append(term)
-    return found
+    return ClusterTerms(found, spelt)
 
 
 def _distinct_texts(products: DataFrame) -> DataFrame:
@@ -205,9 +223,7 @@ def _count_batch(batch: pa.RecordBatch, spelt: Spellings) -> pa.RecordBatch:
     return _batch(named, types, ["cluster_id", "key", "surface", *_USES])
 
 
-def _count_together(
-    texts: DataFrame, rows: Sequence[Row], spelt: Spellings
-) -> dict[tuple[int, str], dict[str, int]]:
+def _count_together(texts: DataFrame, rows: Sequence[Row], spelt: Spellings) -> dict[tuple[int, str], dict[str, int]]:
     """Return, for each cluster and key of `rows`, how many products carry it together with each other key."""
     wanted: dict[int, set[str]] = {}
     for row in rows:

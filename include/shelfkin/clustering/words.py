@@ -30,7 +30,10 @@ multipack assorted asst asstd assortment variety bulk design designs style style
 colors coloured colored
 """
 _CONTAINERS = """
-box boxes boxed bag bags bagged bottle bottles can cans jar jars tube tubes roll rolls case cases cream rose
+box boxes boxed bag bags bagged bottle bottles can cans jar jars tube tubes roll rolls case cases
+"""
+_COLOURS_OR_THINGS = """
+cream rose
 """
 _COLOURS = """
 red blue green yellow orange purple violet pink black white grey gray brown beige ivory silver gold golden turquoise
@@ -41,8 +44,10 @@ ANYTHING = frozenset(_ANYTHING.split())
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split()) | ANYTHING
 SIZES = frozenset(_SIZES.split())
 COLOURS = frozenset(_COLOURS.split())
-# No name by themselves, but the last word of one: hot water bottle, lunch box, ice cream, tea rose.
-ONLY_LAST = frozenset(_CONTAINERS.split())
+# Things where a word stands before them, "lunch box", and measures elsewhere, "24 boxes".
+CONTAINERS = frozenset(_CONTAINERS.split())
+# No first word of a name, but the last one: hot water bottle, ice cream, tea rose.
+ONLY_LAST = CONTAINERS | frozenset(_COLOURS_OR_THINGS.split())
 
 # No words of a name, and no abbreviations of other ones.
 NAMELESS = FUNCTION_WORDS | SIZES | COLOURS | ONLY_LAST
@@ -149,6 +154,15 @@ def plain_words(title: str | None, category_path: Sequence[str] | None = None) -
     return {token for text in texts for token in _tokens(text) if _LETTERS.fullmatch(token)}
 
 
+def folded_words(
+    title: str | None, category_path: Sequence[str] | None = None, spelt: Mapping[str, str] | None = None
+) -> set[str]:
+    """Return the words of a product, folded and in their full form, without function words."""
+    texts = (title, *(category_path or ()))
+    found = {token for text in texts for token in _tokens(text, spelt) if _LETTERS.fullmatch(token)}
+    return {fold(token) for token in found if token not in FUNCTION_WORDS or token in ANYTHING}
+
+
 def mentions(
     title: str, category_path: Sequence[str] | None = None, spelt: Mapping[str, str] | None = None
 ) -> list[Mention]:
@@ -204,7 +218,7 @@ def _mentions_of(tokens: Sequence[str], *, in_category: bool) -> Iterator[Mentio
 
 def _is_head(tokens: Sequence[str], place: int) -> bool:
     """Whether a container is the thing itself, "pink bag", and no measure, "2 bags" or "bag of"."""
-    if tokens[place] not in ONLY_LAST or not place:
+    if tokens[place] not in CONTAINERS or not place:
         return False
     before = tokens[place - 1]
     return _LETTERS.fullmatch(before) is not None and before not in FUNCTION_WORDS
