@@ -169,7 +169,7 @@ def _widened(term: Term, terms: Mapping[str, Term]) -> list[str]:
 
 
 def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bool:
-    """Whether a pair's first word describes its second: "number tile" isn't a kind of tile, "bosch" none of anything."""
+    """Whether a pair's first word describes its second: "number tile" is no kind of tile, "bosch" none of anything."""
     word = pair.key.split()[0]
     alone = terms.get(word)
     if word in keys or is_maker(pair, terms.values()) or _UNSPEAKABLE.search(pair.surface.split()[0]):
