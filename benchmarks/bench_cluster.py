@@ -37,7 +37,7 @@ CHUNK = 50_000
 SAMPLE_EVERY_S = 0.2
 # Each library brings a BLAS of its own, which doesn't always choose the fastest kernels that it has: they are tried.
 CORE, CORES = "OPENBLAS_CORETYPE", ("Haswell", "SkylakeX")
-TRIAL_ROWS, TRIAL_K, TRIAL_ITERATIONS, TRIAL_GAIN = 40_000, 200, 5, 0.9
+TRIAL_ROWS, TRIAL_K, TRIAL_ITERATIONS, TRIAL_GAIN = 20_000, 100, 5, 0.9
 # Texts of a shop: many themes of very different size, each spread along directions of its own, in a narrow cone.
 N_THEMES, THEME_RANK, CONE, SPREAD, NOISE = 600, 12, 0.6, 0.55, 0.03
 
