@@ -15,7 +15,7 @@ CONF ?=
 PORT ?= 8080
 RECENT ?=
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=
 
 bench-cluster: setup ## benchmark: k-means beside MLlib, scikit-learn and FAISS on the same vectors; PART=small|large|growth
 	$(PY) benchmarks/bench_cluster.py $(or $(PART),all)
+
+bench-similar: setup ## benchmark: nearest texts of all, beside FAISS flat and HNSW, and what 1,000,000 would take; PART=compare
+	$(PY) benchmarks/bench_similar.py $(or $(PART),all)
 
 rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...
 	$(PY) -m shelfkin.embedding.rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))
