@@ -16,7 +16,7 @@ PORT ?= 8080
 RECENT ?=
 N ?=
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality bench-session bench-publish rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench-session: setup ## benchmark: lists for sessions, beside the same answers f
 
 bench-publish: setup ## benchmark: a run published to Postgres five times, with readers beside it (STORE=...)
 	$(PY) benchmarks/bench_publish.py --store '$(STORE)'
+
+bench-similar: setup ## benchmark: nearest texts of all, beside FAISS flat and HNSW, and what 1,000,000 would take; PART=compare
+	$(PY) benchmarks/bench_similar.py $(or $(PART),all)
 
 rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...
 	$(PY) -m shelfkin.embedding.rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))
