@@ -36,6 +36,7 @@ MAX_WORDS = 3
 # Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy").
 MAKER_LEADS = 0.6
 MAKER_LAST = 0.35
+MAKER_MODEL = 0.1
 # So much of a term's uses is in one cluster, if it's hardly anywhere else.
 MOSTLY_HERE = 0.8
 BESIDE = 0.5
@@ -119,7 +120,9 @@ def is_maker(term: Term, terms: Collection[Term]) -> bool:
     if any(pair.key.startswith(term.key + " ") and pair.share >= INSEPARABLE * term.share for pair in terms):
         return False
     things = (other for other in terms if other.last >= 0.5 and not set(other.key.split()) & set(term.key.split()))
-    return not _is_here(term) or any(term.together.get(thing.key, 0.0) >= BESIDE * term.share for thing in things)
+    if not _is_here(term) or term.model > MAKER_MODEL:
+        return True
+    return any(term.together.get(thing.key, 0.0) >= BESIDE * term.share for thing in things)
 
 
 def _is_here(term: Term) -> bool:

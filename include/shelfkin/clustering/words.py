@@ -102,6 +102,8 @@ class Mention:
         Whether the title begins with it.
     first
         Whether the title or a level of the category path begins with it.
+    model
+        Whether a model's number follows.
     in_category
         Whether it stands in the category path.
     """
@@ -112,6 +114,7 @@ class Mention:
     plain: bool
     leads: bool
     first: bool
+    model: bool
     in_category: bool
 
 
@@ -205,6 +208,7 @@ def _both(first: Mention, second: Mention) -> Mention:
         first.plain or second.plain,
         first.leads or second.leads,
         first.first or second.first,
+        first.model or second.model,
         first.in_category or second.in_category,
     )
 
@@ -231,7 +235,7 @@ def _mentions_of(tokens: Sequence[str], *, in_category: bool) -> Iterator[Mentio
             continue
         # A word in a note may end its phrase, but "Fruit - shelf stable" is no kind of stable.
         leads = place == 0 and not in_category
-        use = (not in_note, leads, place == 0, in_category)
+        use = (not in_note, leads, place == 0, _precedes_model(tokens, place, leads=leads), in_category)
         yield Mention(fold(token), token, _ends_phrase(tokens, place, leads=leads), *use)
         if _makes_pair(tokens, place):
             following = tokens[place + 1]
