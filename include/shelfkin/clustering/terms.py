@@ -29,7 +29,7 @@ TERMS_PER_CLUSTER = 40
 # A term on fewer than 2% of a cluster's products can't name it; leaving it out keeps the shuffle small.
 MIN_SHARE = 0.02
 
-_USES = ("n", "n_last", "n_plain", "n_leads", "n_first", "n_category", "n_brand")
+_USES = ("n", "n_last", "n_plain", "n_leads", "n_first", "n_model", "n_category", "n_brand")
 _TERM_SCHEMA = "cluster_id int, key string, surface string, " + ", ".join(f"{use} bigint" for use in _USES)
 _PAIR_SCHEMA = "cluster_id int, first string, second string, n bigint"
 
@@ -52,9 +52,9 @@ class Term:
         Class-based TF-IDF.
     last
         Of its uses in all clusters, the share that ends a phrase.
-    plain, leads, first, category, brand
-        Of its uses in this cluster, the shares outside notes, at a title's beginning, in the category path, and in
-        the product's own brand.
+    plain, leads, first, model, category, brand
+        Of its uses in this cluster, the shares outside notes, at a title's beginning, at the beginning of a title or a
+        level of the category path, before a model's number, in the category path, and in the product's own brand.
     everywhere
         Sum of its shares over all clusters.
     together
@@ -69,6 +69,7 @@ class Term:
     plain: float = 1.0
     leads: float = 0.0
     first: float = 0.0
+    model: float = 0.0
     category: float = 0.0
     brand: float = 0.0
     everywhere: float = 0.0
@@ -118,6 +119,7 @@ def collect_terms(products: DataFrame) -> ClusterTerms:
             plain=row["n_plain"] / n,
             leads=row["n_leads"] / n,
             first=row["n_first"] / n,
+            model=row["n_model"] / n,
             category=row["n_category"] / n,
             brand=row["n_brand"] / n,
             everywhere=row["everywhere"],
@@ -214,7 +216,16 @@ def _count_batch(batch: pa.RecordBatch, spelt: Spellings) -> pa.RecordBatch:
         brand_words = {mention.key for mention in words.mentions(brand or "")}
         for mention in words.mentions(title or "", category_path, spelt.get(cluster)):
             in_brand = mention.key in brand_words
-            uses = (True, mention.last, mention.plain, mention.leads, mention.first, mention.in_category, in_brand)
+            uses = (
+                True,
+                mention.last,
+                mention.plain,
+                mention.leads,
+                mention.first,
+                mention.model,
+                mention.in_category,
+                in_brand,
+            )
             row = counts.setdefault((cluster, mention.key, mention.surface), [0] * len(_USES))
             for place, used in enumerate(uses):
                 row[place] += n * used
