@@ -116,6 +116,7 @@ def test_what_leads_titles_in_one_cluster_only_is_the_thing() -> None:
     assert not is_maker(doormat, [doormat, home])
     assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, together={"home": 0.2}), [home])  # names a thing beside it
     assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, everywhere=0.5), [home])  # in other clusters too
+    assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, model=0.2), [home])  # Acme X200
     # A word that is hardly ever without its noun describes it.
     greeting, card = term("greeting", 0.9, leads=1.0, last=0.0, together={"card": 0.9}), term("card", 0.9)
     assert is_maker(greeting, [greeting, card])

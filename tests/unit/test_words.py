@@ -72,6 +72,12 @@ def test_the_last_word_of_a_phrase_is_the_thing(text: str, term: str, last: bool
     assert {mention.key: mention.last for mention in mentions(text)}[term] is last
 
 
+def test_a_models_number_is_told_from_a_size() -> None:
+    kettle = mentions("Acme kettle KD200 2l, mug 300 ml")
+    assert {mention.key for mention in kettle if mention.model} == {"kettle", "acme kettle"}
+    assert {mention.key for mention in mentions("Nokia 3310 black") if mention.model} == {"nokia"}
+
+
 def test_notes_beginnings_and_categories_are_told_apart() -> None:
     found = {mention.key: mention for mention in mentions("Fruit - shelf stable", ["Canned fruit"])}
     assert found["fruit"].plain and found["fruit"].leads and found["fruit"].in_category

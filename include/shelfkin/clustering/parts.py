@@ -33,13 +33,14 @@ PAIR_NEEDS = 0.85
 INSEPARABLE = 0.9
 MAX_WORDS = 3
 
-# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy").
+# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy"), if he is in other clusters too,
+# numbers his models, or has half of his titles name a thing besides.
 MAKER_LEADS = 0.6
 MAKER_LAST = 0.35
 MAKER_MODEL = 0.1
+BESIDE = 0.5
 # So much of a term's uses is in one cluster, if it's hardly anywhere else.
 MOSTLY_HERE = 0.8
-BESIDE = 0.5
 # What stands on three in four products, and is hardly anywhere else, defines the cluster.
 DEFINING_SHARE = 0.75
 
@@ -110,8 +111,8 @@ def _between(least: float, share: float) -> float:
 def is_maker(term: Term, terms: Collection[Term]) -> bool:
     """Whether a term is a maker's name: it is in the brand column, or leads titles and describes what follows.
 
-    What leads titles in one cluster only, where they name no other thing, is the thing: "Doormat welcome home". What is
-    hardly ever without the same noun is no maker either: "greeting card".
+    What leads titles in one cluster only, without models' numbers or another thing beside it, is the thing: "Doormat
+    welcome home". What is hardly ever without the same noun is no maker either: "greeting card".
     """
     if term.brand >= 0.5:
         return True
@@ -172,7 +173,7 @@ def _widened(term: Term, terms: Mapping[str, Term]) -> list[str]:
 
 
 def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bool:
-    """Whether a pair's first word describes its second: "number tile" is no kind of tile, "bosch" none of anything."""
+    """Whether a pair's first word describes its second: a photo frame is a frame, "bosch" is no kind of anything."""
     word = pair.key.split()[0]
     alone = terms.get(word)
     if word in keys or is_maker(pair, terms.values()) or _UNSPEAKABLE.search(pair.surface.split()[0]):

@@ -52,9 +52,9 @@ class Term:
         Class-based TF-IDF.
     last
         Of its uses in all clusters, the share that ends a phrase.
-    plain, leads, first, category, brand
-        Of its uses in this cluster, the shares outside notes, at a title's beginning, in the category path, and in
-        the product's own brand.
+    plain, leads, first, model, category, brand
+        Of its uses in this cluster, the shares outside notes, at a title's beginning, at the beginning of a title or a
+        level of the category path, before a model's number, in the category path, and in the product's own brand.
     everywhere
         Sum of its shares over all clusters.
     together
@@ -216,7 +216,16 @@ def _count_batch(batch: pa.RecordBatch, spelt: Spellings) -> pa.RecordBatch:
         brand_words = {mention.key for mention in words.mentions(brand or "")}
         for mention in words.mentions(title or "", category_path, spelt.get(cluster)):
             in_brand = mention.key in brand_words
-            uses = (True, mention.last, mention.plain, mention.leads, mention.first,mention.model, mention.in_category, in_brand)
+            uses = (
+                True,
+                mention.last,
+                mention.plain,
+                mention.leads,
+                mention.first,
+                mention.model,
+                mention.in_category,
+                in_brand,
+            )
             row = counts.setdefault((cluster, mention.key, mention.surface), [0] * len(_USES))
             for place, used in enumerate(uses):
                 row[place] += n * used

@@ -231,16 +231,27 @@ def _mentions_of(tokens: Sequence[str], *, in_category: bool) -> Iterator[Mentio
     for place, token in enumerate(tokens):
         if _NOTE.fullmatch(token):
             in_note = True
-        if not (_is_word(token) or _is_head(tokens, place)) or _is_lacking(tokens, place):
-            continue
-        # A word in a note may end its phrase, but "Fruit - shelf stable" is no kind of stable.
-        leads = place == 0 and not in_category
-        use = (not in_note, leads, place == 0, _precedes_model(tokens, place, leads=leads), in_category)
-        yield Mention(fold(token), token, _ends_phrase(tokens, place, leads=leads), *use)
-        if _makes_pair(tokens, place):
-            following = tokens[place + 1]
-            key, surface = f"{fold(token)} {fold(following)}", f"{token} {following}"
-            yield Mention(key, surface, _ends_phrase(tokens, place + 1, leads=leads), *use)
+        if (_is_word(token) or _is_head(tokens, place)) and not _is_lacking(tokens, place):
+            # A word in a note may end its phrase, but "Fruit - shelf stable" is no kind of stable.
+            plain = not in_note
+            yield _mention(tokens, place, place, plain=plain, in_category=in_category)
+            if _makes_pair(tokens, place):
+                yield _mention(tokens, place, place + 1, plain=plain, in_category=in_category)
+
+
+def _mention(tokens: Sequence[str], begin: int, end: int, *, plain: bool, in_category: bool) -> Mention:
+    shown = tokens[begin : end + 1]
+    leads = begin == 0 and not in_category
+    return Mention(
+        key=" ".join(fold(word) for word in shown),
+        surface=" ".join(shown),
+        last=_ends_phrase(tokens, end, leads=leads),
+        plain=plain,
+        leads=leads,
+        first=begin == 0,
+        model=_precedes_model(tokens, end, leads=leads),
+        in_category=in_category,
+    )
 
 
 def _is_head(tokens: Sequence[str], place: int) -> bool:
