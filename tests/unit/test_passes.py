@@ -70,7 +70,8 @@ def test_no_order_or_cut_of_the_rows_changes_a_bit(seed: int, cuts: list[int]) -
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_row_between_two_centroids_goes_to_the_first(first: int) -> None:
-    # In float32, 3 a + 4 b + 12 c in one order of additions and in another differ in the last digit.
+    # The row's cosines to a vector and to its mirror image are one sum, added up from either end: float32 rounds them
+    # differently.
     random = np.random.default_rng(1)
     half = unit_vectors(random.normal(size=(1, 384)))[0]
     mirrored = half[::-1].copy()

@@ -134,7 +134,7 @@ def fit(vectors: FloatArray, weights: FloatArray, k: int, options: Options = _DE
     vectors
         Shape (n, d), float32, as `vectors.unit_vectors` gives them, sorted by text hash.
     weights
-        Shape (n,), positive: products per text.
+        Shape (n,), positive whole numbers: products per text.
     k
         Clusters wanted; at least 1, at most n.
 

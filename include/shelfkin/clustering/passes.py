@@ -153,7 +153,7 @@ class Rows:
         Shape (n, d), float32, unit rows on the grid (`vectors.unit_vectors`). Off the grid, sums depend on the order of
         rows in their last digits.
     weights
-        Shape (n,), positive: products per text.
+        Shape (n,), positive whole numbers: products per text.
     n_threads
         By default as many as this process may use.
     known
@@ -291,7 +291,7 @@ def _bounded(vectors: FloatArray, centroids: FloatArray) -> tuple[IntArray, Floa
 
 
 def _error(vectors: FloatArray) -> np.float32:
-    """Return the most that rounding can change a float32 cosine: d units in the last place (Higham, 2002, (3.5))."""
+    """Return the most that rounding can change a float32 cosine, in any order of additions (Higham, 2002, (3.5))."""
     return np.float32(1.1 * vectors.shape[1] * 2.0**-24)
 
 

@@ -127,6 +127,9 @@ def group_texts(
 ) -> Variants:
     """Group texts by name and model number.
 
+    Of equally good middles the lower text number is taken: texts are to come in an order that is always the same, such
+    as that of their hashes.
+
     Parameters
     ----------
     keys, codes
