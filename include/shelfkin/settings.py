@@ -402,7 +402,7 @@ class Recommending(_Section):
     ease_max_items: int = Field(5000, ge=0, le=20000, description="above: item-kNN in place of EASE^R")
     ease_l2: float = Field(200.0, gt=0, description="ridge penalty of EASE^R")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
-    # 50,000 texts of 384 dimensions: about 12 s on two cores exact, half of that pruned (make bench-similar).
+    # Exactness is worth some seconds: see docs/decisions/0020-search-by-size.md.
     search_exact_up_to: int = Field(
         50_000, ge=0, description="distinct texts that are all compared with each other; beyond, only likely ones are"
     )
