@@ -18,6 +18,8 @@ import numpy as np
 from shelfkin.artifacts import Root
 from shelfkin.errors import ArtifactError
 
+_ROWS_PER_PIECE = 65_536
+
 
 @dataclass(frozen=True)
 class MappedArray:
@@ -41,13 +43,18 @@ class MappedArray:
     dtype: str
 
     @classmethod
-    def write(cls, root: Root, uri: str, array: np.ndarray) -> MappedArray:
-        """Write an array; a reader sees nothing or all of it."""
+    def write(cls, root: Root, uri: str, array: np.ndarray, rows: np.ndarray | None = None) -> MappedArray:
+        """Write an array, or some rows of it in an order of their own; a reader sees nothing or all of it."""
+        n_rows = len(array) if rows is None else len(rows)
         with tempfile.TemporaryDirectory() as scratch:
             local = _beside(root, uri) or Path(scratch) / "array"
-            np.ascontiguousarray(array).tofile(local)
+            with local.open("wb") as file:
+                # In pieces: a copy of all rows in another order would double the driver's memory.
+                for start in range(0, n_rows, _ROWS_PER_PIECE):
+                    piece = slice(start, start + _ROWS_PER_PIECE)
+                    np.ascontiguousarray(array[piece] if rows is None else array[rows[piece]]).tofile(file)
             root.put_file(local, uri)
-        return cls(root, uri, array.shape, array.dtype.name)
+        return cls(root, uri, (n_rows, *array.shape[1:]), array.dtype.name)
 
     def open(self) -> np.ndarray:
         """Return the array, read-only, mapped from a local file.
@@ -81,9 +88,9 @@ class Scratch:
     root: Root
     uri: str
 
-    def put(self, name: str, array: np.ndarray) -> MappedArray:
-        """Write an array; `name` is made unique, so that a file that is mapped is never written over."""
-        return MappedArray.write(self.root, posixpath.join(self.uri, f"{name}-{os.urandom(4).hex()}"), array)
+    def put(self, name: str, array: np.ndarray, rows: np.ndarray | None = None) -> MappedArray:
+        """Write an array, or some rows of it; `name` is made unique, so that no file that is mapped is written over."""
+        return MappedArray.write(self.root, posixpath.join(self.uri, f"{name}-{os.urandom(4).hex()}"), array, rows)
 
     def __enter__(self) -> Scratch:
         return self

@@ -486,7 +486,7 @@ class Recommending(_Section):
     ranker_windows: int = Field(3, ge=0, le=12, description="past windows the ranker learns from; 0: the blend ranks")
     ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
-    # 50,000 texts of 384 dimensions: about 12 s on two cores exact, half of that pruned (make bench-similar).
+    # Exactness is worth some seconds: see docs/decisions/0020-search-by-size.md.
     search_exact_up_to: int = Field(
         50_000, ge=0, description="distinct texts that are all compared with each other; beyond, only likely ones are"
     )

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shelfkin import mapped
 from shelfkin.artifacts import Root
 from shelfkin.errors import ArtifactError
 from shelfkin.mapped import Scratch
@@ -114,12 +115,15 @@ def test_cosines_of_pairs() -> None:
     assert pair_cosines(vectors, ones[:0], others[:0]).shape == (0,)
 
 
-def test_mapped_arrays_come_back_and_go_with_their_folder(tmp_path: Path) -> None:
+def test_mapped_arrays_come_back_and_go_with_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_ROWS_PER_PIECE", 2)
     array = np.arange(12, dtype=np.float32).reshape(4, 3)
     with Scratch(Root.at(str(tmp_path)), f"{tmp_path}/run/search") as scratch:
         stored, again = scratch.put("vectors", array), scratch.put("vectors", array[::2])
         np.testing.assert_array_equal(stored.open(), array)
         np.testing.assert_array_equal(again.open(), array[::2])
+        rows = np.array([3, 0, 3])
+        np.testing.assert_array_equal(scratch.put("rows", array, rows).open(), array[rows])
         assert scratch.put("none", array[:0]).open().shape == (0, 3)
         with pytest.raises(ValueError, match="read-only"):
             stored.open()[0, 0] = 1

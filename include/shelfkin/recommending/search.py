@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,8 @@ def nearest_texts(
     """Return every text's `n` nearest texts.
 
     Up to `exact_up_to` texts, each is compared with all of them: the time grows with the square of their number.
-    Beyond, the search is pruned (`pruned`), and the time grows with the power of about 1.5; where the vectors don't
-    fall into lists that would save anything, the search is exact after all.
+    Beyond, the search is pruned (`pruned`), and the work grows with the power of 1.5 as long as texts find their
+    neighbours in the same number of lists; where lists would save nothing, the search is exact after all.
 
     The result doesn't depend on the number of tasks or executors. The vectors lie in files that all tasks of a machine
     share; the driver holds them too, and that is the limit: 1.5 GB for 1,000,000 texts of 384 dimensions.
@@ -162,8 +162,9 @@ def _pruned(
     chosen = pruned.calibrate(lists, sample, truth, recall)
     if chosen is None:
         return None
-    by_list = scratch.put("by_list", vectors[lists.members])
-    near, cosines = _in_lists(session, lists, chosen.n_probes, stored, by_list, n)
+    by_list = scratch.put("by_list", vectors, lists.members)
+    probed = replace(lists, nearest=np.ascontiguousarray(nearest[:, : chosen.n_probes]))
+    near, cosines = _in_lists(session, probed, chosen.n_probes, stored, by_list, n)
     figures = {
         "search": "pruned",
         "search_lists": len(centres),
