@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,22 @@ class Desk:
             batches.run(texts(names))
         return said
 
+    def run_until_killed_in_its_wait(self, names: list[str]) -> None:
+        """Be killed while a batch is under way; it is ready when the next process asks."""
+
+        def die(*_args: Any) -> None:
+            raise KilledError
+
+        desk = self.server.batches
+        usual = desk._settings
+        # However long this process takes to ask, the batch isn't ready before.
+        desk._settings = lambda: replace(usual(), batch_s=3600.0)  # type: ignore[method-assign, assignment, type-var]
+        with pytest.raises(KilledError):
+            self.run(names, sleep=die)
+        desk._settings = usual  # type: ignore[method-assign]
+        for batch in desk._batches.values():
+            batch["_ready_at"] = 0.0
+
     def stored(self) -> dict[str, list[float]]:
         rows: dict[str, list[float]] = {}
         for shard in self.store.adopt_orphans().shards:
@@ -124,9 +140,6 @@ def test_files_and_batches_keep_their_limits(desk: Desk, monkeypatch: pytest.Mon
 def test_a_run_that_is_killed_is_continued_and_not_paid_for_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    def die(*_args: Any) -> None:
-        raise KilledError
-
     record = BatchRun._record
 
     def record_until_named(self: BatchRun, batch: Any) -> None:
@@ -139,12 +152,12 @@ def test_a_run_that_is_killed_is_continued_and_not_paid_for_again(
         if batch.batch_id is not None:
             raise KilledError
 
-    with monkeypatch.context() as patched, pytest.raises(KilledError):
+    with monkeypatch.context() as patched:
         if moment == "before the name is written down":
             patched.setattr(BatchRun, "_record", record_until_named)
         elif moment == "after submitting":
             patched.setattr(BatchRun, "_record", record_then_die)
-        desk.run(NAMES, sleep=die)
+        desk.run_until_killed_in_its_wait(NAMES)
     assert desk.server.batches.created == 1
     said = desk.run([*NAMES, "one more"])
     assert desk.server.batches.created == 2  # the second holds one text
@@ -228,22 +241,14 @@ def test_a_batch_whose_acknowledgement_was_lost_is_not_submitted_again(
 def test_answers_go_to_their_texts_although_the_limits_have_changed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_args: Any) -> None:
-        raise KilledError
-
-    with pytest.raises(KilledError):
-        desk.run(NAMES, sleep=die)
+    desk.run_until_killed_in_its_wait(NAMES)
     monkeypatch.setattr("shelfkin.embedding.batch_api.INPUTS_PER_REQUEST", 50)
     desk.run([])
     desk.check(NAMES)
 
 
 def test_a_batch_that_the_server_forgot_does_not_block_the_next_run(desk: Desk) -> None:
-    def die(*_args: Any) -> None:
-        raise KilledError
-
-    with pytest.raises(KilledError):
-        desk.run(NAMES, sleep=die)
+    desk.run_until_killed_in_its_wait(NAMES)
     desk.server.batches._batches.clear()
     desk.run(NAMES)  # given up, not sent again in the same breath: the caller sees what is still missing
     desk.run([name for name in NAMES if sha(name) not in desk.stored()])
@@ -256,11 +261,7 @@ def test_a_batch_that_the_server_forgot_does_not_block_the_next_run(desk: Desk) 
 
 
 def test_the_journal_of_a_batch_under_way_is_nobodys_to_take(desk: Desk) -> None:
-    def die(*_args: Any) -> None:
-        raise KilledError
-
-    with pytest.raises(KilledError):
-        desk.run(NAMES, sleep=die)
+    desk.run_until_killed_in_its_wait(NAMES)
     assert unaccounted_journals(desk.store, "another/manifest.json") == []
     assert unaccounted_journals(desk.store, "m.json") == []
     desk.run([])
