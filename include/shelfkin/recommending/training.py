@@ -16,7 +16,7 @@ from shelfkin.recommending.lists import candidate_rows, user_block
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import TrainingRows
 
-# Users of one window that are learned from, drawn by a hash of their id: some 400 rows of 50 features each, 80 kB a user
+# Users of one window that are learned from, drawn by a hash of their id: some 400 rows of 50 features, 80 kB a user,
 # on the driver. Training takes half a minute of one core for each half million rows, four times in every run.
 MAX_USERS = 1_000
 _USERS_PER_TASK = 256
