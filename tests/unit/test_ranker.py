@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 
 from shelfkin.errors import ArtifactError
+from shelfkin.evaluation.backtest import Window
 from shelfkin.evaluation.bootstrap import paired_interval
+from shelfkin.evaluation.learning import Lessons, learn_and_judge
 from shelfkin.recommending.baskets import Baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.features import (
@@ -125,6 +129,23 @@ def test_features_of_a_product_by_hand() -> None:
     assert column["item_trend"][:3] == pytest.approx([np.log(4), np.log(1 / 8), 0])
     assert column["item_repeat_rate"][0] == pytest.approx(2 / 8)
     assert column["cluster_trend"].tolist() == pytest.approx([3 / 120, 3 / 120, 0, 0, 0, 0])
+
+
+def test_what_has_no_cluster_counts_for_none() -> None:
+    table = popularity(trend=[1, 0, 0, 0, 50, 0], usual=[10, 10, 0, 0, 50, 0])
+    found = item_features(table, np.array([0, 0, 1, 1, -1, 1]), np.zeros(N_ITEMS))
+    trend = found[:, ITEM_FEATURES.index("cluster_trend")]
+    assert trend.tolist() == pytest.approx([1 / 20, 1 / 20, 0, 0, 0, 0])
+
+
+def test_without_windows_nothing_is_learned_and_only_the_judged_model_is_fitted() -> None:
+    fitted: list[Window] = []
+    judged = Window(datetime(2026, 2, 1, tzinfo=UTC), 14)
+    lessons = Lessons(None, 0, 1)  # type: ignore[arg-type]
+    _, of_judged, of_now = learn_and_judge(lessons, judged, 0, fitted.append, None)  # type: ignore[arg-type, func-returns-value]
+    assert fitted == [judged]
+    assert not any(of_judged.values())
+    assert not any(of_now.values())
 
 
 def test_features_do_not_depend_on_who_else_is_in_the_block() -> None:

@@ -60,6 +60,8 @@ class Lessons:
 
     def ranker(self, task: str, windows: list[Window]) -> Ranker | None:
         """Return the ranker of a task that has seen `windows` and nothing else; None if they hold too little."""
+        if not windows:
+            return None
         return train(
             TrainingRows.together([self.rows[task, window] for window in windows]),
             seed=self.seed,
@@ -109,7 +111,8 @@ def learn_and_judge(
         lessons.add(window, past, items)
         past.histories.unpersist()
     fitted = fit(judged)
-    lessons.add(judged, fitted, items)
-    newest = [judged, *earlier[:-1]] if n_windows > 0 else []
+    newest = [judged, *earlier][:n_windows]
+    if newest:
+        lessons.add(judged, fitted, items)
     of_judged = {task: lessons.ranker(task, earlier) for task in TASKS}
     return fitted, of_judged, {task: lessons.ranker(task, newest) for task in TASKS}

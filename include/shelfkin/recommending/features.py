@@ -142,7 +142,8 @@ def item_features(popularity: pd.DataFrame, clusters: np.ndarray, log_prices: np
     """
     count = {name: popularity[name].to_numpy(dtype=np.float64) for name in popularity.columns}
     month_share = MONTH_HALF_LIFE_DAYS / USUAL_HALF_LIFE_DAYS
-    of_cluster = np.maximum(clusters, 0)
+    # From 0, which is no cluster: what has none must not count for another one.
+    of_cluster = clusters + 1
     trend, usual = (np.bincount(of_cluster, count[name])[of_cluster] for name in ("trend", "usual"))
     columns = (
         count["recent"],

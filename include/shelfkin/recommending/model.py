@@ -287,7 +287,8 @@ def fit_model(
 
     half_life = event_types[buying].half_life_days if (buying := purchase_type(event_types)) in event_types else 1.0
     fitted = fit(strengths, settings.ease_l2)
-    features = item_features(popularity, catalogue.clusters, np.log(catalogue.prices))
+    log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
+    features = item_features(popularity, catalogue.clusters, log_prices)
     evidence = Evidence(
         co_purchase_recent=fit(recent, settings.ease_l2 / 2).weights,
         item_knn=knn.weights,
@@ -295,7 +296,7 @@ def fit_model(
         next_order=next_order(baskets, half_life, KNN_NEIGHBOURS),
         clusters=catalogue.clusters,
         features=features,
-        log_prices=np.log(catalogue.prices),
+        log_prices=log_prices,
         leaders=store_leaders(features, rank),
     )
     items = ItemModel(
