@@ -134,7 +134,7 @@ def score(lists: pd.DataFrame, wanted: pd.DataFrame) -> Score:
     from shelfkin.evaluation import metrics
     from shelfkin.evaluation.backtest import judge
 
-    hits, items, n_wanted = judge(lists, wanted, K)
+    hits, items, n_wanted = judge(lists, wanted, K, pd.Index(lists["product_id"].unique()))
     return Score(
         metrics.recall(hits, n_wanted, K),
         metrics.ndcg(hits, n_wanted, K),
@@ -151,16 +151,16 @@ class Baselines:
 
     def __init__(self, shop: Shop, cut: str) -> None:
         from shelfkin.artifacts import Root
-        from shelfkin.evaluation.als import als_lists
-        from shelfkin.evaluation.baselines import Contestant
+        from shelfkin.evaluation.als import AlsContestant
+        from shelfkin.evaluation.baselines import SignalContestant
         from shelfkin.mapped import Scratch
         from shelfkin.recommending import co_purchase, model
         from shelfkin.recommending.search import catalogue_neighbours
         from shelfkin.recommending.variants import find_variants
-        from shelfkin.settings import BlendWeights, Settings
+        from shelfkin.settings import Settings
         from shelfkin.spark import build_session
 
-        self._als, self._co_purchase, self._model, self._contestant = als_lists, co_purchase, model, Contestant
+        self._als, self._co_purchase, self._signals = AlsContestant, co_purchase, SignalContestant
         session = build_session("bench-quality")
         table = {
             name: session.read.parquet(shop.run_stage(cut, stage).table_uri(name))
@@ -175,7 +175,8 @@ class Baselines:
         self.settings, event_types = profile.recommending, profile.events.event_types
         catalogue = model.read_catalogue(table["products"], table["product_vectors"], table["product_clusters"])
         self.catalogue = find_variants(table["products"], catalogue, self.settings).collapsed(catalogue)
-        with Scratch(Root.at(str(shop.artifacts)), str(shop.artifacts / "search")) as scratch:
+        self._scratch = lambda name: Scratch(Root.at(str(shop.artifacts)), str(shop.artifacts / name))
+        with self._scratch("search") as scratch:
             near, _ = catalogue_neighbours(
                 session,
                 self.catalogue,
@@ -188,25 +189,21 @@ class Baselines:
         self.fitted = model.fit_model(self.catalogue, near, table["events"], as_of, event_types, self.settings)
         empty = self.fitted.histories.limit(0).withColumnRenamed("user_id", "order_id")
         self.strengths = model.training_matrix(self.fitted.histories, empty, len(self.catalogue.product_ids))
-        self._silent = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
 
-    def _lists(self, users: list[str], policy: Any, weights: Any, histories: Any = None, **items: Any) -> pd.DataFrame:
-        from shelfkin.evaluation.backtest import collect_lists
-
+    def _lists(self, users: list[str], policy: Any, histories: Any = None, items: Any = None, **weight: float) -> Any:
         histories = self.fitted.histories if histories is None else histories
-        asking = histories.join(
-            histories.sparkSession.createDataFrame([(user,) for user in users], "user_id string"),
-            "user_id",
-            "left_semi",
-        )
-        model = replace(self.fitted.items, **items)
-        return collect_lists(asking, self._contestant("peer", model, histories, weights), policy)
+        model = replace(self.fitted.items, **(items or {}))
+        peer = self._signals.of_one_signal("peer", model, histories, **weight)
+        return peer.lists(self._asking(users), policy)
+
+    def _asking(self, users: list[str]) -> Any:
+        return self.fitted.histories.sparkSession.createDataFrame([(user,) for user in users], "user_id string")
 
     def popularity(self, users: list[str], policy: Any, counted: str) -> pd.DataFrame:
         from shelfkin.recommending.popularity import popular_scores
 
         popular = popular_scores(self.fitted.popularity[counted].to_numpy())
-        return self._lists(users, policy, self._silent.model_copy(update={"popular": 1.0}), popular=popular)
+        return self._lists(users, policy, items={"popular": popular}, popular=1.0)
 
     def own_purchases(self, users: list[str], policy: Any, faded: bool) -> pd.DataFrame:
         from pyspark.sql import functions as F  # noqa: N812
@@ -214,7 +211,7 @@ class Baselines:
         counted = self.fitted.histories
         if not faded:
             counted = counted.withColumn("strengths", F.col("n_bought").cast("array<double>"))
-        return self._lists(users, policy, self._silent.model_copy(update={"own": 1.0}), counted)
+        return self._lists(users, policy, counted, own=1.0)
 
     def item_knn(self, users: list[str], policy: Any, shrinkage: float) -> pd.DataFrame:
         return self._item_item(users, policy, method="item_knn", shrinkage=shrinkage)
@@ -225,27 +222,20 @@ class Baselines:
     def _item_item(self, users: list[str], policy: Any, method: str, **changed: float) -> pd.DataFrame:
         options = {"l2": 200.0, "shrinkage": 5.0, **changed}
         found = self._co_purchase.fit(self.strengths, method=method, ease_max_items=0, n_neighbours=500, **options)
-        weights = self._silent.model_copy(update={"co_purchase": 1.0})
-        return self._lists(users, policy, weights, co_purchase=found.weights)
+        return self._lists(users, policy, items={"co_purchase": found.weights}, co_purchase=1.0)
 
     def als(self, users: list[str], policy: Any, regularisation: float, alpha: float) -> pd.DataFrame:
-        items = self.fitted.items
-        lists = self._als(
-            self.fitted.histories,
-            users,
-            items.texts,
-            items.allowed,
-            policy,
-            regularisation=regularisation,
-            alpha=alpha,
-        )
-        return lists.assign(product_id=items.product_ids[lists["item"]])
+        options = {"regularisation": regularisation, "alpha": alpha}
+        with self._scratch("checkpoints") as scratch:
+            peer = self._als.fit("als", self.fitted.items, self.fitted.histories, scratch, **options)
+        return peer.lists(self._asking(users), policy)
 
     def content(self, users: list[str], policy: Any) -> pd.DataFrame:
-        return self._lists(users, policy, self._silent.model_copy(update={"content": 1.0}))
+        return self._lists(users, policy, content=1.0)
 
     def blend(self, users: list[str], policy: Any) -> pd.DataFrame:
-        return self._lists(users, policy, self.settings.blend_for(policy.repurchase))
+        weights = self.settings.blend_for(policy.repurchase)
+        return self._lists(users, policy, **weights.model_dump())
 
 
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {

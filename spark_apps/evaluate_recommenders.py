@@ -6,10 +6,12 @@ import argparse
 from datetime import date
 
 import numpy as np
+import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.artifacts import published_before
 from shelfkin.evaluation import gate
+from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.backtest import (
     HEADLINE_K,
     TASKS,
@@ -21,12 +23,15 @@ from shelfkin.evaluation.backtest import (
     value_of,
 )
 from shelfkin.evaluation.baselines import OURS, contestants
+from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.gate import Before, Verdict
 from shelfkin.evaluation.learning import Lessons, learn_and_judge
 from shelfkin.mapped import Scratch
+from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.recommending.interactions import purchase_type
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
+    Catalogue,
     Fitted,
     fit_model,
     item_numbers,
@@ -42,6 +47,8 @@ from shelfkin.tables import EVENTS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS,
 
 # Metrics go up to k = 20, so lists are judged at this length even where shorter ones are shown.
 MIN_LIST_LENGTH = 20
+# Published days that the picture over time looks back on.
+MAX_DAYS = 60
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -96,11 +103,17 @@ def run(stage: Stage) -> None:
     fitted, judged, tonight = learn_and_judge(lessons, window, settings.ranker_windows, fit, items)
     write_rankers(stage, tonight)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
+    with Scratch(stage.paths.root, stage.table_uri("checkpoints")) as scratch:
+        als = AlsContestant.fit("als", fitted.items, fitted.histories, scratch)
     found = evaluate(
-        {task: contestants(fitted, settings.blend_for(repurchase), judged[task]) for task, repurchase in TASKS.items()},
+        {
+            task: contestants(fitted, settings.blend_for(repurchase), judged[task], als)
+            for task, repurchase in TASKS.items()
+        },
         wanted,
         window,
         max(policy.list_length, MIN_LIST_LENGTH),
+        background_of(catalogue, fitted),
         policy.repurchase_after_days,
     )
     fitted.histories.unpersist()
@@ -110,9 +123,23 @@ def run(stage: Stage) -> None:
     for task in TASKS:
         report(stage, found, task)
     stage.metrics["ndcg_at_10"] = stage.metrics.get(f"ndcg_at_10_{policy.task}")
+    draw_pictures(stage, found, policy.task)
     verdict = judge_run(stage, found, policy.task)
     stage.metrics |= {"task": policy.task, "gate": verdict.word, "gate_reason": verdict.reason}
     stage.progress("gate: %s, %s", verdict.word, verdict.reason)
+
+
+def background_of(catalogue: Catalogue, fitted: Fitted) -> Background:
+    """Return what novelty, diversity and warmth are counted from, as of the judged window's cut."""
+    orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
+    return Background(
+        product_ids=pd.Index(catalogue.product_ids),
+        buyers=fitted.popularity["buyers"].to_numpy(),
+        n_users=len(orders),
+        vectors=catalogue.vectors,
+        texts=catalogue.texts,
+        n_orders=orders,
+    )
 
 
 def judge_run(stage: Stage, found: Judged, task: str) -> Verdict:
@@ -129,12 +156,12 @@ def judge_run(stage: Stage, found: Judged, task: str) -> Verdict:
 
 def last_published(stage: Stage, task: str) -> Before | None:
     """Return the newest published run before this one, if its lists were judged in the same task and horizon."""
-    pointer = published_before(stage.paths)
-    metrics = pointer["metrics"] if pointer else {}
-    alike = metrics.get("task") == task and metrics.get("horizon_days") == stage.metrics["horizon_days"]
-    if pointer is None or not alike or metrics.get("ndcg_at_10") is None:
-        return None
-    return Before(date.fromisoformat(pointer["as_of"]), float(metrics["ndcg_at_10"]))
+    for pointer in published_before(stage.paths):
+        metrics = pointer["metrics"]
+        alike = metrics.get("task") == task and metrics.get("horizon_days") == stage.metrics["horizon_days"]
+        if alike and metrics.get("ndcg_at_10") is not None:
+            return Before(date.fromisoformat(pointer["as_of"]), float(metrics["ndcg_at_10"]))
+    return None
 
 
 def write_rankers(stage: Stage, rankers: dict[str, Ranker | None]) -> None:
@@ -175,6 +202,43 @@ def report(stage: Stage, found: Judged, task: str) -> None:
         rival.high,
         f"{users:,}",
     )
+
+
+def draw_pictures(stage: Stage, found: Judged, own_task: str) -> None:
+    """Draw each task against its baselines, and the run's own task over the days published before."""
+    for task in TASKS:
+        ours = value_of(found.metrics, OURS, task, "ndcg", HEADLINE_K)
+        if ours is None:
+            continue
+        rivals = found.rivals(OURS, task)
+        n_beaten = sum(rival.low > 0 for rival in rivals.values())
+        figure = draw_against_baselines(
+            (OURS, ours),
+            {name: (rival.mean, rival.low, rival.high) for name, rival in rivals.items()},
+            metric="NDCG@10",
+            title=f"Task {task}: ahead of {n_beaten} of {len(rivals)} baselines beyond noise",
+            detail=f"{stage.metrics['horizon_days']} days from {stage.metrics['cut']}, {len(found.ndcg[task, OURS]):,} "
+            "customers, 95% intervals",
+        )
+        stage.save_figure(f"quality_{task}", figure)
+    draw_days(stage, own_task)
+
+
+def draw_days(stage: Stage, task: str) -> None:
+    """Draw NDCG@10 of the run's task, ours and the best baseline's, as of each of the last published days and today."""
+    earlier = [(pointer["as_of"], pointer["metrics"]) for pointer in reversed(published_before(stage.paths, MAX_DAYS))]
+    known = [
+        (date.fromisoformat(as_of), metrics[ours], metrics.get(f"best_baseline_{ours}"))
+        for as_of, metrics in [*earlier, (stage.as_of.isoformat(), stage.metrics)]
+        if metrics.get(ours := f"ndcg_at_10_{task}") is not None
+    ]
+    if known:
+        days, ours_by_day, best = zip(*known, strict=True)
+        ahead = sum(value is None or mine >= value for mine, value in zip(ours_by_day, best, strict=True))
+        title = f"Task {task}: ahead of the best baseline on {ahead} of {len(days)} days"
+        detail = f"each day judged by the last {stage.metrics['horizon_days']} days before it"
+        figure = draw_over_days(days, ours_by_day, best, metric="NDCG@10", title=title, detail=detail)
+        stage.save_figure("quality_over_days", figure)
 
 
 def skip(stage: Stage, reason: str) -> None:

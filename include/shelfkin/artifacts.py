@@ -262,12 +262,13 @@ def predecessor_lineage(paths: RunPaths) -> dict[str, Any] | None:
     return paths.root.read_json(posixpath.join(paths.store_uri, "lineage", f"as_of={older[-1].isoformat()}.json"))
 
 
-def published_before(paths: RunPaths) -> dict[str, Any] | None:
-    """Return the newest published pointer older than this run's as_of, or None if nothing older was published."""
+def published_before(paths: RunPaths, n: int = 1) -> list[dict[str, Any]]:
+    """Return the `n` newest published pointers older than this run's as_of, or as many as there are, newest first."""
     older = [day for day in _dated_files(paths.root, paths.store, "published") if day < paths.as_of]
-    if not older:
-        return None
-    return paths.root.read_json(posixpath.join(paths.store_uri, "published", f"as_of={older[-1].isoformat()}.json"))
+    uris = [
+        posixpath.join(paths.store_uri, "published", f"as_of={day.isoformat()}.json") for day in reversed(older[-n:])
+    ]
+    return [paths.root.read_json(uri) for uri in uris]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,13 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
+from shelfkin.artifacts import Root
+from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import contestants
+from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.learning import Lessons, learn_and_judge
+from shelfkin.mapped import Scratch
 from shelfkin.recommending import interactions
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
@@ -296,7 +301,7 @@ def test_truth_follows_the_protocol(spark: SparkSession) -> None:
     assert found == {("u", "a", False), ("u", "b", True)}
 
 
-def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession) -> None:
+def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession, tmp_path: Path) -> None:
     window = Window.before(AS_OF, 14)
     late = [event(f"u{n:02d}", "p14x", 3, order=f"late{n}") for n in range(30)]
     table = events_table(spark, [*shop(), *late])
@@ -306,13 +311,41 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     )
     wanted = truth(table, window)
     settings = Recommending()
+    with Scratch(Root.at(str(tmp_path)), str(tmp_path / "checkpoints")) as scratch:
+        als = AlsContestant.fit("als", fitted.items, fitted.histories, scratch, rank=4)
+    assert list(tmp_path.iterdir()) == []
+    orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
+    background = Background(
+        pd.Index(catalogue.product_ids),
+        fitted.popularity["buyers"].to_numpy(),
+        len(orders),
+        catalogue.vectors,
+        catalogue.texts,
+        orders,
+    )
     judged = evaluate(
-        {task: contestants(fitted, settings.blend_for(policy)) for task, policy in TASKS.items()}, wanted, window, 10
+        {task: contestants(fitted, settings.blend_for(policy), als=als) for task, policy in TASKS.items()},
+        wanted,
+        window,
+        10,
+        background,
     )
     metrics = judged.metrics
-    assert set(metrics["model"]) == {"shelfkin", "popularity", "own_purchases", "item_knn"}
+    # The store is small enough for EASE^R; without vectors there is no content to go by.
+    assert set(metrics["model"]) == {"shelfkin", "popularity", "own_purchases", "item_knn", "ease", "als"}
     assert set(metrics["k"]) == {5, 10}
-    assert metrics["value"].between(0, 15).all()
+    # Recall over all users is that of cold and warm ones, weighed by their number.
+    of_ease = metrics[(metrics["model"] == "ease") & (metrics["task"] == "all") & (metrics["k"] == 10)]
+    parts = of_ease[of_ease["metric"].isin(["recall_cold", "recall_warm"])]
+    assert parts["users"].sum() == len(judged.ndcg["all", "ease"])
+    assert np.average(parts["value"], weights=parts["users"]) == pytest.approx(
+        value_of(metrics, "ease", "all", "recall", 10)
+    )
+    als_ndcg = value_of(metrics, "als", "all", "ndcg", 10)
+    popular_ndcg = value_of(metrics, "popularity", "all", "ndcg", 10)
+    assert als_ndcg is not None
+    assert popular_ndcg is not None
+    assert als_ndcg > popular_ndcg
     own = value_of(metrics, "own_purchases", "all", "ndcg", 10)
     popular = value_of(metrics, "popularity", "all", "ndcg", 10)
     assert own is not None

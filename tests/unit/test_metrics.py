@@ -20,11 +20,13 @@ WANTED = pd.DataFrame(
     columns=["user_id", "product_id"],
 )
 
+PRODUCTS = pd.Index(list("abcdefz"))
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_by_hand(seed: int) -> None:
     lists, wanted = LISTS.sample(frac=1, random_state=seed), WANTED.sample(frac=1, random_state=seed)
-    hits, items, n_wanted = judge(lists, wanted, 3)
+    hits, items, n_wanted = judge(lists, wanted, 3, PRODUCTS)
     found = {(name, k): value for name, k, value in mean_metrics(hits, items, n_wanted, [2, 3])}
     second = 1 / math.log2(3)
     assert found["recall", 2] == pytest.approx((1 / 2 + 2 / 4 + 0) / 3)
@@ -38,7 +40,7 @@ def test_metrics_by_hand(seed: int) -> None:
 
 
 def test_ranks_beyond_the_width_do_not_count() -> None:
-    hits, _, _ = judge(LISTS, WANTED, 1)
+    hits, _, _ = judge(LISTS, WANTED, 1, PRODUCTS)
     assert hits.tolist() == [[False], [True], [False]]
 
 

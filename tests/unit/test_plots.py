@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import date
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from shelfkin.plotting import drift, style
 from shelfkin.plotting.elbow import draw_elbow
 from shelfkin.plotting.k_choice import Curve, _labelled, draw_k_choice
 from shelfkin.plotting.projection import draw_projection, place_labels
+from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.plotting.silhouette import draw_silhouette
 from shelfkin.plotting.silhouette_by_cluster import MAX_CLUSTERS, draw_silhouette_by_cluster
 from shelfkin.plotting.sizes import draw_sizes
@@ -45,6 +47,26 @@ def test_hostile_names_are_drawn() -> None:
     title = "$\\bad{" * 30
     assert png(draw_projection(points, clusters, HOSTILE, (0.2, 0.1), title=title, detail=title)).startswith(b"\x89PNG")
     assert png(draw_sizes(HOSTILE, list(range(len(HOSTILE))), title=title, detail=title)).startswith(b"\x89PNG")
+
+
+def test_recommenders_are_drawn_best_first_with_their_intervals() -> None:
+    rivals = {"popularity": (0.2, 0.05, 0.15), "$\\frac{": (0.4, -0.2, 0.01)}
+    figure = draw_against_baselines(("shelfkin", 0.3), rivals, metric="NDCG@10", title="t")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["\\$\\frac{", "shelfkin", "popularity"]
+    written = [text.get_text() for text in axes.texts]
+    assert written == ["0.4000   ours -0.200 to +0.010", "0.3000", "0.2000   ours +0.050 to +0.150"]
+    assert png(figure)
+
+
+def test_days_are_drawn_as_days_where_one_has_no_baseline() -> None:
+    days = [date(2026, 11, 1), date(2026, 11, 2), date(2026, 11, 9)]
+    figure = draw_over_days(days, [0.3, 0.2, 0.4], [0.1, None, 0.2], metric="NDCG@10", title="t", detail="")
+    ours, best = figure.axes[0].get_lines()
+    assert np.diff(ours.get_xdata()).tolist() == [1, 7]
+    assert best.get_ydata() == pytest.approx([0.1, 0.2])
+    assert png(figure)
+    assert png(draw_over_days(days[:1], [0.0], [None], metric="NDCG@10", title="one", detail=""))
 
 
 def test_degenerate_sweeps_are_drawn() -> None:

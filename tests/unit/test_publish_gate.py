@@ -35,7 +35,7 @@ def test_what_was_published_before_is_the_newest_older_day(tmp_path: Path) -> No
     for day in ("2024-06-01", "2024-06-05", "2024-06-03"):
         paths, uris = write_run(tmp_path, stamped_rows(1), as_of=day, run_id=day, metrics={"gate": "abstain"})
         publish_run(paths, uris, publish=True)
-    found = published_before(write_run(tmp_path, stamped_rows(1), as_of="2024-06-05", run_id="again")[0])
-    assert found is not None
-    assert found["as_of"] == "2024-06-03"
-    assert published_before(write_run(tmp_path, stamped_rows(1), as_of="2024-06-01", run_id="first")[0]) is None
+    paths = write_run(tmp_path, stamped_rows(1), as_of="2024-06-05", run_id="again")[0]
+    assert [pointer["as_of"] for pointer in published_before(paths)] == ["2024-06-03"]
+    assert [pointer["as_of"] for pointer in published_before(paths, 9)] == ["2024-06-03", "2024-06-01"]
+    assert published_before(write_run(tmp_path, stamped_rows(1), as_of="2024-06-01", run_id="first")[0]) == []

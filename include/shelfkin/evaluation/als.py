@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,76 +11,119 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.mapped import Scratch
+from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.policies import Policy, first_of_twins
 
 _USERS_PER_BLOCK = 512
+_CHECKPOINT_INTERVAL = 2
+# Twins and past purchases are dropped from this many times the list's length.
+_LOOKED_AT = 8
 
 
-def als_lists(
-    histories: DataFrame,
-    asking: Sequence[str],
-    texts: np.ndarray,
-    allowed: np.ndarray,
-    policy: Policy,
-    *,
-    rank: int = 64,
-    regularisation: float = 0.1,
-    alpha: float = 10.0,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the lists of implicit ALS (Hu, Koren & Volinsky 2008): ``user_id``, ``rank``, ``item``.
+@dataclass(frozen=True)
+class AlsContestant:
+    """Lists of implicit ALS (Hu, Koren & Volinsky 2008).
 
-    Parameters
+    Attributes
     ----------
+    name
+        As in ``recommender_metrics.model``.
+    items
+        The products; only ids, texts and what may be shown are used.
     histories
-        Result of `interactions.user_histories`; strengths are the confidence's r, so that recent orders weigh more.
-    asking
-        Users who get a list.
-    texts, allowed
-        As in `candidates.ItemModel`.
-    policy
-        What a list may hold.
-    rank, regularisation, alpha, seed
-        Of `pyspark.ml.recommendation.ALS`.
+        Result of `interactions.user_histories`.
+    user_factors
+        Factors by user id, one row of (rank,) float32 each.
+    item_factors
+        (n_items, rank) float32; zero for products that nobody bought.
     """
-    users = histories.select("user_id").distinct().toPandas()["user_id"].sort_values().to_numpy()
-    numbers = histories.sparkSession.createDataFrame(
-        pd.DataFrame({"user_id": users, "user": np.arange(len(users))}), "user_id string, user int"
-    )
-    entries = histories.join(F.broadcast(numbers), "user_id", how="inner").select(
-        "user", F.explode(F.arrays_zip("items", "strengths", "n_bought")).alias("entry")
-    )
-    ratings = entries.select("user", F.col("entry.items").alias("item"), F.col("entry.strengths").alias("rating"))
-    model = ALS(
-        rank=rank,
-        regParam=regularisation,
-        alpha=alpha,
-        implicitPrefs=True,
-        userCol="user",
-        itemCol="item",
-        seed=seed,
-    ).fit(ratings)
-    item_factors = _factors(model.itemFactors, len(texts))
-    user_factors = _factors(model.userFactors, len(users))
-    known = histories.select("user_id", "items", "n_bought", "last_days").toPandas().set_index("user_id")
-    row_of = {user: row for row, user in enumerate(users)}
-    found = []
-    for start in range(0, len(asking), _USERS_PER_BLOCK):
-        block = asking[start : start + _USERS_PER_BLOCK]
-        scores = user_factors[[row_of[user] for user in block]] @ item_factors.T
-        for user, row in zip(block, scores, strict=True):
-            past, n_bought, last_days = (np.asarray(known.at[user, name]) for name in known.columns)
-            eligible = allowed.copy()
-            eligible[policy.barred(past, n_bought, last_days)] = False
-            order = np.argsort(-np.where(eligible, row, -np.inf), kind="stable")[: 8 * policy.list_length]
-            order = order[eligible[order]]
-            best = order[first_of_twins(texts[order], np.isin(order, past))][: policy.list_length]
-            found.append(pd.DataFrame({"user_id": user, "rank": np.arange(1, len(best) + 1), "item": best}))
-    return pd.concat(found, ignore_index=True)
+
+    name: str
+    items: ItemModel
+    histories: DataFrame
+    user_factors: pd.DataFrame
+    item_factors: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        name: str,
+        items: ItemModel,
+        histories: DataFrame,
+        scratch: Scratch,
+        *,
+        rank: int = 64,
+        regularisation: float = 0.1,
+        alpha: float = 10.0,
+        seed: int = 0,
+    ) -> AlsContestant:
+        """Factorise the histories; strengths are the confidence's r, so that recent orders weigh more.
+
+        Parameters
+        ----------
+        name, items, histories
+            As in the class.
+        scratch
+            Takes checkpoints.
+        rank, regularisation, alpha, seed
+            Of `pyspark.ml.recommendation.ALS`. With the same seed and data, factors agree to float32 rounding.
+        """
+        users = histories.select("user_id").distinct().toPandas()["user_id"].sort_values().to_numpy()
+        numbers = histories.sparkSession.createDataFrame(
+            pd.DataFrame({"user_id": users, "user": np.arange(len(users))}), "user_id string, user int"
+        )
+        ratings = histories.join(F.broadcast(numbers), "user_id", how="inner").select(
+            "user", F.explode(F.arrays_zip("items", "strengths")).alias("entry")
+        )
+        ratings = ratings.select("user", F.col("entry.items").alias("item"), F.col("entry.strengths").alias("rating"))
+        # Each iteration nests two shuffles deeper; without checkpoints, ten of them on top of all that histories are
+        # made from are more than the stack of a task's thread can read.
+        ratings.sparkSession.sparkContext.setCheckpointDir(scratch.uri)
+        model = ALS(
+            rank=rank,
+            regParam=regularisation,
+            alpha=alpha,
+            implicitPrefs=True,
+            checkpointInterval=_CHECKPOINT_INTERVAL,
+            seed=seed,
+            userCol="user",
+            itemCol="item",
+        ).fit(ratings.checkpoint())
+        known = _factors(model.userFactors, len(users), rank)
+        return cls(
+            name, items, histories, pd.DataFrame(known, index=users), _factors(model.itemFactors, items.n_items, rank)
+        )
+
+    def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
+        """Return the lists of the users that the model knows: ``user_id``, ``rank``, ``product_id``."""
+        asking = self.histories.join(F.broadcast(users), "user_id", how="left_semi")
+        known = asking.select("user_id", "items", "n_bought", "last_days").toPandas().sort_values("user_id")
+        found = [pd.DataFrame({"user_id": [], "rank": np.empty(0, dtype=np.int64), "product_id": []})]
+        for start in range(0, len(known), _USERS_PER_BLOCK):
+            found += self._block(known.iloc[start : start + _USERS_PER_BLOCK], policy)
+        return pd.concat(found, ignore_index=True)
+
+    def _block(self, known: pd.DataFrame, policy: Policy) -> Iterator[pd.DataFrame]:
+        scores = self.user_factors.loc[known["user_id"]].to_numpy() @ self.item_factors.T
+        scores[:, ~self.items.allowed] = -np.inf
+        rows = zip(known["user_id"], known["items"], known["n_bought"], known["last_days"], scores, strict=True)
+        for user, items, n_bought, last_days, row in rows:
+            past = np.asarray(items)
+            row[policy.barred(past, np.asarray(n_bought), np.asarray(last_days))] = -np.inf
+            n = min(_LOOKED_AT * policy.list_length, len(row))
+            head = np.argpartition(-row, n - 1)[:n]
+            order = head[np.lexsort((head, -row[head]))]
+            order = order[np.isfinite(row[order])]
+            best = order[first_of_twins(self.items.texts[order], np.isin(order, past))][: policy.list_length]
+            yield pd.DataFrame(
+                {"user_id": user, "rank": np.arange(1, len(best) + 1), "product_id": self.items.product_ids[best]}
+            )
 
 
-def _factors(frame: DataFrame, n_rows: int) -> np.ndarray:
+def _factors(frame: DataFrame, n_rows: int, rank: int) -> np.ndarray:
     table = frame.toPandas()
-    dense = np.zeros((n_rows, len(table["features"].iloc[0])), dtype=np.float32)
-    dense[table["id"].to_numpy()] = np.stack(table["features"].tolist())
+    dense = np.zeros((n_rows, rank), dtype=np.float32)
+    if len(table):
+        dense[table["id"].to_numpy()] = np.stack(table["features"].tolist())
     return dense

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,10 +12,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.baselines import Contestant
+from shelfkin.evaluation.beyond import Background, diversity, novelty, popularity_lift
 from shelfkin.evaluation.bootstrap import paired_interval
 from shelfkin.evaluation.gate import Rival
 from shelfkin.evaluation.metrics import PER_USER, mean_metrics
-from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.policies import Policy, Repurchase
 
 KS = (5, 10, 20)
@@ -25,6 +26,8 @@ TASKS: dict[str, Repurchase] = {"all": "allow", "new": "exclude"}
 # Users whose lists are collected and scored on the driver; beyond, a sample by hash of the id. The standard error of
 # a mean NDCG over this many users is about 0.001.
 MAX_USERS = 50_000
+# Users with at most so many orders before the cut are cold, the others warm.
+COLD_MAX_ORDERS = 1
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def wanted_products(truth: DataFrame, task: str, max_users: int = MAX_USERS) -> 
     return counted.select("user_id", "product_id").toPandas()
 
 
-def judge(lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def judge(
+    lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int, product_ids: pd.Index
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lay lists and truth out as arrays.
 
     Parameters
@@ -105,6 +110,8 @@ def judge(lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int) -> tuple[np.n
         Distinct ``user_id``, ``product_id``. A user without a list scores zero.
     n_ranks
         Width of the result.
+    product_ids
+        The catalogue; items are places in it.
 
     Returns
     -------
@@ -115,7 +122,7 @@ def judge(lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int) -> tuple[np.n
     shown = lists[(lists["rank"] >= 1) & (lists["rank"] <= n_ranks)]
     merged = shown.merge(wanted.assign(hit=True), on=["user_id", "product_id"], how="left")
     row = pd.Index(users).get_indexer(pd.Index(merged["user_id"]))
-    codes = pd.factorize(merged["product_id"])[0]
+    codes = product_ids.get_indexer(pd.Index(merged["product_id"]))
     column = merged["rank"].to_numpy() - 1
     hits, items = np.zeros((len(users), n_ranks), dtype=bool), np.full((len(users), n_ranks), -1)
     met = row >= 0
@@ -154,6 +161,7 @@ def evaluate(
     truth: DataFrame,
     window: Window,
     list_length: int,
+    background: Background,
     repurchase_after_days: int | None = None,
 ) -> Judged:
     """Score every contestant in every task.
@@ -168,38 +176,61 @@ def evaluate(
         What it was made for.
     list_length
         Length of the lists; metrics at larger k aren't reported.
+    background
+        Products and users as of the cut.
     repurchase_after_days
         As in `policies.Policy`, for all contestants.
-
     """
     truth = truth.persist()
+    ks = [k for k in KS if k <= list_length]
     rows, ndcg = [], {}
     for task, repurchase in TASKS.items():
         wanted = wanted_products(truth, task)
         if wanted.empty:
             continue
-        session = truth.sparkSession
-        users = session.createDataFrame(wanted[["user_id"]].drop_duplicates(), "user_id string")
+        users = truth.sparkSession.createDataFrame(wanted[["user_id"]].drop_duplicates(), "user_id string")
+        policy = Policy(list_length, repurchase, repurchase_after_days)
         for contestant in contestants_of[task]:
-            asking = contestant.histories.join(F.broadcast(users), "user_id", how="left_semi")
-            lists = collect_lists(asking, contestant, Policy(list_length, repurchase, repurchase_after_days))
-            hits, items, n_wanted = judge(lists, wanted, list_length)
+            hits, items, n_wanted = judge(contestant.lists(users, policy), wanted, list_length, background.product_ids)
             ndcg[task, contestant.name] = PER_USER["ndcg"](hits, n_wanted, min(HEADLINE_K, list_length))
-            for metric, k, value in mean_metrics(hits, items, n_wanted, [k for k in KS if k <= list_length]):
-                rows.append(
-                    (contestant.name, task, window.cut.date(), window.horizon_days, metric, k, value, len(hits))
-                )
+            found = [(*figure, len(hits)) for figure in mean_metrics(hits, items, n_wanted, ks)]
+            found += [(*figure, len(hits)) for figure in _beyond_hits(items, wanted, ks, background)]
+            found += _by_warmth(hits, n_wanted, wanted, ks, background)
+            rows += [(contestant.name, task, window.cut.date(), window.horizon_days, *figure) for figure in found]
     truth.unpersist()
     columns = ["model", "task", "cut", "horizon_days", "metric", "k", "value", "users"]
     return Judged(pd.DataFrame(rows, columns=columns), ndcg)
 
 
-def collect_lists(histories: DataFrame, contestant: Contestant, policy: Policy) -> pd.DataFrame:
-    """Return one contestant's lists on the driver, by the path that makes the nightly lists."""
-    with recommend_users(
-        histories, contestant.items, contestant.weights, policy, learned=contestant.learned, explain=False
-    ) as lists:
-        return lists.select("user_id", "rank", "product_id").toPandas()
+def _beyond_hits(
+    items: np.ndarray, wanted: pd.DataFrame, ks: Sequence[int], background: Background
+) -> list[tuple[str, int, float]]:
+    """Return novelty, diversity and popularity lift at every k."""
+    buyers = background.buyers[background.product_ids.get_indexer(pd.Index(wanted["product_id"]))]
+    usual = pd.Series(buyers).groupby(wanted["user_id"].to_numpy()).mean().to_numpy()
+    rows: list[tuple[str, int, float]] = []
+    for k in ks:
+        rows += [
+            ("novelty", k, novelty(items[:, :k], background)),
+            ("diversity", k, diversity(items[:, :k], background)),
+            ("popularity_lift", k, popularity_lift(items[:, :k], usual, background)),
+        ]
+    return rows
+
+
+def _by_warmth(
+    hits: np.ndarray, n_wanted: np.ndarray, wanted: pd.DataFrame, ks: Sequence[int], background: Background
+) -> list[tuple[str, int, float, int]]:
+    """Return recall and NDCG of cold and of warm users, where there are any, at every k."""
+    users = np.unique(wanted["user_id"].to_numpy(dtype=str))
+    cold = background.n_orders.reindex(users, fill_value=0).to_numpy() <= COLD_MAX_ORDERS
+    return [
+        (f"{metric}_{name}", k, float(PER_USER[metric](hits[rows], n_wanted[rows], k).mean()), int(rows.sum()))
+        for name, rows in (("cold", cold), ("warm", ~cold))
+        if rows.any()
+        for k in ks
+        for metric in ("recall", "ndcg")
+    ]
 
 
 def value_of(metrics: pd.DataFrame, model: str, task: str, metric: str, k: int) -> float | None:
