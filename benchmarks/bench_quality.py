@@ -146,58 +146,92 @@ def score(lists: pd.DataFrame, wanted: pd.DataFrame) -> Score:
 # ---- contestants ----------------------------------------------------------------------------------------------------
 
 
-class Baselines:
-    """The peers as of one cut. Each takes its parameters and gives lists."""
+@dataclass(frozen=True)
+class Known:
+    """What the stages of one run know: the catalogue, its nearest texts, the events before the cut, the profile."""
 
-    def __init__(self, shop: Shop, cut: str) -> None:
+    session: Any
+    profile: Any
+    products: Any
+    events: Any
+    catalogue: Any
+    as_of: datetime
+    scratch: Callable[[str], Any]
+
+    @classmethod
+    def of(cls, shop: Shop, cut: str) -> Known:
+        """Read the tables of the run as of a cut."""
         from shelfkin.artifacts import Root
-        from shelfkin.evaluation.als import AlsContestant
-        from shelfkin.evaluation.baselines import SignalContestant
         from shelfkin.mapped import Scratch
-        from shelfkin.recommending import co_purchase, model
-        from shelfkin.recommending.search import catalogue_neighbours
+        from shelfkin.recommending import model
         from shelfkin.recommending.variants import find_variants
         from shelfkin.settings import Settings
         from shelfkin.spark import build_session
 
-        self._als, self._co_purchase, self._signals = AlsContestant, co_purchase, SignalContestant
         session = build_session("bench-quality")
-        table = {
-            name: session.read.parquet(shop.run_stage(cut, stage).table_uri(name))
-            for stage, name in {
-                "clean_catalog": "products",
-                "embed_products": "product_vectors",
-                "cluster_products": "product_clusters",
-                "clean_events": "events",
-            }.items()
-        }
-        profile = Settings.from_env({**os.environ}).profile(shop.store)
-        self.settings, event_types = profile.recommending, profile.events.event_types
-        catalogue = model.read_catalogue(table["products"], table["product_vectors"], table["product_clusters"])
-        self.catalogue = find_variants(table["products"], catalogue, self.settings).collapsed(catalogue)
-        self._scratch = lambda name: Scratch(Root.at(str(shop.artifacts)), str(shop.artifacts / name))
-        with self._scratch("search") as scratch:
-            near, _ = catalogue_neighbours(
-                session,
-                self.catalogue,
-                self.catalogue.on_sale,
-                model.CONTENT_NEIGHBOURS,
-                scratch,
-                self.settings,
+        products, vectors, clusters, events = (
+            session.read.parquet(shop.run_stage(cut, stage).table_uri(table))
+            for stage, table in (
+                ("clean_catalog", "products"),
+                ("embed_products", "product_vectors"),
+                ("cluster_products", "product_clusters"),
+                ("clean_events", "events"),
             )
-        as_of = datetime.fromisoformat(cut).replace(tzinfo=UTC)
-        self.fitted = model.fit_model(self.catalogue, near, table["events"], as_of, event_types, self.settings)
+        )
+        profile = Settings.from_env({**os.environ}).profile(shop.store)
+        catalogue = model.read_catalogue(products, vectors, clusters)
+        return cls(
+            session,
+            profile,
+            products,
+            events,
+            find_variants(products, catalogue, profile.recommending).collapsed(catalogue),
+            datetime.fromisoformat(cut).replace(tzinfo=UTC),
+            lambda name: Scratch(Root.at(str(shop.artifacts)), str(shop.artifacts / name)),
+        )
+
+    def near(self, allowed: np.ndarray) -> Any:
+        """Return the nearest texts among products that may be shown."""
+        from shelfkin.recommending.model import CONTENT_NEIGHBOURS
+        from shelfkin.recommending.search import catalogue_neighbours
+
+        with self.scratch("search") as scratch:
+            return catalogue_neighbours(
+                self.session, self.catalogue, allowed, CONTENT_NEIGHBOURS, scratch, self.profile.recommending
+            )[0]
+
+    def fit(self, near: Any, events: Any, as_of: datetime, **options: Any) -> Any:
+        """Fit the model on the events before a moment."""
+        from shelfkin.recommending.model import fit_model
+
+        event_types = self.profile.events.event_types
+        return fit_model(self.catalogue, near, events, as_of, event_types, self.profile.recommending, **options)
+
+    def asking(self, users: list[str]) -> Any:
+        """Return users as a table."""
+        return self.session.createDataFrame([(user,) for user in users], "user_id string")
+
+
+class Baselines:
+    """The peers as of one cut. Each takes its parameters and gives lists."""
+
+    def __init__(self, known: Known) -> None:
+        from shelfkin.evaluation.als import AlsContestant
+        from shelfkin.evaluation.baselines import SignalContestant
+        from shelfkin.recommending import co_purchase
+        from shelfkin.recommending.model import training_matrix
+
+        self._als, self._co_purchase, self._signals = AlsContestant, co_purchase, SignalContestant
+        self.known, self.settings = known, known.profile.recommending
+        self.fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
         empty = self.fitted.histories.limit(0).withColumnRenamed("user_id", "order_id")
-        self.strengths = model.training_matrix(self.fitted.histories, empty, len(self.catalogue.product_ids))
+        self.strengths = training_matrix(self.fitted.histories, empty, len(known.catalogue.product_ids))
 
     def _lists(self, users: list[str], policy: Any, histories: Any = None, items: Any = None, **weight: float) -> Any:
         histories = self.fitted.histories if histories is None else histories
         model = replace(self.fitted.items, **(items or {}))
         peer = self._signals.of_one_signal("peer", model, histories, **weight)
-        return peer.lists(self._asking(users), policy)
-
-    def _asking(self, users: list[str]) -> Any:
-        return self.fitted.histories.sparkSession.createDataFrame([(user,) for user in users], "user_id string")
+        return peer.lists(self.known.asking(users), policy)
 
     def popularity(self, users: list[str], policy: Any, counted: str) -> pd.DataFrame:
         from shelfkin.recommending.popularity import popular_scores
@@ -226,9 +260,9 @@ class Baselines:
 
     def als(self, users: list[str], policy: Any, regularisation: float, alpha: float) -> pd.DataFrame:
         options = {"regularisation": regularisation, "alpha": alpha}
-        with self._scratch("checkpoints") as scratch:
+        with self.known.scratch("checkpoints") as scratch:
             peer = self._als.fit("als", self.fitted.items, self.fitted.histories, scratch, **options)
-        return peer.lists(self._asking(users), policy)
+        return peer.lists(self.known.asking(users), policy)
 
     def content(self, users: list[str], policy: Any) -> pd.DataFrame:
         return self._lists(users, policy, content=1.0)
@@ -290,7 +324,7 @@ def main() -> None:
         for cut in (tuned_on, *cuts):
             for stage in STAGES:
                 shop.run_stage(cut, stage)
-            peers = Baselines(shop, cut)
+            peers = Baselines(Known.of(shop, cut))
             wanted = {task: wanted_after(purchases, cut, horizon, task) for task in TASKS}
             if cut == tuned_on:
                 print(f"\nparameters chosen on the {horizon} days from {cut}", flush=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.evaluation.taken_over import TONIGHT
 from shelfkin.mapped import Scratch
 from shelfkin.recommending.lists import recommend_users
 from shelfkin.recommending.model import (
@@ -123,7 +124,8 @@ def read_rules(stage: Stage, catalogue: Catalogue) -> ShelfRules:
 
 def read_learned(stage: Stage, fitted: Fitted, policy: Policy) -> Learned | None:
     """Return the ranker that evaluate_recommenders trained for this policy's task; None where it had too little."""
-    rows = stage.read("evaluate_recommenders", RANKERS).filter(F.col("task") == policy.task).collect()
+    mine = (F.col("task") == policy.task) & (F.col("role") == TONIGHT)
+    rows = stage.read("evaluate_recommenders", RANKERS).filter(mine).collect()
     return Learned(Ranker(rows[0]["ranker"]), fitted.evidence) if rows else None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.artifacts import published_before
+from shelfkin.artifacts import Manifest, published_before
 from shelfkin.evaluation import gate
 from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.backtest import (
@@ -25,7 +25,8 @@ from shelfkin.evaluation.backtest import (
 from shelfkin.evaluation.baselines import OURS, contestants
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.gate import Before, Verdict
-from shelfkin.evaluation.learning import Lessons, learn_and_judge
+from shelfkin.evaluation.learning import Lessons, Rankers, learn
+from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usable
 from shelfkin.mapped import Scratch
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.recommending.interactions import purchase_type
@@ -39,7 +40,6 @@ from shelfkin.recommending.model import (
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
-from shelfkin.recommending.ranker import Ranker
 from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
@@ -99,15 +99,19 @@ def run(stage: Stage) -> None:
         stage.progress("fitting on the events before %s", past.cut.date())
         return fit_model(catalogue, near, events, past.cut, event_types, settings, backtest=True)
 
-    lessons = Lessons(purchases, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
-    fitted, judged, tonight = learn_and_judge(lessons, window, settings.ranker_windows, fit, items)
-    write_rankers(stage, tonight)
+    rankers = taken_over(stage)
+    if rankers is None:
+        lessons = Lessons(purchases, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
+        fitted, rankers = learn(lessons, window, settings.ranker_windows, fit, items)
+    else:
+        fitted = fit(window)
+    write_rankers(stage, rankers)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
     with Scratch(stage.paths.root, stage.table_uri("checkpoints")) as scratch:
         als = AlsContestant.fit("als", fitted.items, fitted.histories, scratch)
     found = evaluate(
         {
-            task: contestants(fitted, settings.blend_for(repurchase), judged[task], als)
+            task: contestants(fitted, settings.blend_for(repurchase), rankers.judged[task], als)
             for task, repurchase in TASKS.items()
         },
         wanted,
@@ -164,11 +168,29 @@ def last_published(stage: Stage, task: str) -> Before | None:
     return None
 
 
-def write_rankers(stage: Stage, rankers: dict[str, Ranker | None]) -> None:
+def taken_over(stage: Stage) -> Rankers | None:
+    """Return the rankers of a day published shortly before, if they go by the same features, settings and model."""
+    settings, embedded = stage.profile.recommending, stage.inputs["embed_products"].content["metrics"]
+    key = ranker_key(
+        settings.model_dump(mode="json"), stage.profile.events, embedded.get("model"), embedded.get("dimensions")
+    )
+    stage.metrics["ranker_key"] = key
+    days = published_before(stage.paths, settings.ranker_max_age_days) if settings.ranker_max_age_days else []
+    pointer = usable(days, stage.as_of, key, settings.ranker_max_age_days)
+    if pointer is None:
+        return None
+    learned_as_of = pointer["metrics"]["ranker_learned_as_of"]
+    manifest = Manifest.read(stage.paths.root, pointer["manifests"]["evaluate_recommenders"])
+    rows = stage.spark.read.parquet(manifest.table_uri(RANKERS)).select("task", "ranker", "role").collect()
+    stage.progress("going on with the rankers that were learned as of %s", learned_as_of)
+    return from_rows([tuple(row) for row in rows], date.fromisoformat(learned_as_of))
+
+
+def write_rankers(stage: Stage, rankers: Rankers) -> None:
     """Write ``rankers``, and say what ranks tonight's lists and what it goes by."""
-    rows = [(task, ranker.text) for task, ranker in rankers.items() if ranker is not None]
-    stage.write(RANKERS, stage.spark.createDataFrame(rows, SCHEMAS[RANKERS]), n_files=1)
-    for task, ranker in rankers.items():
+    stage.write(RANKERS, stage.spark.createDataFrame(list(to_rows(rankers)), SCHEMAS[RANKERS]), n_files=1)
+    stage.metrics["ranker_learned_as_of"] = rankers.learned_as_of.isoformat()
+    for task, ranker in rankers.tonight.items():
         stage.metrics[f"ranked_by_{task}"] = "blend" if ranker is None else "lambdamart"
         if ranker is None:
             stage.progress("task %s: too little history to learn from; the fixed blend ranks", task)

@@ -484,6 +484,9 @@ class Recommending(_Section):
     ease_l2: float = Field(200.0, gt=0, description="ridge penalty of EASE^R")
     max_fall: Share = Field(0.25, description="share of the last published NDCG@10 that a new run may lose")
     ranker_windows: int = Field(3, ge=0, le=12, description="past windows the ranker learns from; 0: the blend ranks")
+    ranker_max_age_days: int = Field(
+        7, ge=0, description="rankers of a published day are taken over until they are so old; 0: learn in every run"
+    )
     ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
     # Exactness is worth some seconds: see docs/decisions/0020-search-by-size.md.

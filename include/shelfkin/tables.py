@@ -71,8 +71,9 @@ SCHEMAS: dict[str, str] = {
     RECOMMENDER_METRICS: (
         "model string, task string, cut date, horizon_days int, metric string, k int, value double, users bigint"
     ),
-    # One row per task that enough was known of to learn from; the ranker in LightGBM's own text format.
-    RANKERS: "task string, ranker string",
+    # For each task that enough was known of to learn from, the ranker in LightGBM's own text format: the one that was
+    # judged (role judged) and the one that makes the lists (role tonight).
+    RANKERS: "task string, ranker string, role string",
 }
 
 PUBLISHED = (

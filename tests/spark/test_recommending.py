@@ -17,7 +17,7 @@ from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import contestants
 from shelfkin.evaluation.beyond import Background
-from shelfkin.evaluation.learning import Lessons, learn_and_judge
+from shelfkin.evaluation.learning import Lessons, Rankers, learn
 from shelfkin.mapped import Scratch
 from shelfkin.recommending import interactions
 from shelfkin.recommending.baskets import collect_baskets
@@ -159,25 +159,27 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     items = item_numbers(spark, catalogue.product_ids)
     settings, judged = Recommending(), Window.before(AS_OF, 14)
 
-    def learn(table: DataFrame) -> tuple[Any, Any, Any]:
+    def learned(table: DataFrame) -> tuple[Fitted, Rankers]:
         def fit(window: Window) -> Fitted:
             near = no_neighbours(catalogue.n_texts)
             return fit_model(catalogue, near, table, window.cut, TYPES, settings, backtest=True)
 
-        return learn_and_judge(Lessons(table, 0, 1), judged, 2, fit, items)
+        return learn(Lessons(table, 0, 1), judged, 2, fit, items)
 
     table = events_table(spark, rows)
-    fitted, of_judged, of_now = learn(table)
-    assert of_judged["all"] is not None
-    assert of_now["all"] is not None
-    assert of_judged["all"].text != of_now["all"].text
+    fitted, rankers = learned(table)
+    of_judged, of_now = rankers.judged["all"], rankers.tonight["all"]
+    assert of_judged is not None
+    assert of_now is not None
+    assert of_judged.text != of_now.text
+    assert rankers.learned_as_of == AS_OF.date()
     # What happens within the judged window must not reach the ranker that is judged on it.
     late = [event(f"u{n:02d}", "p29", 3, order=f"late{n}") for n in range(200)]
-    _, again, _ = learn(events_table(spark, [*rows, *late]))
-    assert again["all"].text == of_judged["all"].text
-    policy = Policy(8, "allow")
-    learned = Learned(of_judged["all"], fitted.evidence)
-    with recommend_users(fitted.histories, fitted.items, settings.blend, policy, learned=learned) as lists:
+    _, again = learned(events_table(spark, [*rows, *late]))
+    assert again.judged["all"] is not None
+    assert again.judged["all"].text == of_judged.text
+    policy, known = Policy(8, "allow"), Learned(of_judged, fitted.evidence)
+    with recommend_users(fitted.histories, fitted.items, settings.blend, policy, learned=known) as lists:
         found = lists.orderBy("user_id", "rank").collect()
     by_user = pd.DataFrame([row.asDict() for row in found]).groupby("user_id")
     assert (by_user["rank"].agg(list).map(len) == 8).all()

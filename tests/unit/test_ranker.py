@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from shelfkin.errors import ArtifactError
 from shelfkin.evaluation.backtest import Window
 from shelfkin.evaluation.bootstrap import paired_interval
-from shelfkin.evaluation.learning import Lessons, learn_and_judge
+from shelfkin.evaluation.learning import Lessons, learn
+from shelfkin.recommending import training
 from shelfkin.recommending.baskets import Baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.features import (
@@ -23,9 +24,10 @@ from shelfkin.recommending.features import (
     item_features,
     store_leaders,
 )
-from shelfkin.recommending.lists import Recommender, candidate_rows
+from shelfkin.recommending.lists import Recommender, candidate_items, candidate_rows
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import MIN_USERS, Learned, Ranker, TrainingRows, train
+from shelfkin.recommending.training import lesson
 from shelfkin.settings import BlendWeights
 
 N_ITEMS = 6
@@ -122,6 +124,29 @@ def test_features_of_a_user_and_a_product_by_hand() -> None:
     assert (had["user_repeat_share"], had["user_last_days"], had["user_first_days"]) == (0.5, 5, 40)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_lesson_holds_all_that_was_bought_and_a_share_of_the_rest(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "KEPT_SHARE", share)
+    model, evidence = shop()
+    signals = BlockSignals(model, evidence, one_user())
+    policy = Policy(2, "exclude")
+    whole = signals.features(0, *candidate_items(signals, policy, 0))
+    assert len(whole) == 4  # all but what the user has
+    n_drawn = 0
+    for user in map(str, range(200)):
+        # 0 is no candidate: the user has it, and such lists don't bring it back.
+        features, bought = lesson(signals, policy, 0, user, [0, 3])
+        assert bought.sum() == 1
+        np.testing.assert_array_equal(features[bought], whole[[1]])
+        assert {row.tobytes() for row in features} <= {row.tobytes() for row in whole}
+        np.testing.assert_array_equal(lesson(signals, policy, 0, user, [0, 3])[0], features)
+        n_drawn += int((~bought).sum())
+    # Three others for each of 200 users; the standard deviation is 12 at a half.
+    assert abs(n_drawn - share * 600) <= (0 if share in (0, 1) else 50)
+
+
 def test_features_of_a_product_by_hand() -> None:
     table = popularity(trend=[3, 0, 0, 0, 0, 0], usual=[0, 120, 0, 0, 0, 0], buyers=[5] * 6, repeat_buyers=[2] * 6)
     found = item_features(table, np.array([0, 0, 1, 1, -1, 1]), np.zeros(N_ITEMS))
@@ -142,10 +167,10 @@ def test_without_windows_nothing_is_learned_and_only_the_judged_model_is_fitted(
     fitted: list[Window] = []
     judged = Window(datetime(2026, 2, 1, tzinfo=UTC), 14)
     lessons = Lessons(None, 0, 1)  # type: ignore[arg-type]
-    _, of_judged, of_now = learn_and_judge(lessons, judged, 0, fitted.append, None)  # type: ignore[arg-type, func-returns-value]
+    _, rankers = learn(lessons, judged, 0, fitted.append, None)  # type: ignore[arg-type, func-returns-value]
     assert fitted == [judged]
-    assert not any(of_judged.values())
-    assert not any(of_now.values())
+    assert not any(rankers.judged.values())
+    assert not any(rankers.tonight.values())
 
 
 def test_features_do_not_depend_on_who_else_is_in_the_block() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
@@ -49,14 +50,15 @@ class Lessons:
         items
             ``product_id`` and its ``item`` number.
         """
-        wanted = truth(self.purchases, window).join(F.broadcast(items), "product_id", how="inner").persist()
-        for task, repurchase in TASKS.items():
-            counted = wanted.filter(F.col("is_new")) if task == "new" else wanted
-            by_user = counted.groupBy("user_id").agg(F.sort_array(F.collect_list("item")).alias("items"))
-            self.rows[task, window] = training_rows(
-                fitted.histories, by_user, fitted.items, fitted.evidence, Policy(LIST_LENGTH, repurchase)
-            )
-        wanted.unpersist()
+        wanted = truth(self.purchases, window).join(F.broadcast(items), "product_id", how="inner")
+        of_task = {"all": F.col("item"), "new": F.when(F.col("is_new"), F.col("item"))}
+        by_user = wanted.groupBy("user_id").agg(
+            *(F.sort_array(F.collect_list(of_task[task])).alias(task) for task in TASKS)
+        )
+        policies = {task: Policy(LIST_LENGTH, repurchase) for task, repurchase in TASKS.items()}
+        found = training_rows(fitted.histories, by_user.persist(), fitted.items, fitted.evidence, policies)
+        by_user.unpersist()
+        self.rows |= {(task, window): rows for task, rows in found.items()}
 
     def ranker(self, task: str, windows: list[Window]) -> Ranker | None:
         """Return the ranker of a task that has seen `windows` and nothing else; None if they hold too little."""
@@ -78,10 +80,29 @@ def windows_before(window: Window, n: int) -> list[Window]:
     return found
 
 
-def learn_and_judge(
+@dataclass(frozen=True)
+class Rankers:
+    """What ranks, by task; None where there is too little to learn from.
+
+    Attributes
+    ----------
+    judged
+        Learned from the windows before the one that lists are judged on, which the next days judge again.
+    tonight
+        Learned from that window as well; these make the lists that are shown.
+    learned_as_of
+        The day that the newest lesson ends at.
+    """
+
+    judged: Mapping[str, Ranker | None]
+    tonight: Mapping[str, Ranker | None]
+    learned_as_of: date
+
+
+def learn(
     lessons: Lessons, judged: Window, n_windows: int, fit: Callable[[Window], Fitted], items: DataFrame
-) -> tuple[Fitted, dict[str, Ranker | None], dict[str, Ranker | None]]:
-    """Fit every window once; return the judged window's model and two rankers per task.
+) -> tuple[Fitted, Rankers]:
+    """Fit every window once; return the judged window's model, its histories persisted, and two rankers per task.
 
     Parameters
     ----------
@@ -95,15 +116,6 @@ def learn_and_judge(
         Fits the model as of a window's cut.
     items
         ``product_id`` and its ``item`` number.
-
-    Returns
-    -------
-    fitted
-        As of the judged window's cut, its histories persisted.
-    of_judged
-        By task: rankers that learned from the windows before the judged one only. These are judged.
-    of_now
-        By task: rankers that learned from the judged window and those before it. These make tonight's lists.
     """
     earlier = windows_before(judged, n_windows)
     for window in reversed(earlier):
@@ -114,5 +126,8 @@ def learn_and_judge(
     newest = [judged, *earlier][:n_windows]
     if newest:
         lessons.add(judged, fitted, items)
-    of_judged = {task: lessons.ranker(task, earlier) for task in TASKS}
-    return fitted, of_judged, {task: lessons.ranker(task, newest) for task in TASKS}
+    return fitted, Rankers(
+        {task: lessons.ranker(task, earlier) for task in TASKS},
+        {task: lessons.ranker(task, newest) for task in TASKS},
+        judged.end.date(),
+    )

@@ -189,7 +189,7 @@ class Recommender:
 def candidate_rows(
     signals: BlockSignals, policy: Policy, user: int, n: int = CANDIDATES_PER_SOURCE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return one user's candidates and their features, in training and in use alike.
+    """Return one user's candidates and their features.
 
     Parameters
     ----------
@@ -207,9 +207,16 @@ def candidate_rows(
     items, features
         (n_candidates,) and (n_candidates, len(features.FEATURES)).
     """
-    eligible = policy.eligible(signals.model.allowed, signals.block, user)
-    items = signals.candidates(user, eligible, max(n, 2 * policy.list_length))
+    items, eligible = candidate_items(signals, policy, user, n)
     return items, signals.features(user, items, eligible)
+
+
+def candidate_items(
+    signals: BlockSignals, policy: Policy, user: int, n: int = CANDIDATES_PER_SOURCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one user's candidates, rising, and what the user may be shown at all, (n_items,) bool."""
+    eligible = policy.eligible(signals.model.allowed, signals.block, user)
+    return signals.candidates(user, eligible, max(n, 2 * policy.list_length)), eligible
 
 
 @contextmanager

@@ -1,0 +1,136 @@
+"""What text, clusters, sequence and season each add to the lists: the ranker is trained without one, and judged.
+
+    make bench-ablation                        the stores, cuts and windows of bench-quality
+    make bench-ablation STORE=complete_journey
+
+Rankers learn from the windows before each cut, as a nightly run would. A group's features are constant for the ranker
+that does without it; candidates are the same for all, so this is what the group adds to their order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bench_quality
+from bench_quality import CUTS, LIST_LENGTH, TASKS, Known, Score, Shop, purchases_of, score, wanted_after
+
+_RELATED_IN_ORDER = ("same_order_last", "next_order_last", "next_order_recent")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "text": ("content", "content_of_best", "content_nearest", "content_nearest_last"),
+    "clusters": ("cluster_trend", "cluster_share"),
+    "sequence": ("own_in_last_order", *_RELATED_IN_ORDER, *(f"{name}_of_best" for name in _RELATED_IN_ORDER)),
+    "season": (
+        "item_trend_orders",
+        "item_month_orders",
+        "item_trend",
+        "item_month_trend",
+        "item_new_buyers_week",
+        "item_new_buyers_month",
+        "item_new_buyer_share",
+    ),
+}
+WHOLE = "all features"
+
+
+def without(rows: Any, names: tuple[str, ...]) -> Any:
+    """Return training rows in which some features say nothing."""
+    from shelfkin.recommending.features import FEATURES
+
+    features = rows.features.copy()
+    features[:, [FEATURES.index(name) for name in names]] = 0.0
+    return replace(rows, features=features)
+
+
+def learn(known: Known, horizon_days: int, events: Any, near: Any) -> Any:
+    """Return the training rows of the windows before the cut, as `evaluation.learning.Lessons`."""
+    from shelfkin.evaluation.backtest import Window
+    from shelfkin.evaluation.learning import Lessons, windows_before
+    from shelfkin.recommending.model import item_numbers
+
+    settings = known.profile.recommending
+    lessons = Lessons(events, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
+    items = item_numbers(known.session, known.catalogue.product_ids)
+    for window in windows_before(Window(known.as_of, horizon_days), settings.ranker_windows):
+        past = known.fit(near, events, window.cut, backtest=True)
+        lessons.add(window, past, items)
+        past.histories.unpersist()
+    return lessons
+
+
+def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[tuple[str, str], Score]:
+    """Return the scores of every variant at one cut, by task and variant."""
+    from shelfkin.evaluation.baselines import SignalContestant
+    from shelfkin.recommending.policies import Policy
+    from shelfkin.recommending.ranker import Learned, TrainingRows, train
+
+    known = Known.of(shop, cut)
+    near = known.near(known.catalogue.on_sale)
+    lessons = learn(known, horizon_days, known.events, near)
+    fitted = known.fit(near, known.events, known.as_of)
+    found = {}
+    for task, repurchase in TASKS.items():
+        rows = TrainingRows.together([rows for (of_task, _), rows in lessons.rows.items() if of_task == task])
+        wanted = wanted_after(purchases, cut, horizon_days, task)
+        users = sorted(wanted["user_id"].unique())
+        for variant, names in {WHOLE: (), **GROUPS}.items():
+            ranker = train(without(rows, names), seed=lessons.seed, n_threads=lessons.n_threads)
+            blend = known.profile.recommending.blend_for(repurchase)
+            peer = SignalContestant(
+                variant, fitted.items, fitted.histories, blend, Learned(ranker, fitted.evidence) if ranker else None
+            )
+            lists = peer.lists(known.asking(users), Policy(LIST_LENGTH, repurchase))
+            found[task, variant] = score(lists, wanted)
+            print(f"  {cut} {task:4} {variant:14} {found[task, variant].ndcg.mean():.4f}", flush=True)
+    return found
+
+
+def main() -> None:
+    from shelfkin.evaluation.bootstrap import paired_interval
+    from shelfkin.spark import build_session
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
+    parser.add_argument("--keep", type=Path, help="folder for the runs' tables, to go on from")
+    flags = parser.parse_args()
+    folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-ablation-"))
+    shop, (_, cuts, horizon_days) = Shop(flags.store, folder), CUTS[flags.store]
+    began = time.monotonic()
+    try:
+        build_session("bench-ablation", {"spark.ui.showConsoleProgress": "false"})
+        purchases = purchases_of(flags.store)
+        scores = {}
+        for cut in cuts:
+            for stage in bench_quality.STAGES[:-1]:
+                shop.run_stage(cut, stage)
+            scores[cut] = judge_cut(shop, cut, horizon_days, purchases)
+    finally:
+        if flags.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"\nmeans over {', '.join(cuts)}; what is lost without a group, with its 95% interval")
+    for task in TASKS:
+        whole = [scores[cut][task, WHOLE] for cut in cuts]
+        print(f"\n{'task ' + task:18}{'recall@10':>10}{'NDCG@10':>10}")
+        for variant in (WHOLE, *GROUPS):
+            own = [scores[cut][task, variant] for cut in cuts]
+            lost = ""
+            if variant != WHOLE:
+                pairs = [ours.ndcg - other.ndcg for ours, other in zip(whole, own, strict=True)]
+                lost = f"{np.mean([pair.mean() for pair in pairs]):+.4f} [{{:+.4f}}, {{:+.4f}}]".format(
+                    *paired_interval(pairs)
+                )
+            recall, ndcg = (np.mean([getattr(one, name).mean() for one in own]) for name in ("recall", "ndcg"))
+            name = variant if variant == WHOLE else f"without {variant}"
+            print(f"{name:18}{recall:>10.4f}{ndcg:>10.4f}   {lost}", flush=True)
+    print(f"\n{time.monotonic() - began:,.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()
