@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import duckdb
 import pytest
 from pyspark.sql import SparkSession
 
+from shelfkin.artifacts import RunPaths
 from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 from shelfkin.evaluation.baselines import OURS
+from shelfkin.recommending import ranker
 from shelfkin.serving.index import open_index, open_session_index
 from shelfkin.serving.publish import PublishResult, publish_run
 from shelfkin.serving.session import recommend_for_session
@@ -154,6 +157,35 @@ def test_the_backtest_prefers_us_or_habit_to_popularity(finished: Run) -> None:
     popularity = next(value for (model, task), value in values.items() if "popular" in model and task == "all")
     ours = next(value for (model, task), value in values.items() if model == OURS and task == "all")
     assert ours > popularity
+
+
+def test_rankers_of_a_day_published_shortly_before_are_taken_over(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranker, "MIN_USERS", 5)
+
+    def evaluate(run_id: str) -> Run:
+        run = Run(finished.stores, finished.artifacts, STORE, AS_OF, run_id, dict(finished.manifests))
+        run.stage("evaluate_recommenders")
+        return run
+
+    first = evaluate("learns")
+    metrics = first.manifests["evaluate_recommenders"].content["metrics"]
+    assert (metrics["ranked_by_all"], metrics["ranker_learned_as_of"]) == ("lambdamart", AS_OF)
+    # As if the day before had been published with them.
+    root, day = finished.paths.root, RunPaths(finished.paths.root, STORE, date(2024, 5, 31), "")
+    learned = {**metrics, "ranker_learned_as_of": "2024-05-31"}
+    manifests = {"evaluate_recommenders": first.manifests["evaluate_recommenders"].uri}
+    root.put_json(day.published_uri(), {"as_of": "2024-05-31", "metrics": learned, "manifests": manifests})
+    try:
+        monkeypatch.setattr("shelfkin.evaluation.learning.train", None)  # nothing is trained any more
+        second = evaluate("takes over")
+    finally:
+        root.fs.rm(day.published_uri())
+    again = second.manifests["evaluate_recommenders"].content["metrics"]
+    assert again["ranker_learned_as_of"] == "2024-05-31"
+    for table in ("rankers", "recommender_metrics"):
+        assert second.rows("evaluate_recommenders", table) == first.rows("evaluate_recommenders", table)
 
 
 def tables_of(run: Run) -> dict[str, list[tuple[Any, ...]]]:
