@@ -16,7 +16,7 @@ PORT ?= 8080
 RECENT ?=
 N ?=
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -74,6 +74,12 @@ bench-cluster: setup ## benchmark: k-means beside MLlib, scikit-learn and FAISS 
 
 bench-quality: setup ## benchmark: lists against every baseline on what was bought next (STORE=online_retail|complete_journey)
 	$(PY) benchmarks/bench_quality.py $(STORE)
+
+bench-ablation: setup ## benchmark: what text, clusters, sequence and season add to the lists (STORE=...)
+	$(PY) benchmarks/bench_ablation.py $(STORE)
+
+bench-cold: setup ## benchmark: products without any history, ranked by text and cluster (STORE=...)
+	$(PY) benchmarks/bench_cold.py $(STORE)
 
 bench-session: setup ## benchmark: lists for sessions, beside the same answers from DuckDB and Parquet (STORE=...)
 	$(PY) benchmarks/bench_session.py --store '$(STORE)'

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.taken_over import TONIGHT
 from shelfkin.mapped import Scratch
-from shelfkin.recommending.lists import recommend_users
+from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import (
     Catalogue,
     Fitted,
@@ -96,7 +96,8 @@ def run(stage: Stage) -> None:
     blend = settings.blend_for(policy.repurchase)
     rules = read_rules(stage, catalogue)
     shown = replace(fitted.items, allowed=fitted.items.allowed & rules.allowed)
-    with recommend_users(fitted.histories, shown, blend, policy, learned=learned, rules=rules) as lists:
+    recommender = Recommender(shown, blend, policy, learned=learned, rules=rules)
+    with recommend_users(fitted.histories, recommender) as lists:
         # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
         # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
         by_user = lists.repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")

@@ -22,7 +22,7 @@ from shelfkin.mapped import Scratch
 from shelfkin.recommending import interactions
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
-from shelfkin.recommending.lists import recommend_users
+from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import (
     Fitted,
     fit_model,
@@ -93,7 +93,8 @@ def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", 
     settings = Recommending()
     fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), events_table(spark, rows), AS_OF, TYPES, settings)
     policy = Policy(8, repurchase)  # type: ignore[arg-type]
-    with recommend_users(fitted.histories, fitted.items, settings.blend_for(repurchase), policy) as lists:
+    recommender = Recommender(fitted.items, settings.blend_for(repurchase), policy)
+    with recommend_users(fitted.histories, recommender) as lists:
         return lists.orderBy("user_id", "rank").collect()
 
 
@@ -179,7 +180,8 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     assert again.judged["all"] is not None
     assert again.judged["all"].text == of_judged.text
     policy, known = Policy(8, "allow"), Learned(of_judged, fitted.evidence)
-    with recommend_users(fitted.histories, fitted.items, settings.blend, policy, learned=known) as lists:
+    recommender = Recommender(fitted.items, settings.blend, policy, learned=known)
+    with recommend_users(fitted.histories, recommender) as lists:
         found = lists.orderBy("user_id", "rank").collect()
     by_user = pd.DataFrame([row.asDict() for row in found]).groupby("user_id")
     assert (by_user["rank"].agg(list).map(len) == 8).all()

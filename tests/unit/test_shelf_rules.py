@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -112,8 +114,8 @@ def shop() -> ItemModel:
 WEIGHTS = BlendWeights(own=2.0, co_purchase=0, content=0, popular=1.0, trending=0)
 
 
-def listed(policy: Policy, found: ShelfRules) -> list[tuple[str, str]]:
-    (entries,) = Recommender(shop(), WEIGHTS, policy, rules=found).recommend(user())
+def listed(policy: Policy, found: ShelfRules, model: ItemModel | None = None) -> list[tuple[str, str]]:
+    (entries,) = Recommender(model or shop(), WEIGHTS, policy, rules=found).recommend(user())
     return [(IDS[entry.item], entry.strategy) for entry in entries]
 
 
@@ -121,6 +123,14 @@ def test_pins_lead_but_only_what_the_user_may_be_shown() -> None:
     found = rules(pinned=["d", "a"])
     assert [one for one, _ in listed(Policy(4, "allow"), found)] == ["d", "a", "b", "c"]
     assert listed(Policy(2, "exclude"), found) == [("d", "pinned"), ("c", "popular")]
+
+
+def test_a_twin_of_a_pin_gives_its_place_to_something_else() -> None:
+    twins = replace(shop(), texts=np.array([0, 1, 2, 2, 4]))  # c and d are one
+    assert [one for one, _ in listed(Policy(4, "allow"), rules(), twins)] == ["a", "b", "c", "e"]
+    assert [one for one, _ in listed(Policy(4, "allow"), rules(pinned=["d"]), twins)] == ["d", "a", "b", "e"]
+    # With nothing else left it stays, last.
+    assert [one for one, _ in listed(Policy(9, "allow"), rules(pinned=["d"]), twins)] == ["d", "a", "b", "e", "c"]
 
 
 def test_a_purchase_comes_back_after_so_many_days() -> None:

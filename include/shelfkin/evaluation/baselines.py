@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.als import AlsContestant
 from shelfkin.recommending.candidates import ItemModel
-from shelfkin.recommending.lists import recommend_users
+from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import Fitted
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import Learned, Ranker
@@ -66,9 +66,8 @@ class SignalContestant:
     def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
         """Return the lists of known users; a list is filled up with popular products."""
         asking = self.histories.join(F.broadcast(users), "user_id", how="left_semi")
-        with recommend_users(
-            asking, self.items, self.weights, policy, learned=self.learned, explain=False
-        ) as recommended:
+        recommender = Recommender(self.items, self.weights, policy, learned=self.learned, explain=False)
+        with recommend_users(asking, recommender) as recommended:
             return recommended.select("user_id", "rank", "product_id").toPandas()
 
 

@@ -143,12 +143,15 @@ class Recommender:
         return kept[self.rules.choose(items[kept], scores[kept], self.model.content, self.policy.list_length)]
 
     def _pinned(self, eligible: np.ndarray, entries: list[Entry]) -> list[Entry]:
-        """Put the shop's pins that this user may be shown before everything else."""
+        """Put the shop's pins that this user may be shown before everything else, and twins of pins last."""
         pins = [int(item) for item in self.rules.pins if eligible[item]]
         if not pins:
             return entries
         top = entries[0].score if entries else 0.0
         rest = [entry for entry in entries if entry.item not in pins]
+        texts = self.model.texts[pins]
+        # Sorting is stable: the others keep their order, and where nothing else is left a twin fills the list.
+        rest.sort(key=lambda entry: bool(np.isin(self.model.texts[entry.item], texts)))
         return [*(Entry(item, top, PINNED, ()) for item in pins), *rest][: self.policy.list_length]
 
     def _rank(
@@ -220,44 +223,32 @@ def candidate_items(
 
 
 @contextmanager
-def recommend_users(
-    histories: DataFrame,
-    model: ItemModel,
-    weights: BlendWeights,
-    policy: Policy,
-    *,
-    learned: Learned | None = None,
-    rules: ShelfRules | None = None,
-    explain: bool = True,
-) -> Iterator[DataFrame]:
+def recommend_users(histories: DataFrame, recommender: Recommender) -> Iterator[DataFrame]:
     """Give ``user_recommendations`` for the users of `histories`, to be used up within the ``with`` block.
 
-    The model is broadcast, and released at the end of the block; users are scored in tasks of about 512, each with
-    vectors of its own candidates only.
+    The recommender is broadcast, and released at the end of the block; users are scored in tasks of about 512, each
+    with vectors of its own candidates only.
 
     Parameters
     ----------
     histories
-        Result of `interactions.user_histories`; item numbers are the model's.
-    model, weights, policy, learned, rules, explain
-        As in `Recommender`.
+        Result of `interactions.user_histories`; item numbers are those of the recommender's model.
+    recommender
+        What makes a list of a history.
     """
-    session = histories.sparkSession
-    recommender = session.sparkContext.broadcast(
-        Recommender(model, weights, policy, learned=learned, rules=rules, explain=explain)
-    )
+    shared = histories.sparkSession.sparkContext.broadcast(recommender)
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for start in range(0, batch.num_rows, _USERS_PER_BLOCK):
-                yield _to_arrow(batch.slice(start, _USERS_PER_BLOCK), recommender.value)
+                yield _to_arrow(batch.slice(start, _USERS_PER_BLOCK), shared.value)
 
     n_tasks = max(1, -(-histories.count() // _USERS_PER_TASK))
     columns = histories.select(*HISTORY_COLUMNS)
     try:
         yield columns.repartition(n_tasks, "user_id").mapInArrow(score, _LISTS_SCHEMA)
     finally:
-        recommender.destroy()
+        shared.destroy()
 
 
 def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch:
