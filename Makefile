@@ -16,7 +16,7 @@ PORT ?= 8080
 RECENT ?=
 N ?=
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=
 
 bench-cluster: setup ## benchmark: k-means beside MLlib, scikit-learn and FAISS on the same vectors; PART=small|large|growth
 	$(PY) benchmarks/bench_cluster.py $(or $(PART),all)
+
+bench-meaning: setup ## benchmark: clusters against known categories, planted groups, identity under change (STORE=...)
+	$(PY) benchmarks/bench_meaning.py $(STORE)
 
 bench-quality: setup ## benchmark: lists against every baseline on what was bought next (STORE=online_retail|complete_journey)
 	$(PY) benchmarks/bench_quality.py $(STORE)
