@@ -223,6 +223,7 @@ class Baselines:
 
         self._als, self._co_purchase, self._signals = AlsContestant, co_purchase, SignalContestant
         self.known, self.settings = known, known.profile.recommending
+        self._als_fits: dict[tuple[float, float], Any] = {}
         self.fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
         empty = self.fitted.histories.limit(0).withColumnRenamed("user_id", "order_id")
         self.strengths = training_matrix(self.fitted.histories, empty, len(known.catalogue.product_ids))
@@ -259,10 +260,13 @@ class Baselines:
         return self._lists(users, policy, items={"co_purchase": found.weights}, co_purchase=1.0)
 
     def als(self, users: list[str], policy: Any, regularisation: float, alpha: float) -> pd.DataFrame:
-        options = {"regularisation": regularisation, "alpha": alpha}
-        with self.known.scratch("checkpoints") as scratch:
-            peer = self._als.fit("als", self.fitted.items, self.fitted.histories, scratch, **options)
-        return peer.lists(self.known.asking(users), policy)
+        # Both tasks ask the same models.
+        if (regularisation, alpha) not in self._als_fits:
+            options = {"regularisation": regularisation, "alpha": alpha}
+            with self.known.scratch("checkpoints") as scratch:
+                peer = self._als.fit("als", self.fitted.items, self.fitted.histories, scratch, **options)
+            self._als_fits[regularisation, alpha] = peer
+        return self._als_fits[regularisation, alpha].lists(self.known.asking(users), policy)
 
     def content(self, users: list[str], policy: Any) -> pd.DataFrame:
         return self._lists(users, policy, content=1.0)
