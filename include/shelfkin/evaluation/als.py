@@ -67,8 +67,8 @@ class AlsContestant:
         scratch
             Takes checkpoints.
         rank, regularisation, alpha, seed
-            Of `pyspark.ml.recommendation.ALS`; the defaults were best of nine on Online Retail, window of 2011-08-01, in
-            both tasks (`make bench-quality`). With the same seed and data, factors agree to float32 rounding.
+            Of `pyspark.ml.recommendation.ALS`; the defaults were best of nine on Online Retail, window of 2011-08-01,
+            in both tasks (`make bench-quality`). Factors agree to float32 rounding for the same seed and partitions.
         """
         users = histories.select("user_id").distinct().toPandas()["user_id"].sort_values().to_numpy()
         numbers = histories.sparkSession.createDataFrame(
