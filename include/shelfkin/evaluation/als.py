@@ -78,6 +78,8 @@ class AlsContestant:
             "user", F.explode(F.arrays_zip("items", "strengths")).alias("entry")
         )
         ratings = ratings.select("user", F.col("entry.items").alias("item"), F.col("entry.strengths").alias("rating"))
+        # In an order of their own: sums of floats depend on it, and events may come in any.
+        ratings = ratings.repartition("user").sortWithinPartitions("user", "item")
         # Each iteration nests two shuffles deeper; without checkpoints, ten of them on top of all that histories are
         # made from are more than the stack of a task's thread can read.
         ratings.sparkSession.sparkContext.setCheckpointDir(scratch.uri)
