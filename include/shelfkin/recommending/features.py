@@ -190,15 +190,18 @@ class BlockSignals:
     def _add(self, evidence: Evidence) -> None:
         block, n_items = self.block, self.model.n_items
         self.evidence = evidence
+        self.leaders = [order[self.model.allowed[order]] for order in evidence.leaders]
         owners = np.repeat(np.arange(block.n_users), np.diff(block.indptr))
         latest = np.full(block.n_users, np.inf)
         np.minimum.at(latest, owners, block.last_days)
         self.in_last_order = block.last_days <= latest[owners] + LAST_ORDER_DAYS
         recent = tastes(block, block.recent, n_items, MAX_HISTORY)
         self.last = tastes(block, self.in_last_order.astype(np.float64), n_items, MAX_HISTORY)
+        # Where item-kNN is the store's co-purchase model too, it is looked at once.
+        same = evidence.item_knn is self.model.co_purchase
         self.relations |= {
             "co_purchase_recent": recent @ evidence.co_purchase_recent,
-            "item_knn": self.taste @ evidence.item_knn,
+            "item_knn": self.relations["co_purchase"] if same else self.taste @ evidence.item_knn,
             "same_order": self.taste @ evidence.same_order,
             "same_order_last": self.last @ evidence.same_order,
             "next_order_last": self.last @ evidence.next_order,
@@ -224,7 +227,7 @@ class BlockSignals:
         user
             Row of the block.
         eligible
-            (n_items,) bool: what the user may be shown.
+            (n_items,) bool: what the user may be shown: what the model allows, less some of the user's own.
         n
             Products taken of each relation and of the user's own; of each order of leaders half as many.
         """
@@ -232,7 +235,10 @@ class BlockSignals:
         own = Signal(self.block.items[entries], self.block.strengths[entries])
         personal = [own, *(self.relation(name, user) for name in CANDIDATE_RELATIONS)]
         found = [_strongest(signal, eligible, n) for signal in personal]
-        found += [order[eligible[order]][: n // 2] for order in self.evidence.leaders]
+        for order in self.leaders:
+            # At most the user's own are barred of what may be shown at all.
+            head = order[: n // 2 + len(own.items)]
+            found.append(head[eligible[head]][: n // 2])
         return np.unique(np.concatenate(found))
 
     def features(self, user: int, items: np.ndarray, eligible: np.ndarray) -> np.ndarray:
@@ -330,6 +336,10 @@ def _strongest(signal: Signal, eligible: np.ndarray, n: int) -> np.ndarray:
     """Return the `n` eligible items that a signal speaks for most; ties go to the lower item number."""
     keep = eligible[signal.items] & (signal.values > 0)
     items, values = signal.items[keep], np.round(signal.values[keep], DECIMALS)
+    if len(values) > n:
+        # Sorting all would cost most of what candidates cost.
+        keep = values >= np.partition(values, len(values) - n)[len(values) - n]
+        items, values = items[keep], values[keep]
     return items[np.argsort(-values, kind="stable")[:n]]
 
 

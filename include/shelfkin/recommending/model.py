@@ -286,7 +286,8 @@ def fit_model(
         )
 
     half_life = event_types[buying].half_life_days if (buying := purchase_type(event_types)) in event_types else 1.0
-    fitted = fit(strengths, settings.ease_l2)
+    # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
+    fitted = fit(strengths, settings.ease_l2) if knn.n_active <= settings.ease_max_items else knn
     log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
     features = item_features(popularity, catalogue.clusters, log_prices)
     evidence = Evidence(
