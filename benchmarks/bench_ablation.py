@@ -9,18 +9,24 @@ that does without it; candidates are the same for all, so this is what the group
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import tempfile
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import bench_quality
-from bench_quality import CUTS, LIST_LENGTH, TASKS, Known, Score, Shop, purchases_of, score, wanted_after
+from bench_quality import (
+    CUTS,
+    LIST_LENGTH,
+    STAGES,
+    TASKS,
+    Known,
+    Score,
+    Shop,
+    opened_shop,
+    purchases_of,
+    score,
+    wanted_after,
+)
 
 _RELATED_IN_ORDER = ("same_order_last", "next_order_last", "next_order_recent")
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -93,27 +99,21 @@ def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[t
 
 
 def main() -> None:
-    from shelfkin.evaluation.bootstrap import paired_interval
-    from shelfkin.spark import build_session
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
-    parser.add_argument("--keep", type=Path, help="folder for the runs' tables, to go on from")
-    flags = parser.parse_args()
-    folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-ablation-"))
-    shop, (_, cuts, horizon_days) = Shop(flags.store, folder), CUTS[flags.store]
-    began = time.monotonic()
-    try:
-        build_session("bench-ablation", {"spark.ui.showConsoleProgress": "false"})
-        purchases = purchases_of(flags.store)
+    with opened_shop(__doc__) as shop:
+        _, cuts, horizon_days = CUTS[shop.store]
+        purchases = purchases_of(shop.store)
         scores = {}
         for cut in cuts:
-            for stage in bench_quality.STAGES[:-1]:
+            for stage in STAGES[:-1]:
                 shop.run_stage(cut, stage)
             scores[cut] = judge_cut(shop, cut, horizon_days, purchases)
-    finally:
-        if flags.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        report(scores, cuts)
+
+
+def report(scores: dict[str, dict[tuple[str, str], Score]], cuts: tuple[str, ...]) -> None:
+    """Print the means over the cuts, and what is lost without each group."""
+    from shelfkin.evaluation.bootstrap import paired_interval
+
     print(f"\nmeans over {', '.join(cuts)}; what is lost without a group, with its 95% interval")
     for task in TASKS:
         whole = [scores[cut][task, WHOLE] for cut in cuts]
@@ -123,13 +123,11 @@ def main() -> None:
             lost = ""
             if variant != WHOLE:
                 pairs = [ours.ndcg - other.ndcg for ours, other in zip(whole, own, strict=True)]
-                lost = f"{np.mean([pair.mean() for pair in pairs]):+.4f} [{{:+.4f}}, {{:+.4f}}]".format(
-                    *paired_interval(pairs)
-                )
+                low, high = paired_interval(pairs)
+                lost = f"{np.mean([pair.mean() for pair in pairs]):+.4f} [{low:+.4f}, {high:+.4f}]"
             recall, ndcg = (np.mean([getattr(one, name).mean() for one in own]) for name in ("recall", "ndcg"))
             name = variant if variant == WHOLE else f"without {variant}"
             print(f"{name:18}{recall:>10.4f}{ndcg:>10.4f}   {lost}", flush=True)
-    print(f"\n{time.monotonic() - began:,.0f} s in all")
 
 
 if __name__ == "__main__":

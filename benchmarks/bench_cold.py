@@ -10,20 +10,14 @@ or of its cluster where the store has no categories; equals in random order.
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import tempfile
-import time
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import bench_ablation
-import bench_quality
-from bench_quality import CUTS, Known, Shop, purchases_of, wanted_after
+from bench_quality import CUTS, STAGES, Known, opened_shop, purchases_of, wanted_after
 
 K = 50
 N_TENTHS = 10
@@ -105,28 +99,15 @@ def known_users(fitted: Any) -> set[str]:
 
 
 def main() -> None:
-    from shelfkin.spark import build_session
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
-    parser.add_argument("--keep", type=Path, help="folder for the runs' tables, to go on from")
-    flags = parser.parse_args()
-    folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-cold-"))
-    shop, (_, cuts, horizon_days) = Shop(flags.store, folder), CUTS[flags.store]
-    cut = cuts[-1]
-    began = time.monotonic()
-    try:
-        build_session("bench-cold", {"spark.ui.showConsoleProgress": "false"})
-        for stage in bench_quality.STAGES[:-1]:
+    with opened_shop(__doc__) as shop:
+        _, cuts, horizon_days = CUTS[shop.store]
+        cut = cuts[-1]
+        for stage in STAGES[:-1]:
             shop.run_stage(cut, stage)
-        found = judge_cold(Known.of(shop, cut), cut, horizon_days, purchases_of(flags.store))
-    finally:
-        if flags.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        found = judge_cold(Known.of(shop, cut), cut, horizon_days, purchases_of(shop.store))
     print(f"\n{'':22}{'recall@50':>10}{'of chance':>11}{'of category':>13}")
     for name, value in found.items():
         print(f"{name:22}{value:>10.4f}{value / found['chance']:>11.2f}{value / found['category popularity']:>13.2f}")
-    print(f"\n{time.monotonic() - began:,.0f} s in all")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -64,6 +65,27 @@ class Shop:
             finally:
                 sys.argv = before
         return Manifest.read(paths.root, uri)
+
+
+@contextmanager
+def opened_shop(description: str | None) -> Iterator[Shop]:
+    """Read the command's store and folder, start Spark, and clean up at the end."""
+    from shelfkin.spark import build_session
+
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
+    parser.add_argument("--keep", type=Path, help="folder for the runs' tables, to go on from")
+    flags = parser.parse_args()
+    folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-shop-"))
+    began = time.monotonic()
+    try:
+        # Before the first stage, whose session it will be.
+        build_session("bench", {"spark.ui.showConsoleProgress": "false"})
+        yield Shop(flags.store, folder)
+    finally:
+        if flags.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"\n{time.monotonic() - began:,.0f} s in all")
 
 
 # ---- truth ----------------------------------------------------------------------------------------------------------
@@ -309,21 +331,11 @@ def tune(peers: Baselines, names: list[str], wanted: dict[str, pd.DataFrame], po
 def main() -> None:
     from shelfkin.evaluation.bootstrap import paired_interval
     from shelfkin.recommending.policies import Policy
-    from shelfkin.spark import build_session
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", nargs="?", default="online_retail", choices=sorted(CUTS))
-    parser.add_argument("--keep", type=Path, help="folder for the runs' tables, to go on from")
-    flags = parser.parse_args()
-    folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-quality-"))
-    shop = Shop(flags.store, folder)
-    tuned_on, cuts, horizon = CUTS[flags.store]
-    names = [name for name in GRIDS if name != "ease" or flags.store == "online_retail"]
-    began = time.monotonic()
-    try:
-        # Before the first stage, whose session it will be.
-        build_session("bench-quality", {"spark.ui.showConsoleProgress": "false"})
-        purchases = purchases_of(flags.store)
+    with opened_shop(__doc__) as shop:
+        tuned_on, cuts, horizon = CUTS[shop.store]
+        names = [name for name in GRIDS if name != "ease" or shop.store == "online_retail"]
+        purchases = purchases_of(shop.store)
         scores: dict[tuple[str, str, str], Score] = {}
         for cut in (tuned_on, *cuts):
             for stage in STAGES:
@@ -345,10 +357,6 @@ def main() -> None:
                     lists = getattr(peers, name)(users, Policy(LIST_LENGTH, repurchase), **best[name, task])
                     scores[name, task, cut] = score(lists, wanted[task])
         report(scores, ["shelfkin", *names], cuts, paired_interval)
-    finally:
-        if flags.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{time.monotonic() - began:,.0f} s in all")
 
 
 def report(scores: dict, names: list[str], cuts: tuple[str, ...], paired_interval: Callable) -> None:
