@@ -15,7 +15,8 @@ from shelfkin.mapped import Scratch
 from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.policies import Policy, first_of_twins
 
-_USERS_PER_BLOCK = 512
+# 256 MB of scores at a time.
+_SCORES_PER_BLOCK = 2**26
 _CHECKPOINT_INTERVAL = 2
 # Twins and past purchases are dropped from this many times the list's length.
 _LOOKED_AT = 8
@@ -102,22 +103,25 @@ class AlsContestant:
         """Return the lists of the users that the model knows: ``user_id``, ``rank``, ``product_id``."""
         asking = self.histories.join(F.broadcast(users), "user_id", how="left_semi")
         known = asking.select("user_id", "items", "n_bought", "last_days").toPandas().sort_values("user_id")
+        # What nobody bought has no factors, and no score.
+        candidates = np.flatnonzero(self.items.allowed & self.item_factors.any(axis=1))
+        n_users = max(1, _SCORES_PER_BLOCK // max(len(candidates), 1))
         found = [pd.DataFrame({"user_id": [], "rank": np.empty(0, dtype=np.int64), "product_id": []})]
-        for start in range(0, len(known), _USERS_PER_BLOCK):
-            found += self._block(known.iloc[start : start + _USERS_PER_BLOCK], policy)
+        for start in range(0, len(known) if len(candidates) else 0, n_users):
+            found += self._block(known.iloc[start : start + n_users], candidates, policy)
         return pd.concat(found, ignore_index=True)
 
-    def _block(self, known: pd.DataFrame, policy: Policy) -> Iterator[pd.DataFrame]:
-        scores = self.user_factors.loc[known["user_id"]].to_numpy() @ self.item_factors.T
-        scores[:, ~self.items.allowed] = -np.inf
+    def _block(self, known: pd.DataFrame, candidates: np.ndarray, policy: Policy) -> Iterator[pd.DataFrame]:
+        scores = self.user_factors.loc[known["user_id"]].to_numpy() @ self.item_factors[candidates].T
         rows = zip(known["user_id"], known["items"], known["n_bought"], known["last_days"], scores, strict=True)
         for user, items, n_bought, last_days, row in rows:
             past = np.asarray(items)
-            row[policy.barred(past, np.asarray(n_bought), np.asarray(last_days))] = -np.inf
+            barred = policy.barred(past, np.asarray(n_bought), np.asarray(last_days))
+            row[np.isin(candidates, barred)] = -np.inf
             n = min(_LOOKED_AT * policy.list_length, len(row))
             head = np.argpartition(-row, n - 1)[:n]
-            order = head[np.lexsort((head, -row[head]))]
-            order = order[np.isfinite(row[order])]
+            places = head[np.lexsort((head, -row[head]))]
+            order = candidates[places[np.isfinite(row[places])]]
             best = order[first_of_twins(self.items.texts[order], np.isin(order, past))][: policy.list_length]
             yield pd.DataFrame(
                 {"user_id": user, "rank": np.arange(1, len(best) + 1), "product_id": self.items.product_ids[best]}
