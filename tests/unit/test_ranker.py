@@ -100,10 +100,13 @@ def test_features_of_a_user_and_a_product_by_hand() -> None:
     had, last, related, other = named(rows[0]), named(rows[1]), named(rows[2]), named(rows[3])
     assert (had["own_orders"], had["own_frequency"], had["own_last_days"], had["own_first_days"]) == (3, 0.75, 20, 40)
     assert (had["own_gap_days"], had["own_due"], had["own_in_last_order"]) == (10, 2, 0)
+    assert [had[f"{name}_of_best"] for name in ("own_strength", "own_recent", "own_orders")] == [1, 1, 1]
+    assert (last["own_strength_of_best"], last["own_orders_of_best"]) == (0.25, pytest.approx(1 / 3, abs=1e-6))
+    assert last["own_recent_of_best"] == pytest.approx(0.75)
     assert last["own_in_last_order"] == 1
     assert np.isnan(last["own_gap_days"])
     assert np.isnan(related["own_last_days"])
-    assert (related["own_orders"], related["own_strength"]) == (0, 0)
+    assert (related["own_orders"], related["own_strength"], related["own_strength_of_best"]) == (0, 0, 0)
     # Taste clips strengths at 1: 1 * 0.5 + 0.5 * 0.25; the best product of the relation is this one.
     assert related["co_purchase"] == pytest.approx(0.625)
     assert related["co_purchase_of_best"] == 1
@@ -128,7 +131,7 @@ def test_features_of_a_user_and_a_product_by_hand() -> None:
 def test_a_lesson_holds_all_that_was_bought_and_a_share_of_the_rest(
     share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "KEPT_SHARE", share)
+    monkeypatch.setattr(training, "KEPT_SHARES", {"exclude": share})
     model, evidence = shop()
     signals = BlockSignals(model, evidence, one_user())
     policy = Policy(2, "exclude")

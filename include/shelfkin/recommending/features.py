@@ -54,10 +54,11 @@ RELATION_FEATURES = (
     "next_order_recent",
     "content",
 )
+# What a user does with a product, beside what the user does with the one that leads.
+OWN_OF_BEST = ("own_strength", "own_recent", "own_orders")
 PAIR_FEATURES = (
-    "own_strength",
-    "own_recent",
-    "own_orders",
+    *OWN_OF_BEST,
+    *(f"{name}_of_best" for name in OWN_OF_BEST),
     "own_frequency",
     "own_last_days",
     "own_first_days",
@@ -256,7 +257,7 @@ class BlockSignals:
         relations = {name: self.relation(name, user) for name in RELATION_FEATURES}
         at = {name: signal.at(items) for name, signal in relations.items()}
         best = {
-            f"{name}_of_best": at[name] / max(float(signal.values[eligible[signal.items]].max(initial=0.0)), 1e-9)
+            f"{name}_of_best": at[name] / _most(signal.values[eligible[signal.items]])
             for name, signal in relations.items()
         }
         pair = self._own(user, items) | at | best | self._content(user, items)
@@ -289,6 +290,8 @@ class BlockSignals:
         block, entries = self.block, self.block.of(user)
         past = block.items[entries]
 
+        most = {"own_strength": block.strengths, "own_recent": block.recent, "own_orders": block.n_bought}
+
         def own(values: np.ndarray, missing: float = 0.0) -> np.ndarray:
             if len(past) == 0:
                 return np.full(len(items), missing)
@@ -301,9 +304,8 @@ class BlockSignals:
         known = past[~np.isnan(prices[past])]
         usual_price = prices[known].mean() if len(known) else np.nan
         return {
-            "own_strength": own(block.strengths),
-            "own_recent": own(block.recent),
-            "own_orders": n_bought,
+            **{name: own(values) for name, values in most.items()},
+            **{f"{name}_of_best": own(values) / _most(values[entries]) for name, values in most.items()},
             "own_frequency": n_bought / max(float(block.n_orders[user]), 1.0),
             "own_last_days": last,
             "own_first_days": first,
@@ -330,6 +332,11 @@ class BlockSignals:
             "content_nearest": _largest(self.model.content, _row(self.taste, user)).at(items),
             "content_nearest_last": _largest(self.model.content, _row(self.last, user)).at(items),
         }
+
+
+def _most(values: np.ndarray) -> float:
+    """Return the largest value, as a divisor."""
+    return max(float(values.max(initial=0.0)), 1e-9)
 
 
 def _strongest(signal: Signal, eligible: np.ndarray, n: int) -> np.ndarray:
