@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from datetime import date
 
 import numpy as np
@@ -24,7 +25,7 @@ from shelfkin.evaluation.backtest import (
 )
 from shelfkin.evaluation.baselines import OURS, contestants
 from shelfkin.evaluation.beyond import Background
-from shelfkin.evaluation.gate import Before, Verdict
+from shelfkin.evaluation.gate import Before, Rival, Verdict
 from shelfkin.evaluation.learning import Lessons, Rankers, learn
 from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usable
 from shelfkin.mapped import Scratch
@@ -124,11 +125,14 @@ def run(stage: Stage) -> None:
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method
     stage.metrics |= unknown_products(events, items)
-    for task in TASKS:
-        report(stage, found, task)
+    # Once: each interval draws all users thousands of times.
+    rivals_of = {task: found.rivals(OURS, task) for task in TASKS if (task, OURS) in found.ndcg}
+    for task, rivals in rivals_of.items():
+        report(stage, found, task, rivals)
+        draw_task(stage, found, task, rivals)
     stage.metrics["ndcg_at_10"] = stage.metrics.get(f"ndcg_at_10_{policy.task}")
-    draw_pictures(stage, found, policy.task)
-    verdict = judge_run(stage, found, policy.task)
+    draw_days(stage, policy.task)
+    verdict = judge_run(stage, found, policy.task, rivals_of.get(policy.task, {}))
     stage.metrics |= {"task": policy.task, "gate": verdict.word, "gate_reason": verdict.reason}
     stage.progress("gate: %s, %s", verdict.word, verdict.reason)
 
@@ -146,13 +150,13 @@ def background_of(catalogue: Catalogue, fitted: Fitted) -> Background:
     )
 
 
-def judge_run(stage: Stage, found: Judged, task: str) -> Verdict:
+def judge_run(stage: Stage, found: Judged, task: str, rivals: Mapping[str, Rival]) -> Verdict:
     """Judge the run's own lists against the baselines and what was published before."""
     ours = found.ndcg.get((task, OURS), np.empty(0))
     return gate.judge(
         len(ours),
         float(ours.mean()) if len(ours) else 0.0,
-        found.rivals(OURS, task) if len(ours) else {},
+        rivals,
         last_published(stage, task),
         stage.profile.recommending.max_fall,
     )
@@ -171,8 +175,12 @@ def last_published(stage: Stage, task: str) -> Before | None:
 def taken_over(stage: Stage) -> Rankers | None:
     """Return the rankers of a day published shortly before, if they go by the same features, settings and model."""
     settings, embedded = stage.profile.recommending, stage.inputs["embed_products"].content["metrics"]
+    event_types = stage.profile.events.event_types if stage.profile.events else {}
     key = ranker_key(
-        settings.model_dump(mode="json"), stage.profile.events, embedded.get("model"), embedded.get("dimensions")
+        settings.model_dump(mode="json"),
+        {name: event_type.model_dump(mode="json") for name, event_type in event_types.items()},
+        embedded.get("model"),
+        embedded.get("dimensions"),
     )
     stage.metrics["ranker_key"] = key
     days = published_before(stage.paths, settings.ranker_max_age_days) if settings.ranker_max_age_days else []
@@ -188,8 +196,10 @@ def taken_over(stage: Stage) -> Rankers | None:
 
 def write_rankers(stage: Stage, rankers: Rankers) -> None:
     """Write ``rankers``, and say what ranks tonight's lists and what it goes by."""
-    stage.write(RANKERS, stage.spark.createDataFrame(list(to_rows(rankers)), SCHEMAS[RANKERS]), n_files=1)
-    stage.metrics["ranker_learned_as_of"] = rankers.learned_as_of.isoformat()
+    rows = list(to_rows(rankers))
+    stage.write(RANKERS, stage.spark.createDataFrame(rows, SCHEMAS[RANKERS]), n_files=1)
+    # A day that had too little to learn from has nothing to hand on: the next one tries for itself.
+    stage.metrics["ranker_learned_as_of"] = rankers.learned_as_of.isoformat() if rows else None
     for task, ranker in rankers.tonight.items():
         stage.metrics[f"ranked_by_{task}"] = "blend" if ranker is None else "lambdamart"
         if ranker is None:
@@ -199,13 +209,12 @@ def write_rankers(stage: Stage, rankers: Rankers) -> None:
             stage.progress("task %s: learned to rank; goes most by %s", task, leading)
 
 
-def report(stage: Stage, found: Judged, task: str) -> None:
+def report(stage: Stage, found: Judged, task: str, rivals: Mapping[str, Rival]) -> None:
     """Put a task's main figures where XCom shows them, and say them."""
     ours = value_of(found.metrics, OURS, task, "ndcg", HEADLINE_K)
     best = best_baseline(found.metrics, OURS, task, "ndcg", HEADLINE_K)
     if ours is None or best is None:
         return
-    rivals = found.rivals(OURS, task)
     users = len(found.ndcg[task, OURS])
     stage.metrics |= {
         f"ndcg_at_10_{task}": round(ours, 4),
@@ -226,24 +235,19 @@ def report(stage: Stage, found: Judged, task: str) -> None:
     )
 
 
-def draw_pictures(stage: Stage, found: Judged, own_task: str) -> None:
-    """Draw each task against its baselines, and the run's own task over the days published before."""
-    for task in TASKS:
-        ours = value_of(found.metrics, OURS, task, "ndcg", HEADLINE_K)
-        if ours is None:
-            continue
-        rivals = found.rivals(OURS, task)
-        n_beaten = sum(rival.low > 0 for rival in rivals.values())
-        figure = draw_against_baselines(
-            (OURS, ours),
-            {name: (rival.mean, rival.low, rival.high) for name, rival in rivals.items()},
-            metric="NDCG@10",
-            title=f"Task {task}: ahead of {n_beaten} of {len(rivals)} baselines beyond noise",
-            detail=f"{stage.metrics['horizon_days']} days from {stage.metrics['cut']}, {len(found.ndcg[task, OURS]):,} "
-            "customers, 95% intervals",
-        )
-        stage.save_figure(f"quality_{task}", figure)
-    draw_days(stage, own_task)
+def draw_task(stage: Stage, found: Judged, task: str, rivals: Mapping[str, Rival]) -> None:
+    """Draw a task's lists against its baselines."""
+    ours = found.ndcg[task, OURS]
+    n_beaten = sum(rival.low > 0 for rival in rivals.values())
+    figure = draw_against_baselines(
+        (OURS, float(ours.mean())),
+        {name: (rival.mean, rival.low, rival.high) for name, rival in rivals.items()},
+        metric="NDCG@10",
+        title=f"Task {task}: ahead of {n_beaten} of {len(rivals)} baselines beyond noise",
+        detail=f"{stage.metrics['horizon_days']} days from {stage.metrics['cut']}, {len(ours):,} customers, "
+        "95% intervals",
+    )
+    stage.save_figure(f"quality_{task}", figure)
 
 
 def draw_days(stage: Stage, task: str) -> None:

@@ -172,6 +172,9 @@ def test_rankers_of_a_day_published_shortly_before_are_taken_over(
     first = evaluate("learns")
     metrics = first.manifests["evaluate_recommenders"].content["metrics"]
     assert (metrics["ranked_by_all"], metrics["ranker_learned_as_of"]) == ("lambdamart", AS_OF)
+    # Where nothing was learned, there is nothing to hand on.
+    without = finished.manifests["evaluate_recommenders"].content["metrics"]
+    assert (without["ranked_by_all"], without["ranker_learned_as_of"]) == ("blend", None)
     # As if the day before had been published with them.
     root, day = finished.paths.root, RunPaths(finished.paths.root, STORE, date(2024, 5, 31), "")
     learned = {**metrics, "ranker_learned_as_of": "2024-05-31"}

@@ -55,7 +55,7 @@ def test_recommenders_are_drawn_best_first_with_their_intervals() -> None:
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["\\$\\frac{", "shelfkin", "popularity"]
     written = [text.get_text() for text in axes.texts]
-    assert written == ["0.4000   ours -0.200 to +0.010", "0.3000", "0.2000   ours +0.050 to +0.150"]
+    assert written == ["0.4000, ours -0.200 to +0.010", "0.3000", "0.2000, ours +0.050 to +0.150"]
     assert png(figure)
 
 

@@ -20,7 +20,7 @@ JUDGED, TONIGHT = "judged", "tonight"
 def ranker_key(*parts: Any) -> str:
     """Return a hash of what a ranker depends on besides data: its method, its features and `parts`, as JSON."""
     whole = [FEATURES, PARAMETERS, N_ROUNDS, *parts]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def usable(pointers: Iterable[Mapping[str, Any]], as_of: date, key: str, max_age_days: int) -> Mapping[str, Any] | None:

@@ -33,22 +33,13 @@ def draw_against_baselines(
         The finding.
     """
     bars = [(*ours, "")]
-    bars += [(name, value, f"   ours {low:+.3f} to {high:+.3f}") for name, (value, low, high) in baselines.items()]
+    bars += [(name, value, f", ours {low:+.3f} to {high:+.3f}") for name, (value, low, high) in baselines.items()]
     bars.sort(key=lambda bar: (-bar[1], bar[0]))
     figure, axes = style.new_figure(height_in=1.9 + 0.38 * len(bars))
     colours = [style.BLUE if name == ours[0] else style.SKY for name, _, _ in bars]
     places = range(len(bars))
     axes.barh(places, [value for _, value, _ in bars], color=colours, height=0.68)
-    for place, (_, value, ahead) in enumerate(bars):
-        axes.annotate(
-            f"{value:.4f}{ahead}",
-            xy=(value, place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=style.NOTE_PT - 1,
-            color=style.INK,
-        )
+    style.write_behind_bars(axes, [value for _, value, _ in bars], [f"{value:.4f}{ahead}" for _, value, ahead in bars])
     axes.set_yticks(list(places), labels=[style.safe_text(name, 30) for name, _, _ in bars], fontsize=style.TICK_PT)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     # Room for the figures behind the longest bar.

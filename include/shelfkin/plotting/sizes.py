@@ -36,16 +36,7 @@ def draw_sizes(names: Sequence[str], sizes: Sequence[int], *, title: str, detail
     places = range(len(labels))
     axes.barh(places, values, color=colours, height=0.72)
     total = max(sum(sizes), 1)
-    for place, value in zip(places, values, strict=True):
-        axes.annotate(
-            f"{value:,} ({value / total:.1%})",
-            xy=(value, place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=style.NOTE_PT - 1,
-            color=style.INK,
-        )
+    style.write_behind_bars(axes, values, [f"{value:,} ({value / total:.1%})" for value in values])
     axes.set_yticks(list(places), labels=labels, fontsize=style.TICK_PT)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     # Room for the figures behind the longest bar.

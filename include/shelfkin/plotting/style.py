@@ -82,6 +82,20 @@ def set_labels(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(safe_text(y), fontsize=LABEL_PT, color=INK)
 
 
+def write_behind_bars(axes: Axes, values: Sequence[float], texts: Sequence[str]) -> None:
+    """Write a text behind the end of each horizontal bar; bar i lies at height i."""
+    for place, (value, text) in enumerate(zip(values, texts, strict=True)):
+        axes.annotate(
+            safe_text(text),
+            xy=(value, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=NOTE_PT - 1,
+            color=INK,
+        )
+
+
 def safe_text(text: str, max_chars: int = 120) -> str:
     r"""Return text from a shop as matplotlib can draw it.
 
