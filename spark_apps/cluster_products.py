@@ -27,7 +27,7 @@ from shelfkin.errors import DataQualityError
 from shelfkin.lineage import write_lineage
 from shelfkin.plotting.drift import Change, draw_drift
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
-from shelfkin.plotting.silhouette_by_cluster import draw_silhouette_by_cluster
+from shelfkin.plotting.silhouette_by_cluster import draw_silhouette_by_cluster, overlaps
 from shelfkin.plotting.sizes import draw_sizes
 from shelfkin.stage import Stage, main
 from shelfkin.tables import CLUSTER_PROJECTION, CLUSTERS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
@@ -316,8 +316,8 @@ def _draw_silhouettes(
     # The sample may lack a small cluster: numbers without gaps for those that it has.
     _, present = np.unique(labels, return_inverse=True)
     values = silhouette_samples(points, weights, present)
-    low = sum(bool(np.median(values[places == place]) < 0) for place in np.unique(places))
-    finding = "all clusters hold together" if not low else f"{low} of {len(names)} clusters overlap with others"
+    n_low = sum(overlaps(values[places == place]) for place in np.unique(places))
+    finding = f"{n_low} of {len(names)} clusters overlap with others" if n_low else "all clusters hold together"
     figure = draw_silhouette_by_cluster(
         values,
         places,

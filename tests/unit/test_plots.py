@@ -19,7 +19,7 @@ from shelfkin.plotting.k_choice import Curve, _labelled, draw_k_choice
 from shelfkin.plotting.projection import draw_projection, place_labels
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.plotting.silhouette import draw_silhouette
-from shelfkin.plotting.silhouette_by_cluster import MAX_CLUSTERS, draw_silhouette_by_cluster
+from shelfkin.plotting.silhouette_by_cluster import MAX_CLUSTERS, draw_silhouette_by_cluster, overlaps
 from shelfkin.plotting.sizes import draw_sizes
 
 HOSTILE = [
@@ -112,6 +112,17 @@ def test_silhouettes_by_cluster_leave_out_the_middle_of_many_and_say_so() -> Non
     assert axes.get_title(loc="left") == f"day; {60 - MAX_CLUSTERS} clusters in the middle are left out"
     medians = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
     assert medians == sorted(medians, reverse=True) and medians[0] == pytest.approx(0.6)
+
+
+def test_a_cluster_overlaps_from_a_quarter_on_and_is_drawn_so() -> None:
+    apart, overlapping = np.array([-0.1, 0.2, 0.2, 0.2, 0.2, 0.2]), np.array([-0.2, -0.1, 0.3, 0.3, 0.3])
+    assert not overlaps(apart)
+    assert overlaps(overlapping)
+    figure = draw_silhouette_by_cluster(
+        np.concatenate([apart, overlapping]), np.repeat([0, 1], [6, 5]), ["apart", "overlapping"], title="t"
+    )
+    dots = [line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert dots == [style.ORANGE, style.BLUE]  # by median, 0.3 before 0.2
 
 
 def test_a_crowd_is_drawn_as_cells_in_the_colour_of_most_of_their_texts() -> None:

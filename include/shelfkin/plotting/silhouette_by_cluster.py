@@ -15,6 +15,11 @@ MAX_CLUSTERS = 40
 _NAME_CHARS = 34
 
 
+def overlaps(silhouettes: NDArray[np.floating]) -> bool:
+    """Tell whether a quarter or more of a cluster lies nearer to another one."""
+    return bool(np.quantile(silhouettes, 0.25) < 0)
+
+
 def draw_silhouette_by_cluster(
     silhouettes: NDArray[np.floating],
     clusters: NDArray[np.integer],
@@ -53,7 +58,7 @@ def draw_silhouette_by_cluster(
     figure, axes = style.new_figure(height_in=max(3.0, 1.6 + 0.23 * len(ranked)), width_in=9.0)
     for row, place in enumerate(ranked):
         low, median, high = quartiles[place]
-        colour = style.BLUE if low >= 0 else style.ORANGE
+        colour = style.ORANGE if overlaps(silhouettes[clusters == place]) else style.BLUE
         axes.barh(row, high - low, left=low, height=0.62, color=colour, alpha=0.35, linewidth=0)
         axes.plot([median], [row], marker="o", markersize=5, color=colour)
     axes.axvline(0, color=style.GREY, linewidth=1)
