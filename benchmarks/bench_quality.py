@@ -11,7 +11,6 @@ a window that ends before the first cut. Users count who bought before the cut, 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import runpy
 import shutil
@@ -20,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -234,129 +233,69 @@ class Known:
         return self.session.createDataFrame([(user,) for user in users], "user_id string")
 
 
-class Baselines:
-    """The peers as of one cut. Each takes its parameters and gives lists."""
-
-    def __init__(self, known: Known) -> None:
-        from shelfkin.evaluation.als import AlsContestant
-        from shelfkin.evaluation.baselines import SignalContestant
-        from shelfkin.recommending import co_purchase
-        from shelfkin.recommending.model import training_matrix
-
-        self._als, self._co_purchase, self._signals = AlsContestant, co_purchase, SignalContestant
-        self.known, self.settings = known, known.profile.recommending
-        self._als_fits: dict[tuple[float, float], Any] = {}
-        self.fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
-        empty = self.fitted.histories.limit(0).withColumnRenamed("user_id", "order_id")
-        self.strengths = training_matrix(self.fitted.histories, empty, len(known.catalogue.product_ids))
-
-    def _lists(self, users: list[str], policy: Any, histories: Any = None, items: Any = None, **weight: float) -> Any:
-        histories = self.fitted.histories if histories is None else histories
-        model = replace(self.fitted.items, **(items or {}))
-        peer = self._signals.of_one_signal("peer", model, histories, **weight)
-        return peer.lists(self.known.asking(users), policy)
-
-    def popularity(self, users: list[str], policy: Any, counted: str) -> pd.DataFrame:
-        from shelfkin.recommending.popularity import popular_scores
-
-        popular = popular_scores(self.fitted.popularity[counted].to_numpy())
-        return self._lists(users, policy, items={"popular": popular}, popular=1.0)
-
-    def own_purchases(self, users: list[str], policy: Any, faded: bool) -> pd.DataFrame:
-        from pyspark.sql import functions as F  # noqa: N812
-
-        counted = self.fitted.histories
-        if not faded:
-            counted = counted.withColumn("strengths", F.col("n_bought").cast("array<double>"))
-        return self._lists(users, policy, counted, own=1.0)
-
-    def item_knn(self, users: list[str], policy: Any, shrinkage: float) -> pd.DataFrame:
-        return self._item_item(users, policy, method="item_knn", shrinkage=shrinkage)
-
-    def ease(self, users: list[str], policy: Any, l2: float) -> pd.DataFrame:
-        return self._item_item(users, policy, method="ease", l2=l2)
-
-    def _item_item(self, users: list[str], policy: Any, method: str, **changed: float) -> pd.DataFrame:
-        options = {"l2": 200.0, "shrinkage": 5.0, **changed}
-        found = self._co_purchase.fit(self.strengths, method=method, ease_max_items=0, n_neighbours=500, **options)
-        return self._lists(users, policy, items={"co_purchase": found.weights}, co_purchase=1.0)
-
-    def als(self, users: list[str], policy: Any, regularisation: float, alpha: float) -> pd.DataFrame:
-        # Both tasks ask the same models.
-        if (regularisation, alpha) not in self._als_fits:
-            options = {"regularisation": regularisation, "alpha": alpha}
-            with self.known.scratch("checkpoints") as scratch:
-                peer = self._als.fit("als", self.fitted.items, self.fitted.histories, scratch, **options)
-            self._als_fits[regularisation, alpha] = peer
-        return self._als_fits[regularisation, alpha].lists(self.known.asking(users), policy)
-
-    def content(self, users: list[str], policy: Any) -> pd.DataFrame:
-        return self._lists(users, policy, content=1.0)
-
-    def blend(self, users: list[str], policy: Any) -> pd.DataFrame:
-        weights = self.settings.blend_for(policy.repurchase)
-        return self._lists(users, policy, **weights.model_dump())
+# Wider than what a run tries (`evaluation.baselines.GRIDS`), and with ALS at its full size.
+ALS_GRID = {"regularisation": (0.1, 0.01, 1.0), "alpha": (1.0, 10.0)}
 
 
-GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "popularity": {"counted": ("trend", "month", "usual", "total")},
-    "own_purchases": {"faded": (False, True)},
-    "item_knn": {"shrinkage": (0.0, 5.0, 20.0)},
-    "ease": {"l2": (100.0, 300.0, 1000.0)},
-    "als": {"regularisation": (0.01, 0.1, 1.0), "alpha": (1.0, 10.0, 40.0)},
-    "content": {},
-    "blend": {},
-}
+def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.DataFrame]) -> Any:
+    """Choose every baseline's parameters by what was bought after a cut, and print them."""
+    from shelfkin.evaluation.baselines import GRIDS, Baselines
+    from shelfkin.evaluation.tuning import tune
+
+    is_new = wanted["new"].assign(is_new=True)
+    marked = wanted["all"].merge(is_new, on=["user_id", "product_id"], how="left").fillna({"is_new": False})
+    truth = known.session.createDataFrame(marked, "user_id string, product_id string, is_new boolean")
+    fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
+    with known.scratch("checkpoints") as scratch:
+        tuned = tune(Baselines(fitted, scratch), truth, grids={**GRIDS, "als": ALS_GRID}, held={})
+    print(f"\nparameters chosen on the {horizon_days} days from {cut}")
+    for one in tuned.tried:
+        print(f"  {one.model:14} {one.task:4} {one.ndcg:.4f} {'*' if one.chosen else ' '} {one.parameters}", flush=True)
+    return tuned
 
 
-def choices(grid: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
+def peers_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield every baseline's lists by task, with the parameters that were chosen."""
+    from shelfkin.evaluation.baselines import Baselines, ours
+    from shelfkin.recommending.policies import Policy
 
-
-def tune(peers: Baselines, names: list[str], wanted: dict[str, pd.DataFrame], policy: Callable) -> dict:
-    """Return the parameters with the best NDCG of each peer and task on the tuning window."""
-    best: dict[tuple[str, str], dict[str, Any]] = {}
-    for name, (task, repurchase) in itertools.product(names, TASKS.items()):
-        users = sorted(wanted[task]["user_id"].unique())
-        tried = []
-        for parameters in choices(GRIDS[name]):
-            lists = getattr(peers, name)(users, policy(repurchase), **parameters)
-            tried.append((float(score(lists, wanted[task]).ndcg.mean()), parameters))
-        best[name, task] = max(tried, key=lambda found: found[0])[1]
-        print(f"  {name:14} {task:4} {best[name, task]}  {max(tried, key=lambda found: found[0])[0]:.4f}", flush=True)
-    return best
+    fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
+    with known.scratch("checkpoints") as scratch:
+        baselines = Baselines(fitted, scratch)
+        for task, repurchase in TASKS.items():
+            users, policy = known.asking(sorted(wanted[task]["user_id"].unique())), Policy(LIST_LENGTH, repurchase)
+            (blend,) = ours(fitted, known.profile.recommending.blend_for(repurchase), None)
+            yield "blend", task, blend.lists(users, policy)
+            for name in baselines.names:
+                yield name, task, baselines.contestant(name, tuned.parameters(task, name)).lists(users, policy)
 
 
 def main() -> None:
     from shelfkin.evaluation.bootstrap import paired_interval
-    from shelfkin.recommending.policies import Policy
 
     with opened_shop(__doc__) as shop:
-        tuned_on, cuts, horizon = CUTS[shop.store]
-        names = [name for name in GRIDS if name != "ease" or shop.store == "online_retail"]
+        tuning_cut, cuts, horizon = CUTS[shop.store]
         purchases = purchases_of(shop.store)
         scores: dict[tuple[str, str, str], Score] = {}
-        for cut in (tuned_on, *cuts):
-            for stage in STAGES:
-                shop.run_stage(cut, stage)
-            peers = Baselines(Known.of(shop, cut))
+        for cut in (tuning_cut, *cuts):
             wanted = {task: wanted_after(purchases, cut, horizon, task) for task in TASKS}
-            if cut == tuned_on:
-                print(f"\nparameters chosen on the {horizon} days from {cut}", flush=True)
-                best = tune(peers, names, wanted, lambda repurchase: Policy(LIST_LENGTH, repurchase))
+            for stage in STAGES[:-1]:
+                shop.run_stage(cut, stage)
+            known = Known.of(shop, cut)
+            if cut == tuning_cut:
+                tuned = tuned_on(known, cut, horizon, wanted)
                 continue
+            shop.run_stage(cut, "evaluate_recommenders")
             for task, repurchase in TASKS.items():
                 built = shop.run_stage(
                     cut, "build_recommendations", "--repurchase", repurchase, "--list-length", str(LIST_LENGTH)
                 )
                 lists = pd.read_parquet(built.table_uri("user_recommendations").removeprefix("file://"))
                 scores["shelfkin", task, cut] = score(lists, wanted[task])
-                users = sorted(wanted[task]["user_id"].unique())
-                for name in names:
-                    lists = getattr(peers, name)(users, Policy(LIST_LENGTH, repurchase), **best[name, task])
-                    scores[name, task, cut] = score(lists, wanted[task])
-        report(scores, ["shelfkin", *names], cuts, paired_interval)
+            for name, task, lists in peers_of(known, tuned, wanted):
+                scores[name, task, cut] = score(lists, wanted[task])
+        names = dict.fromkeys(name for name, _, _ in scores)
+        report(scores, list(names), cuts, paired_interval)
 
 
 def report(scores: dict, names: list[str], cuts: tuple[str, ...], paired_interval: Callable) -> None:

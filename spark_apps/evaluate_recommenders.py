@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import astuple
 from datetime import date
 
 import numpy as np
@@ -12,7 +13,6 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.artifacts import Manifest, published_before
 from shelfkin.evaluation import gate
-from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.backtest import (
     HEADLINE_K,
     TASKS,
@@ -23,11 +23,12 @@ from shelfkin.evaluation.backtest import (
     truth,
     value_of,
 )
-from shelfkin.evaluation.baselines import OURS, contestants
+from shelfkin.evaluation.baselines import OURS, Baselines, ours
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.gate import Before, Rival, Verdict
 from shelfkin.evaluation.learning import Lessons, Rankers, learn
 from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usable
+from shelfkin.evaluation.tuning import Tuned, tune
 from shelfkin.mapped import Scratch
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.recommending.interactions import purchase_type
@@ -44,7 +45,16 @@ from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
-from shelfkin.tables import EVENTS, PRODUCT_CLUSTERS, PRODUCT_VECTORS, PRODUCTS, RANKERS, RECOMMENDER_METRICS, SCHEMAS
+from shelfkin.tables import (
+    BASELINE_PARAMETERS,
+    EVENTS,
+    PRODUCT_CLUSTERS,
+    PRODUCT_VECTORS,
+    PRODUCTS,
+    RANKERS,
+    RECOMMENDER_METRICS,
+    SCHEMAS,
+)
 
 # Metrics go up to k = 20, so lists are judged at this length even where shorter ones are shown.
 MIN_LIST_LENGTH = 20
@@ -100,27 +110,36 @@ def run(stage: Stage) -> None:
         stage.progress("fitting on the events before %s", past.cut.date())
         return fit_model(catalogue, near, events, past.cut, event_types, settings, backtest=True)
 
-    rankers = taken_over(stage)
-    if rankers is None:
+    def tune_on(past: Window, known: Fitted) -> Tuned:
+        stage.progress("tuning the baselines on the %s days from %s", past.horizon_days, past.cut.date())
+        with Scratch(stage.paths.root, stage.table_uri("checkpoints")) as scratch:
+            return tune(Baselines(known, scratch), truth(purchases, past), policy.repurchase_after_days)
+
+    learned = taken_over(stage)
+    if learned is None:
         lessons = Lessons(purchases, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
-        fitted, rankers = learn(lessons, window, settings.ranker_windows, fit, items)
+        fitted, rankers, tuned = learn(lessons, window, settings.ranker_windows, fit, tune_on, items)
     else:
-        fitted = fit(window)
+        fitted, (rankers, tuned) = fit(window), learned
     write_rankers(stage, rankers)
+    write_parameters(stage, tuned)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
     with Scratch(stage.paths.root, stage.table_uri("checkpoints")) as scratch:
-        als = AlsContestant.fit("als", fitted.items, fitted.histories, scratch)
-    found = evaluate(
-        {
-            task: contestants(fitted, settings.blend_for(repurchase), rankers.judged[task], als)
-            for task, repurchase in TASKS.items()
-        },
-        wanted,
-        window,
-        max(policy.list_length, MIN_LIST_LENGTH),
-        background_of(catalogue, fitted),
-        policy.repurchase_after_days,
-    )
+        baselines = Baselines(fitted, scratch)
+        found = evaluate(
+            {
+                task: [
+                    *ours(fitted, settings.blend_for(repurchase), rankers.judged[task]),
+                    *(baselines.contestant(name, tuned.parameters(task, name)) for name in baselines.names),
+                ]
+                for task, repurchase in TASKS.items()
+            },
+            wanted,
+            window,
+            max(policy.list_length, MIN_LIST_LENGTH),
+            background_of(catalogue, fitted),
+            policy.repurchase_after_days,
+        )
     fitted.histories.unpersist()
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method
@@ -172,8 +191,8 @@ def last_published(stage: Stage, task: str) -> Before | None:
     return None
 
 
-def taken_over(stage: Stage) -> Rankers | None:
-    """Return the rankers of a day published shortly before, if they go by the same features, settings and model."""
+def taken_over(stage: Stage) -> tuple[Rankers, Tuned] | None:
+    """Return what a day published shortly before has learned, if it goes by the same features, settings and model."""
     settings, embedded = stage.profile.recommending, stage.inputs["embed_products"].content["metrics"]
     event_types = stage.profile.events.event_types if stage.profile.events else {}
     key = ranker_key(
@@ -189,9 +208,12 @@ def taken_over(stage: Stage) -> Rankers | None:
         return None
     learned_as_of = pointer["metrics"]["ranker_learned_as_of"]
     manifest = Manifest.read(stage.paths.root, pointer["manifests"]["evaluate_recommenders"])
-    rows = stage.spark.read.parquet(manifest.table_uri(RANKERS)).select("task", "ranker", "role").collect()
+    rankers, tried = (
+        [tuple(row) for row in stage.spark.read.schema(SCHEMAS[table]).parquet(manifest.table_uri(table)).collect()]
+        for table in (RANKERS, BASELINE_PARAMETERS)
+    )
     stage.progress("going on with the rankers that were learned as of %s", learned_as_of)
-    return from_rows([tuple(row) for row in rows], date.fromisoformat(learned_as_of))
+    return from_rows(rankers, date.fromisoformat(learned_as_of)), Tuned.from_rows(tried)
 
 
 def write_rankers(stage: Stage, rankers: Rankers) -> None:
@@ -207,6 +229,17 @@ def write_rankers(stage: Stage, rankers: Rankers) -> None:
         else:
             leading = ", ".join(f"{name} {share:.0%}" for name, share in list(ranker.importance().items())[:5])
             stage.progress("task %s: learned to rank; goes most by %s", task, leading)
+
+
+def write_parameters(stage: Stage, tuned: Tuned) -> None:
+    """Write ``baseline_parameters``, and say what was chosen."""
+    rows = [astuple(one) for one in tuned.tried]
+    stage.write(BASELINE_PARAMETERS, stage.spark.createDataFrame(rows, SCHEMAS[BASELINE_PARAMETERS]), n_files=1)
+    for task in TASKS:
+        chosen = {one.model: one.parameters for one in tuned.tried if one.chosen and one.task == task}
+        if chosen:
+            words = "; ".join(f"{model} {parameters}" for model, parameters in chosen.items())
+            stage.progress("task %s: the baselines' best parameters are %s", task, words)
 
 
 def report(stage: Stage, found: Judged, task: str, rivals: Mapping[str, Rival]) -> None:
@@ -273,6 +306,7 @@ def skip(stage: Stage, reason: str) -> None:
     stage.progress("no evaluation: %s", reason)
     stage.write_empty(RECOMMENDER_METRICS)
     stage.write_empty(RANKERS)
+    stage.write_empty(BASELINE_PARAMETERS)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ USER_RECOMMENDATIONS = "user_recommendations"
 POPULAR_PRODUCTS = "popular_products"
 RECOMMENDER_METRICS = "recommender_metrics"
 RANKERS = "rankers"
+BASELINE_PARAMETERS = "baseline_parameters"
 
 SCHEMAS: dict[str, str] = {
     PRODUCTS: (
@@ -74,6 +75,9 @@ SCHEMAS: dict[str, str] = {
     # For each task that enough was known of to learn from, the ranker in LightGBM's own text format: the one that was
     # judged (role judged) and the one that makes the lists (role tonight).
     RANKERS: "task string, ranker string, role string",
+    # Every choice of parameters (a JSON object) that was tried for a baseline on the window before the judged one, and
+    # which one it is judged with.
+    BASELINE_PARAMETERS: "task string, model string, parameters string, ndcg double, chosen boolean",
 }
 
 PUBLISHED = (

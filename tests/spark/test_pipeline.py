@@ -187,7 +187,7 @@ def test_rankers_of_a_day_published_shortly_before_are_taken_over(
         root.fs.rm(day.published_uri())
     again = second.manifests["evaluate_recommenders"].content["metrics"]
     assert again["ranker_learned_as_of"] == "2024-05-31"
-    for table in ("rankers", "recommender_metrics"):
+    for table in ("rankers", "baseline_parameters", "recommender_metrics"):
         assert second.rows("evaluate_recommenders", table) == first.rows("evaluate_recommenders", table)
 
 

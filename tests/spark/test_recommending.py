@@ -13,11 +13,11 @@ import pytest
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.artifacts import Root
-from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
-from shelfkin.evaluation.baselines import contestants
+from shelfkin.evaluation.baselines import GRIDS, Baselines, choices, ours
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.learning import Lessons, Rankers, learn
+from shelfkin.evaluation.tuning import Tried, Tuned
 from shelfkin.mapped import Scratch
 from shelfkin.recommending import interactions
 from shelfkin.recommending.baskets import collect_baskets
@@ -165,10 +165,19 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
             near = no_neighbours(catalogue.n_texts)
             return fit_model(catalogue, near, table, window.cut, TYPES, settings, backtest=True)
 
-        return learn(Lessons(table, 0, 1), judged, 2, fit, items)
+        def tune(window: Window, _: Fitted) -> Tuned:
+            tuned_on.append(window)
+            return chosen
 
+        fitted, rankers, tuned = learn(Lessons(table, 0, 1), judged, 2, fit, tune, items)
+        assert tuned is chosen
+        return fitted, rankers
+
+    chosen = Tuned((Tried("all", "popularity", "{}", 0.5, True),))
+    tuned_on: list[Window] = []
     table = events_table(spark, rows)
     fitted, rankers = learned(table)
+    assert [window.end for window in tuned_on] == [judged.cut]
     of_judged, of_now = rankers.judged["all"], rankers.tonight["all"]
     assert of_judged is not None
     assert of_now is not None
@@ -285,9 +294,22 @@ def test_views_are_no_sales(spark: SparkSession) -> None:
 
 
 def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
-    by_name = {one.name: one.items for one in contestants(fit(spark, shop()), Recommending().blend_for("allow"))}
-    assert by_name["shelfkin"].co_purchase.nnz > 0
-    assert by_name["popularity"].co_purchase.nnz == by_name["item_knn"].content.nnz == 0
+    fitted = fit(spark, shop())
+    (blend,) = ours(fitted, Recommending().blend_for("allow"), None)
+    assert blend.items.co_purchase.nnz > 0
+    baselines = Baselines(fitted, None)  # type: ignore[arg-type]
+    popularity, knn, other = (
+        baselines.contestant(*one).items  # type: ignore[attr-defined]
+        for one in (
+            ("popularity", {"counted": "total"}),
+            ("item_knn", next(choices(GRIDS["item_knn"]))),
+            ("item_knn", {"shrinkage": 0.0}),
+        )
+    )
+    assert popularity.co_purchase.nnz == knn.content.nnz == 0
+    # The model's own item-kNN is no other than the baseline's with the same shrinkage; less of it is larger scores.
+    assert (knn.co_purchase != fitted.item_knn).nnz == 0
+    assert other.co_purchase.sum() > knn.co_purchase.sum()
 
 
 def test_truth_follows_the_protocol(spark: SparkSession) -> None:
@@ -315,9 +337,6 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     )
     wanted = truth(table, window)
     settings = Recommending()
-    with Scratch(Root.at(str(tmp_path)), str(tmp_path / "checkpoints")) as scratch:
-        als = AlsContestant.fit("als", fitted.items, fitted.histories, scratch, rank=4)
-    assert list(tmp_path.iterdir()) == []
     orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
     background = Background(
         pd.Index(catalogue.product_ids),
@@ -327,13 +346,20 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
         catalogue.texts,
         orders,
     )
-    judged = evaluate(
-        {task: contestants(fitted, settings.blend_for(policy), als=als) for task, policy in TASKS.items()},
-        wanted,
-        window,
-        10,
-        background,
-    )
+    with Scratch(Root.at(str(tmp_path)), str(tmp_path / "checkpoints")) as scratch:
+        baselines = Baselines(fitted, scratch)
+        peers = [
+            baselines.contestant(name, {"rank": 4} if name == "als" else next(choices(GRIDS[name])))
+            for name in baselines.names
+        ]
+        judged = evaluate(
+            {task: [*ours(fitted, settings.blend_for(policy), None), *peers] for task, policy in TASKS.items()},
+            wanted,
+            window,
+            10,
+            background,
+        )
+    assert list(tmp_path.iterdir()) == []
     metrics = judged.metrics
     # The store is small enough for EASE^R; without vectors there is no content to go by.
     assert set(metrics["model"]) == {"shelfkin", "popularity", "own_purchases", "item_knn", "ease", "als"}

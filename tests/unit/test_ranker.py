@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,6 +14,7 @@ from shelfkin.errors import ArtifactError
 from shelfkin.evaluation.backtest import Window
 from shelfkin.evaluation.bootstrap import paired_interval
 from shelfkin.evaluation.learning import Lessons, learn
+from shelfkin.evaluation.tuning import Tuned
 from shelfkin.recommending import training
 from shelfkin.recommending.baskets import Baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, UserBlock
@@ -65,6 +67,7 @@ def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
         item_knn=relation(),
         same_order=relation((1, 3, 0.6)),
         next_order=relation((1, 5, 0.2)),
+        factors=np.array([[1, 0], [0, 1], [0.5, 0], [0, 0], [0.2, 0.2], [0, 0]], dtype=np.float32),
         clusters=clusters,
         features=features,
         log_prices=prices,
@@ -118,6 +121,9 @@ def test_features_of_a_user_and_a_product_by_hand() -> None:
     assert named(rows[4])["content"] == pytest.approx(0.9 + 0.5 * 0.8)
     assert named(rows[4])["content_nearest"] == pytest.approx(0.9)
     assert named(rows[4])["content_nearest_last"] == pytest.approx(0.8)
+    # The user stands at (1, 0.5): 1 for item 0, which leads, 0.5 for items 1 and 2.
+    assert [named(row)["latent"] for row in rows] == pytest.approx([1, 0.5, 0.5, 0, 0.3, 0])
+    assert named(rows[4])["latent_of_best"] == pytest.approx(0.3)
     # All that the user has lies in cluster 0; item 4 has no cluster.
     assert [named(row)["cluster_share"] for row in rows] == [1, 1, 0, 0, 0, 0]
     # The user's mean log price is log(2) / 2.
@@ -170,7 +176,8 @@ def test_without_windows_nothing_is_learned_and_only_the_judged_model_is_fitted(
     fitted: list[Window] = []
     judged = Window(datetime(2026, 2, 1, tzinfo=UTC), 14)
     lessons = Lessons(None, 0, 1)  # type: ignore[arg-type]
-    _, rankers = learn(lessons, judged, 0, fitted.append, None)  # type: ignore[arg-type, func-returns-value]
+    _, rankers, tuned = learn(lessons, judged, 0, fitted.append, None, None)  # type: ignore[arg-type, func-returns-value]
+    assert tuned == Tuned()
     assert fitted == [judged]
     assert not any(rankers.judged.values())
     assert not any(rankers.tonight.values())
@@ -207,6 +214,26 @@ def test_candidates_come_from_every_source_and_never_from_what_is_barred() -> No
     items, features = candidate_rows(signals, Policy(1, "exclude"), 0)
     assert items.tolist() == [2, 3, 4, 5]
     assert len(features) == 4
+
+
+def test_a_product_may_be_a_candidate_by_its_factors_alone() -> None:
+    model, evidence = shop()
+    eligible = np.ones(N_ITEMS, dtype=bool)
+    for factor, expected in ((0.0, [0, 2, 3, 4, 5]), (1.0, [0, 1, 2, 3, 4, 5])):
+        factors = np.array([[0.0], [factor], [0.0], [0.0], [0.0], [0.0]], dtype=np.float32)
+        signals = BlockSignals(model, replace(evidence, factors=factors), one_user())
+        assert signals.candidates(0, eligible, 1).tolist() == expected
+
+
+def test_candidates_by_factors_are_looked_for_among_what_is_popular_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shelfkin.recommending.features.LATENT_HEAD", 3)
+    model, evidence = shop()
+    signals = BlockSignals(model, evidence, one_user())
+    assert signals.latent(0).items.tolist() == [0, 1, 2]
+    # The score itself is there for every product.
+    eligible = np.array([False, False, True, True, True, True])
+    row = named(signals.features(0, np.array([4]), eligible)[0])
+    assert (row["latent"], row["latent_of_best"]) == (pytest.approx(0.3), pytest.approx(0.3 / 0.5))
 
 
 def test_next_order_counts_what_the_next_order_adds() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import scipy.sparse as sp
@@ -11,14 +13,30 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.als import AlsContestant
+from shelfkin.mapped import Scratch
+from shelfkin.recommending import co_purchase
 from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.lists import Recommender, recommend_users
-from shelfkin.recommending.model import Fitted
+from shelfkin.recommending.model import EASE_NEIGHBOURS, KNN_NEIGHBOURS, KNN_SHRINKAGE, Fitted
 from shelfkin.recommending.policies import Policy
+from shelfkin.recommending.popularity import popular_scores
 from shelfkin.recommending.ranker import Learned, Ranker
 from shelfkin.settings import BlendWeights
 
 OURS = "shelfkin"
+
+Parameters = Mapping[str, Any]
+Grid = Mapping[str, tuple[Any, ...]]
+# What tuning tries of each baseline. The first of each stands where nothing was tuned. ALS stays at alpha 1: 10 and 40
+# were worse on both shipped stores in both tasks.
+GRIDS: dict[str, Grid] = {
+    "popularity": {"counted": ("recent", "trend", "month", "usual")},
+    "own_purchases": {"faded": (False, True)},
+    "item_knn": {"shrinkage": (KNN_SHRINKAGE, 0.0, 20.0)},
+    "ease": {"l2": (300.0, 100.0, 1000.0)},
+    "als": {"regularisation": (0.1, 0.01), "alpha": (1.0,)},
+    "content": {},
+}
 
 _SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
 
@@ -29,6 +47,10 @@ class Contestant(Protocol):
     @property
     def name(self) -> str:
         """As in ``recommender_metrics.model``."""
+
+    @property
+    def histories(self) -> DataFrame:
+        """The histories of the users that it knows."""
 
     def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
         """Return lists, ``user_id``, ``rank`` (from 1), ``product_id``, for those of `users` (``user_id``) it knows."""
@@ -71,36 +93,90 @@ class SignalContestant:
             return recommended.select("user_id", "rank", "product_id").toPandas()
 
 
-def contestants(
-    fitted: Fitted, ours: BlendWeights, ranker: Ranker | None = None, als: AlsContestant | None = None
-) -> list[Contestant]:
-    """Return our lists and the baselines; all but ALS fill their lists with popular products.
+def choices(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Yield the parameters that a grid holds; the first are the defaults."""
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
 
-    With a ranker ours are its lists, and the blend is a baseline. The others:
 
-    - ``popularity``: the orders of the last days.
-    - ``own_purchases``: the user's own products by number of orders, ties by popularity.
-    - ``item_knn``: cosine of shared customers, recent orders weigh more (`co_purchase.item_knn`).
-    - ``ease``: EASE^R of the same strengths, where the store is small enough for it (`co_purchase.fit`).
+class Baselines:
+    """The plain recommenders as of one moment. All but ALS fill their lists with popular products.
+
+    - ``popularity``: the faded number of orders; ``counted`` names the column of `popularity.item_popularity`.
+    - ``own_purchases``: the user's own products by number of orders, ``faded`` by age or not; ties by popularity.
+    - ``item_knn``: cosine of shared customers with ``shrinkage``, recent orders weigh more (`co_purchase.item_knn`).
+    - ``ease``: EASE^R of the same strengths with penalty ``l2``, where the store is small enough for it.
+    - ``als``: implicit ALS of 64 factors with ``regularisation`` and ``alpha``.
     - ``content``: nearest texts of past products, where there are vectors.
-    - ``als``: implicit ALS, where one is given.
+
+    Parameters
+    ----------
+    fitted
+        The store as of the moment; its histories stay persisted while lists are asked for.
+    scratch
+        Takes the checkpoints of ALS.
     """
-    items, histories = fitted.items, fitted.histories
-    nothing = sp.csr_array((items.n_items, items.n_items), dtype=items.co_purchase.dtype)
-    plain = replace(items, co_purchase=nothing, content=nothing)
-    counted = histories.withColumn("strengths", F.col("n_bought").cast("array<double>"))
-    blend = SignalContestant(OURS, items, histories, ours)
-    found: list[Contestant] = [blend]
-    if ranker is not None:
-        found = [replace(blend, learned=Learned(ranker, fitted.evidence)), replace(blend, name="blend")]
-    one = SignalContestant.of_one_signal
-    found += [
-        one("popularity", plain, histories, popular=1.0),
-        one("own_purchases", plain, counted, own=1.0),
-        one("item_knn", replace(plain, co_purchase=fitted.item_knn), histories, co_purchase=1.0),
-    ]
-    if fitted.method == "ease":
-        found.append(one("ease", replace(plain, co_purchase=items.co_purchase), histories, co_purchase=1.0))
-    if items.content.nnz:
-        found.append(one("content", replace(plain, content=items.content), histories, content=1.0))
-    return [*found, *([als] if als is not None else [])]
+
+    def __init__(self, fitted: Fitted, scratch: Scratch) -> None:
+        self._fitted, self._scratch = fitted, scratch
+        nothing = sp.csr_array(2 * (fitted.items.n_items,), dtype=fitted.items.co_purchase.dtype)
+        self._plain = replace(fitted.items, co_purchase=nothing, content=nothing)
+        self._made: dict[tuple[str, tuple[tuple[str, Any], ...]], Contestant] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The baselines that the store is fit for."""
+        unfit = {"ease": self._fitted.method != "ease", "content": not self._fitted.items.content.nnz}
+        return [name for name in GRIDS if not unfit.get(name)]
+
+    def contestant(self, name: str, parameters: Parameters) -> Contestant:
+        """Return a baseline with given parameters, made once."""
+        key = name, tuple(sorted(parameters.items()))
+        if key not in self._made:
+            self._made[key] = getattr(self, f"_{name}")(**parameters)
+        return self._made[key]
+
+    def _one_signal(
+        self, name: str, items: ItemModel, histories: DataFrame | None = None, **weight: float
+    ) -> Contestant:
+        histories = self._fitted.histories if histories is None else histories
+        return SignalContestant.of_one_signal(name, items, histories, **weight)
+
+    def _popularity(self, counted: str) -> Contestant:
+        popular = popular_scores(self._fitted.popularity[counted].to_numpy())
+        return self._one_signal("popularity", replace(self._plain, popular=popular), popular=1.0)
+
+    def _own_purchases(self, faded: bool) -> Contestant:
+        histories = self._fitted.histories
+        if not faded:
+            histories = histories.withColumn("strengths", F.col("n_bought").cast("array<double>"))
+        return self._one_signal("own_purchases", self._plain, histories, own=1.0)
+
+    def _item_knn(self, shrinkage: float) -> Contestant:
+        if shrinkage == KNN_SHRINKAGE:
+            return self._item_item("item_knn", self._fitted.item_knn)
+        return self._fit("item_knn", shrinkage=shrinkage, l2=0.0, n_neighbours=KNN_NEIGHBOURS)
+
+    def _ease(self, l2: float) -> Contestant:
+        return self._fit("ease", l2=l2, shrinkage=0.0, n_neighbours=EASE_NEIGHBOURS)
+
+    def _fit(self, name: str, **options: Any) -> Contestant:
+        found = co_purchase.fit(self._fitted.strengths, method=name, ease_max_items=0, **options)
+        return self._item_item(name, found.weights)
+
+    def _item_item(self, name: str, weights: sp.csr_array) -> Contestant:
+        return self._one_signal(name, replace(self._plain, co_purchase=weights), co_purchase=1.0)
+
+    def _als(self, **parameters: Any) -> Contestant:
+        return AlsContestant.fit("als", self._fitted.items, self._fitted.histories, self._scratch, **parameters)
+
+    def _content(self) -> Contestant:
+        return self._one_signal("content", replace(self._plain, content=self._fitted.items.content), content=1.0)
+
+
+def ours(fitted: Fitted, blend: BlendWeights, ranker: Ranker | None) -> list[Contestant]:
+    """Return our lists, and the blend as one more baseline where a ranker makes ours."""
+    by_blend = SignalContestant(OURS, fitted.items, fitted.histories, blend)
+    if ranker is None:
+        return [by_blend]
+    return [replace(by_blend, learned=Learned(ranker, fitted.evidence)), replace(by_blend, name="blend")]

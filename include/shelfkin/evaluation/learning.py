@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.backtest import TASKS, Window, truth
+from shelfkin.evaluation.tuning import Tuned
 from shelfkin.recommending.model import Fitted
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import Ranker, TrainingRows, train
@@ -100,9 +101,14 @@ class Rankers:
 
 
 def learn(
-    lessons: Lessons, judged: Window, n_windows: int, fit: Callable[[Window], Fitted], items: DataFrame
-) -> tuple[Fitted, Rankers]:
-    """Fit every window once; return the judged window's model, its histories persisted, and two rankers per task.
+    lessons: Lessons,
+    judged: Window,
+    n_windows: int,
+    fit: Callable[[Window], Fitted],
+    tune: Callable[[Window, Fitted], Tuned],
+    items: DataFrame,
+) -> tuple[Fitted, Rankers, Tuned]:
+    """Fit every window once.
 
     Parameters
     ----------
@@ -114,20 +120,35 @@ def learn(
         Windows that a ranker learns from.
     fit
         Fits the model as of a window's cut.
+    tune
+        Chooses the baselines' parameters on a window: the newest before the judged one.
     items
         ``product_id`` and its ``item`` number.
+
+    Returns
+    -------
+    Fitted
+        Of the judged window, its histories persisted.
+    Rankers
+        Two per task.
+    Tuned
+        What `tune` chose; nothing without a window to learn from.
     """
+    tuned = Tuned()
     earlier = windows_before(judged, n_windows)
     for window in reversed(earlier):
         past = fit(window)
         lessons.add(window, past, items)
+        if window == earlier[0]:
+            tuned = tune(window, past)
         past.histories.unpersist()
     fitted = fit(judged)
     newest = [judged, *earlier][:n_windows]
     if newest:
         lessons.add(judged, fitted, items)
-    return fitted, Rankers(
+    rankers = Rankers(
         {task: lessons.ranker(task, earlier) for task in TASKS},
         {task: lessons.ranker(task, newest) for task in TASKS},
         judged.end.date(),
     )
+    return fitted, rankers, tuned

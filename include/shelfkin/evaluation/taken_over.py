@@ -1,4 +1,4 @@
-"""Rankers of an earlier day that are good for today too: learning is weekly, judging daily."""
+"""Rankers and parameters of an earlier day that are good for today too: learning is weekly, judging daily."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from shelfkin.evaluation.backtest import TASKS
+from shelfkin.evaluation.baselines import GRIDS
 from shelfkin.evaluation.learning import Rankers
 from shelfkin.recommending.features import FEATURES
 from shelfkin.recommending.ranker import N_ROUNDS, PARAMETERS, Ranker
@@ -18,8 +19,8 @@ JUDGED, TONIGHT = "judged", "tonight"
 
 
 def ranker_key(*parts: Any) -> str:
-    """Return a hash of what a ranker depends on besides data: its method, its features and `parts`, as JSON."""
-    whole = [FEATURES, PARAMETERS, N_ROUNDS, *parts]
+    """Return a hash of what is learned by besides data: the ranker's method and features, grids, `parts`, as JSON."""
+    whole = [FEATURES, PARAMETERS, N_ROUNDS, GRIDS, *parts]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -6,7 +6,6 @@ Both give one sparse matrix W, and a user's scores are ``x @ W`` with the user's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -58,8 +57,7 @@ def fit(
     Parameters
     ----------
     strengths
-        Sparse (n_users, n_items), the faded weights of `interactions.user_histories`. Clipped at 1 here: that a user
-        buys something every week says little about what else the user likes.
+        Sparse (n_users, n_items), the faded weights of `interactions.user_histories`; they are `clipped` here.
     ease_max_items
         Largest active catalogue for EASE^R.
     l2
@@ -71,21 +69,27 @@ def fit(
     method
         ``auto``, or ``ease`` / ``item_knn`` to force one.
     """
-    clipped = strengths.astype(np.float64)
-    clipped.data = np.minimum(clipped.data, 1.0)
-    users_per_item = np.bincount(clipped.indices, minlength=clipped.shape[1])
-    active = np.flatnonzero(users_per_item >= 2)
+    counted = clipped(strengths)
+    n_items = counted.shape[1]
+    active = np.flatnonzero(np.bincount(counted.indices, minlength=n_items) >= 2)
     if len(active) < 2:
-        return CoPurchase(sp.csr_array(2 * (clipped.shape[1],), dtype=np.float32), "none", len(active))
+        return CoPurchase(sp.csr_array((n_items, n_items), dtype=np.float32), "none", len(active))
     if method == "auto":
         method = "ease" if len(active) <= ease_max_items else "item_knn"
-    dense = clipped[:, active]
+    dense = counted[:, active]
     weights = (
         keep_strongest(ease(dense, l2), n_neighbours)
         if method == "ease"
         else item_knn(strongest(dense, MAX_TRAINING_HISTORY), shrinkage=shrinkage, n_neighbours=n_neighbours)
     )
-    return CoPurchase(_spread(weights, active, clipped.shape[1]), method, len(active))
+    return CoPurchase(_spread(weights, active, n_items), method, len(active))
+
+
+def clipped(strengths: sp.csr_array) -> sp.csr_array:
+    """Return a copy of strengths with 1 as the most: buying every week says little about what else a user likes."""
+    counted = strengths.astype(np.float64)
+    counted.data = np.minimum(counted.data, 1.0)
+    return counted
 
 
 def ease(strengths: sp.csr_array, l2: float) -> np.ndarray:
@@ -142,7 +146,6 @@ def item_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) ->
     for start in range(0, columns.shape[1], _KNN_COLUMNS):
         stop = min(start + _KNN_COLUMNS, columns.shape[1])
         shared = sp.csr_array(columns[:, start:stop].T @ columns)
-        shared.sort_indices()
         rows = np.repeat(np.arange(start, stop), np.diff(shared.indptr))
         shared.data /= norms[rows] * norms[shared.indices] + shrinkage
         shared.data[rows == shared.indices] = 0.0
@@ -175,18 +178,32 @@ def keep_strongest(weights: np.ndarray, n: int) -> sp.csr_array:
 
 
 def strongest_entries(matrix: sp.csr_array, n: int) -> sp.csr_array:
-    """Keep each row's `n` largest positive entries, rounded to six decimals; ties go to the lower column."""
+    """Keep each row's `n` largest positive entries, rounded to six decimals; ties go to the lower column.
+
+    Columns of `matrix` may stand in any order; those of the result rise.
+    """
     values = np.round(matrix.data, 6)
-    kept = []
-    for start, stop in pairwise(matrix.indptr):
-        row = values[start:stop]
-        # Everything tied with the n-th value stays in the running for the stable sort.
-        threshold = np.partition(row, len(row) - n)[len(row) - n] if len(row) > n else 0.0
-        near = np.flatnonzero((row >= threshold) & (row > 0))
-        kept.append(start + np.sort(near[np.argsort(-row[near], kind="stable")[:n]]))
-    chosen = np.concatenate(kept)
-    indptr = np.concatenate([[0], np.cumsum([len(row) for row in kept])])
-    return sp.csr_array((values[chosen].astype(np.float32), matrix.indices[chosen], indptr), shape=matrix.shape)
+    threshold = np.zeros(matrix.shape[0])
+    for row in np.flatnonzero(np.diff(matrix.indptr) > n):
+        entries = values[matrix.indptr[row] : matrix.indptr[row + 1]]
+        threshold[row] = np.partition(entries, len(entries) - n)[len(entries) - n]
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    # What is tied with the n-th value is still there, so few more than n entries of a row are sorted.
+    near = _entries(matrix, rows, values, (values > 0) & (values >= threshold[rows]))
+    near.sort_indices()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(near.indptr))
+    tied = near.data == threshold[rows]
+    n_above = np.bincount(rows[~tied], minlength=matrix.shape[0])
+    ties_before = np.concatenate([[0], np.cumsum(tied)])
+    place = ties_before[:-1] - ties_before[near.indptr[rows]]
+    found = _entries(near, rows, near.data, ~tied | (n_above[rows] + place < n))
+    return sp.csr_array((found.data.astype(np.float32), found.indices, found.indptr), shape=matrix.shape)
+
+
+def _entries(matrix: sp.csr_array, rows: np.ndarray, values: np.ndarray, kept: np.ndarray) -> sp.csr_array:
+    """Return some of a matrix's entries, with other values; `rows` is the row of each."""
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=matrix.shape[0]))])
+    return sp.csr_array((values[kept], matrix.indices[kept], indptr), shape=matrix.shape)
 
 
 def _spread(weights: sp.csr_array, active: np.ndarray, n_items: int) -> sp.csr_array:

@@ -56,6 +56,8 @@ RELATION_FEATURES = (
 )
 # What a user does with a product, beside what the user does with the one that leads.
 OWN_OF_BEST = ("own_strength", "own_recent", "own_orders")
+# Relations, and what few dimensions say of everything.
+SCORES = (*RELATION_FEATURES, "latent")
 PAIR_FEATURES = (
     *OWN_OF_BEST,
     *(f"{name}_of_best" for name in OWN_OF_BEST),
@@ -67,8 +69,8 @@ PAIR_FEATURES = (
     "own_in_last_order",
     "cluster_share",
     "price_distance",
-    *RELATION_FEATURES,
-    *(f"{name}_of_best" for name in RELATION_FEATURES),
+    *SCORES,
+    *(f"{name}_of_best" for name in SCORES),
     "content_nearest",
     "content_nearest_last",
 )
@@ -86,6 +88,9 @@ CANDIDATE_RELATIONS = (
 )
 # Products of each source that the ranker looks at, and half as many of what leads in the whole store.
 CANDIDATES_PER_SOURCE = 100
+# The latent score knows every product; its best are looked for among the so many most popular, which it leans to
+# anyway, so that a user costs the same in a store of a million products.
+LATENT_HEAD = 20_000
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class Evidence:
     co_purchase_recent, item_knn, same_order, next_order
         (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for. Trained on strengths
         that fade fast, on shared customers, on orders, and on pairs of orders (`baskets.next_order`).
+    factors
+        (n_items, n_factors) float32: `latent.latent_factors`.
     clusters
         (n_items,) int64: number of the product's cluster from 0, -1 for none.
     features
@@ -111,6 +118,7 @@ class Evidence:
     item_knn: sp.csr_array
     same_order: sp.csr_array
     next_order: sp.csr_array
+    factors: np.ndarray
     clusters: np.ndarray
     features: np.ndarray
     log_prices: np.ndarray
@@ -208,6 +216,10 @@ class BlockSignals:
             "next_order_last": self.last @ evidence.next_order,
             "next_order_recent": recent @ evidence.next_order,
         }
+        factors = evidence.factors.astype(np.float64)
+        self.wishes = self.taste @ factors
+        self.latent_head = np.flatnonzero(self.model.allowed & (self.model.rank < LATENT_HEAD))
+        self.latent_scores = self.wishes @ factors[self.latent_head].T
 
     def taste_of(self, user: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the past items that speak for a user's taste, and how much."""
@@ -219,6 +231,10 @@ class BlockSignals:
         found = self.relations[name]
         entries = slice(found.indptr[user], found.indptr[user + 1])
         return Signal(found.indices[entries], found.data[entries])
+
+    def latent(self, user: int) -> Signal:
+        """Return the latent scores of one user for the most popular products."""
+        return Signal(self.latent_head, self.latent_scores[user])
 
     def candidates(self, user: int, eligible: np.ndarray, n: int) -> np.ndarray:
         """Return the products that the ranker looks at for one user: (n_candidates,) item numbers, rising.
@@ -234,7 +250,7 @@ class BlockSignals:
         """
         entries = self.block.of(user)
         own = Signal(self.block.items[entries], self.block.strengths[entries])
-        personal = [own, *(self.relation(name, user) for name in CANDIDATE_RELATIONS)]
+        personal = [own, *(self.relation(name, user) for name in CANDIDATE_RELATIONS), self.latent(user)]
         found = [_strongest(signal, eligible, n) for signal in personal]
         for order in self.leaders:
             # At most the user's own are barred of what may be shown at all.
@@ -256,9 +272,10 @@ class BlockSignals:
         """
         relations = {name: self.relation(name, user) for name in RELATION_FEATURES}
         at = {name: signal.at(items) for name, signal in relations.items()}
+        at["latent"] = self.evidence.factors[items].astype(np.float64) @ self.wishes[user]
         best = {
             f"{name}_of_best": at[name] / _most(signal.values[eligible[signal.items]])
-            for name, signal in relations.items()
+            for name, signal in (relations | {"latent": self.latent(user)}).items()
         }
         pair = self._own(user, items) | at | best | self._content(user, items)
         columns = np.column_stack(

@@ -17,6 +17,7 @@ from shelfkin.recommending.baskets import collect_baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, content_relations
 from shelfkin.recommending.features import Evidence, item_features, store_leaders
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
+from shelfkin.recommending.latent import latent_factors
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
     item_popularity,
@@ -97,6 +98,8 @@ class Fitted:
         ``ease``, ``item_knn`` or ``none``.
     item_knn
         (n_items, n_items) sparse float32 cosine of shared customers.
+    strengths
+        What `item_knn` and the co-purchase model were trained on (`training_matrix`).
     popularity
         Result of `popularity.item_popularity`.
     histories
@@ -108,6 +111,7 @@ class Fitted:
     items: ItemModel
     method: str
     item_knn: sp.csr_array
+    strengths: sp.csr_array
     popularity: pd.DataFrame
     histories: DataFrame
     evidence: Evidence
@@ -295,6 +299,7 @@ def fit_model(
         item_knn=knn.weights,
         same_order=fit(faded(baskets, half_life), settings.ease_l2).weights,
         next_order=next_order(baskets, half_life, KNN_NEIGHBOURS),
+        factors=latent_factors(strengths),
         clusters=catalogue.clusters,
         features=features,
         log_prices=log_prices,
@@ -310,7 +315,7 @@ def fit_model(
         co_purchase=fitted.weights,
         content=content_relations(catalogue.texts, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
     )
-    return Fitted(items, fitted.method, knn.weights, popularity, histories, evidence)
+    return Fitted(items, fitted.method, knn.weights, strengths, popularity, histories, evidence)
 
 
 def training_matrix(

@@ -1,0 +1,125 @@
+"""The baselines' parameters: the best on the window before the one that lists are judged on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pandas as pd
+from pyspark.sql import DataFrame
+
+from shelfkin.evaluation.backtest import HEADLINE_K, TASKS, judge, wanted_products
+from shelfkin.evaluation.baselines import GRIDS, Baselines, Contestant, Grid, Parameters, choices
+from shelfkin.evaluation.metrics import ndcg
+from shelfkin.recommending.policies import Policy
+
+# Users that parameters are chosen by, drawn by a hash of their id: neighbours on a grid differ by more than the
+# standard error of their mean difference, which is about 0.002 with so many.
+MAX_USERS = 2_000
+# ALS is tuned with half its factors, at a quarter of the time. Its penalty grows with the number of a user's ratings
+# (Zhou et al. 2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize", section 3.1), so that what is
+# best hardly depends on the size of the model.
+HELD: Mapping[str, Parameters] = {"als": {"rank": 32}}
+# Fewer choose by chance: then the defaults stand.
+MIN_USERS = 200
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One row of ``baseline_parameters``.
+
+    Attributes
+    ----------
+    task, model
+        As in ``recommender_metrics``.
+    parameters
+        One of `baselines.choices`, as JSON.
+    ndcg
+        Mean NDCG@10 of the window.
+    chosen
+        Whether no other of the task and model is better; of equal ones the first in the grid.
+    """
+
+    task: str
+    model: str
+    parameters: str
+    ndcg: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What `tune` found, or nothing: then the defaults stand."""
+
+    tried: tuple[Tried, ...] = ()
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[object]]) -> Tuned:
+        """Return what was written to ``baseline_parameters``, rows in any order."""
+        found = [Tried(*row) for row in rows]  # type: ignore[arg-type]
+        return cls(tuple(sorted(found, key=lambda one: (one.task, one.model, one.parameters))))
+
+    def parameters(self, task: str, model: str) -> Parameters:
+        """Return what a baseline is judged with."""
+        chosen = [one for one in self.tried if (one.task, one.model, one.chosen) == (task, model, True)]
+        return json.loads(chosen[0].parameters) if chosen else next(choices(GRIDS[model]))
+
+
+def tune(
+    baselines: Baselines,
+    truth: DataFrame,
+    repurchase_after_days: int | None = None,
+    *,
+    grids: Mapping[str, Grid] = GRIDS,
+    held: Mapping[str, Parameters] = HELD,
+) -> Tuned:
+    """Score every baseline with all that its grid holds, in every task that enough users count in.
+
+    Parameters
+    ----------
+    baselines
+        As of a window's cut.
+    truth
+        Result of `backtest.truth` for that window.
+    repurchase_after_days
+        As in `policies.Policy`.
+    grids
+        What to try, by baseline.
+    held
+        Parameters that are the same for all that is tried, and don't count as chosen.
+    """
+    truth = truth.persist()
+    wanted = {task: wanted_products(truth, task, MAX_USERS) for task in TASKS}
+    truth.unpersist()
+    counted = {task: found for task, found in wanted.items() if found["user_id"].nunique() >= MIN_USERS}
+    scores = [
+        (task, name, json.dumps(parameters), score)
+        for name in baselines.names
+        if len(options := list(choices(grids[name]))) > 1
+        for parameters in options
+        for task, score in _scores(
+            baselines.contestant(name, {**parameters, **held.get(name, {})}), counted, repurchase_after_days
+        )
+    ]
+    return Tuned.from_rows(_with_choice(scores)) if scores else Tuned()
+
+
+def _scores(
+    contestant: Contestant, wanted: dict[str, pd.DataFrame], repurchase_after_days: int | None
+) -> Iterable[tuple[str, float]]:
+    for task, products in wanted.items():
+        users = contestant.histories.sparkSession.createDataFrame(
+            products[["user_id"]].drop_duplicates(), "user_id string"
+        )
+        lists = contestant.lists(users, Policy(HEADLINE_K, TASKS[task], repurchase_after_days))
+        hits, _, n_wanted = judge(lists, products, HEADLINE_K, pd.Index(lists["product_id"].unique()))
+        yield task, float(ndcg(hits, n_wanted, HEADLINE_K).mean())
+
+
+def _with_choice(scores: list[tuple[str, str, str, float]]) -> Iterable[tuple[str, str, str, float, bool]]:
+    for _, group in groupby(sorted(scores, key=lambda row: row[:2]), key=lambda row: row[:2]):
+        rows = list(group)
+        best = max(rows, key=lambda row: row[3])  # the first of equal ones, in the grid's order
+        yield from ((*row, row is best) for row in rows)

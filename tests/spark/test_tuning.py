@@ -1,0 +1,95 @@
+"""Which parameters the baselines are judged with, on stores whose answer is known by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from shelfkin.evaluation import baselines as peers
+from shelfkin.evaluation import tuning
+from shelfkin.evaluation.backtest import Window, truth
+from shelfkin.evaluation.baselines import Baselines, choices
+from shelfkin.evaluation.tuning import Tried, Tuned, tune
+from shelfkin.recommending.model import fit_model, no_neighbours, read_catalogue
+from shelfkin.settings import EventType, Recommending
+from shelfkin.spark import contract_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.spark
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+WINDOW = Window.before(AS_OF, 14)
+N_USERS = 12
+# In lists of both, the second place is worth this.
+SECOND = 1 / np.log2(3)
+
+
+def tuned_by(spark: SparkSession, bought_next: str) -> Tuned:
+    """Everybody bought `often` thrice long ago, `lately` once two days before the cut, and one of them after it."""
+    rows: list[Any] = []
+    for n in range(N_USERS):
+        past = [("often", 50.0), ("often", 45.0), ("often", 40.0), ("lately", 16.0), (bought_next, 5.0)]
+        for product, days in past:
+            at = AS_OF - timedelta(days=days)
+            rows.append((f"u{n:02d}", product, "purchase", at, 1.0, f"o{n}-{days:.0f}"))
+    events = spark.createDataFrame(rows, contract_columns("events"))
+    products = spark.createDataFrame(
+        [(p, p, None, None, None, None, None, None, p, p, None) for p in ("often", "lately")],
+        contract_columns("products"),
+    )
+    catalogue = read_catalogue(products, None)
+    types = {"purchase": EventType(weight=1.0, half_life_days=10)}
+    near = no_neighbours(catalogue.n_texts)
+    fitted = fit_model(catalogue, near, events, WINDOW.cut, types, Recommending(), backtest=True)
+    return tune(Baselines(fitted, None), truth(events, WINDOW))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _two_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "GRIDS", {name: peers.GRIDS[name] for name in ("popularity", "own_purchases")})
+    monkeypatch.setattr(tuning, "MIN_USERS", N_USERS)
+
+
+@pytest.mark.parametrize(
+    ("bought_next", "faded", "popularity"),
+    [
+        # Half-lives of 4 and 7 days put the newer one first, those of 30 and 120 days the one that sold thrice.
+        ("lately", True, {"recent": 1, "trend": 1, "month": SECOND, "usual": SECOND}),
+        ("often", False, {"recent": SECOND, "trend": SECOND, "month": 1, "usual": 1}),
+    ],
+)
+def test_the_best_on_the_window_is_chosen_and_of_equal_ones_the_first(
+    spark: SparkSession, bought_next: str, faded: bool, popularity: dict[str, float]
+) -> None:
+    tuned = tuned_by(spark, bought_next)
+    assert {one.task for one in tuned.tried} == {"all"}  # nobody bought anything new
+    assert tuned.parameters("all", "own_purchases") == {"faded": faded}
+    best = next(name for name, value in popularity.items() if value == 1)
+    assert tuned.parameters("all", "popularity") == {"counted": best}
+    found = {one.parameters: one.ndcg for one in tuned.tried if one.model == "popularity"}
+    assert found == {f'{{"counted": "{name}"}}': pytest.approx(value) for name, value in popularity.items()}
+    assert sum(one.chosen for one in tuned.tried) == 2
+    # A task in which nothing was chosen is judged with the defaults.
+    assert tuned.parameters("new", "popularity") == next(choices(peers.GRIDS["popularity"]))
+
+
+def test_too_few_users_choose_nothing(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "MIN_USERS", N_USERS + 1)
+    tuned = tuned_by(spark, "lately")
+    assert tuned == Tuned()
+    assert tuned.parameters("all", "own_purchases") == {"faded": False}
+
+
+def test_rows_come_back_as_they_were_written() -> None:
+    tried = (
+        Tried("all", "als", '{"alpha": 1.0}', 0.25, True),
+        Tried("all", "item_knn", '{"shrinkage": 0.0}', 0.5, False),
+        Tried("new", "als", '{"alpha": 1.0}', 0.125, True),
+    )
+    rows = [(one.task, one.model, one.parameters, one.ndcg, one.chosen) for one in tried]
+    assert Tuned.from_rows(rows[::-1]) == Tuned(tried)
