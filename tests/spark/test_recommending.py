@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from shelfkin.recommending.model import (
     item_numbers,
     no_neighbours,
     read_catalogue,
-    training_matrix,
+    training_matrices,
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
@@ -256,9 +255,13 @@ def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> N
     items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
     ordered = orders(events_table(spark, shop()), items)
     histories, baskets = user_histories(ordered, TYPES, AS_OF), anonymous_baskets(ordered, TYPES, AS_OF)
-    whole, part = training_matrix(histories, baskets, 15), training_matrix(histories, baskets, 15, max_pairs=60)
-    assert whole.shape == (30, 15)
+    whole, lately = training_matrices(histories, baskets, 15)
+    part, _ = training_matrices(histories, baskets, 15, max_pairs=60)
+    assert whole.shape == lately.shape == (30, 15)
     assert 0 < part.shape[0] < 30
+    # What fades faster is less, of the same products.
+    assert (lately.indices == whole.indices).all()
+    assert (lately.data < whole.data).all()
 
 
 def fit(spark: SparkSession, rows: list[tuple]) -> Fitted:
@@ -415,7 +418,7 @@ def test_a_store_without_events_gets_a_model_without_signals(spark: SparkSession
 def test_sums_do_not_depend_on_the_order_of_rows(spark: Any) -> None:
     # In doubles, (1e8 + 0.1) - 1e8 and so on differ by the order; the decimals of a faded weight must not.
     values = [float(value) for value in np.random.default_rng(0).random(2_000) * 1e6] + [0.1] * 500
-    expected = round(math.fsum(round(value, 12) for value in values), interactions.DECIMALS)
+    expected = round(sum(round(value * 1e9) for value in values) / 1e9, interactions.DECIMALS)
     for seed in range(3):
         shuffled = [(values[row],) for row in np.random.default_rng(seed).permutation(len(values))]
         frame = spark.createDataFrame(shuffled, "value double").repartition(seed + 1)

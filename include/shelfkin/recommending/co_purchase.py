@@ -71,7 +71,7 @@ def fit(
     """
     counted = clipped(strengths)
     n_items = counted.shape[1]
-    active = np.flatnonzero(np.bincount(counted.indices, minlength=n_items) >= 2)
+    active = active_items(counted)
     if len(active) < 2:
         return CoPurchase(sp.csr_array((n_items, n_items), dtype=np.float32), "none", len(active))
     if method == "auto":
@@ -83,6 +83,11 @@ def fit(
         else item_knn(strongest(dense, MAX_TRAINING_HISTORY), shrinkage=shrinkage, n_neighbours=n_neighbours)
     )
     return CoPurchase(_spread(weights, active, n_items), method, len(active))
+
+
+def active_items(strengths: sp.csr_array) -> np.ndarray:
+    """Return the numbers of the items that at least two users have, rising."""
+    return np.flatnonzero(np.bincount(strengths.indices, minlength=strengths.shape[1]) >= 2)
 
 
 def clipped(strengths: sp.csr_array) -> sp.csr_array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.errors import OptionError
 from shelfkin.recommending import co_purchase
-from shelfkin.recommending.baskets import collect_baskets, faded, next_order
+from shelfkin.recommending.baskets import Baskets, collect_baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, content_relations
 from shelfkin.recommending.features import Evidence, item_features, store_leaders
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
@@ -99,7 +100,7 @@ class Fitted:
     item_knn
         (n_items, n_items) sparse float32 cosine of shared customers.
     strengths
-        What `item_knn` and the co-purchase model were trained on (`training_matrix`).
+        What `item_knn` and the co-purchase model were trained on (`training_matrices`).
     popularity
         Result of `popularity.item_popularity`.
     histories
@@ -267,39 +268,19 @@ def fit_model(
     rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
     allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
     anonymous = anonymous_baskets(ordered, event_types, as_of)
-    strengths = training_matrix(histories, anonymous, n_items)
-    recent = training_matrix(histories, anonymous, n_items, values="recent")
+    strengths, recent = training_matrices(histories, anonymous, n_items)
     baskets = collect_baskets(bought, as_of, n_items, MAX_BASKET_PAIRS)
     ordered.unpersist()  # only now: everything above is made from it
-    knn = co_purchase.fit(
-        strengths,
-        method="item_knn",
-        ease_max_items=0,
-        l2=0.0,
-        shrinkage=KNN_SHRINKAGE,
-        n_neighbours=KNN_NEIGHBOURS,
-    )
-
-    def fit(matrix: sp.csr_array, l2: float) -> co_purchase.CoPurchase:
-        return co_purchase.fit(
-            matrix,
-            ease_max_items=settings.ease_max_items,
-            l2=l2,
-            shrinkage=KNN_SHRINKAGE,
-            n_neighbours=EASE_NEIGHBOURS if knn.n_active <= settings.ease_max_items else KNN_NEIGHBOURS,
-        )
-
     half_life = event_types[buying].half_life_days if (buying := purchase_type(event_types)) in event_types else 1.0
-    # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
-    fitted = fit(strengths, settings.ease_l2) if knn.n_active <= settings.ease_max_items else knn
+    related = fit_relations(strengths, recent, baskets, half_life, settings)
     log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
     features = item_features(popularity, catalogue.clusters, log_prices)
     evidence = Evidence(
-        co_purchase_recent=fit(recent, settings.ease_l2 / 2).weights,
-        item_knn=knn.weights,
-        same_order=fit(faded(baskets, half_life), settings.ease_l2).weights,
-        next_order=next_order(baskets, half_life, KNN_NEIGHBOURS),
-        factors=latent_factors(strengths),
+        co_purchase_recent=related.co_purchase_recent,
+        item_knn=related.item_knn,
+        same_order=related.same_order,
+        next_order=related.next_order,
+        factors=related.factors,
         clusters=catalogue.clusters,
         features=features,
         log_prices=log_prices,
@@ -312,20 +293,86 @@ def fit_model(
         popular=popular_scores(popularity["recent"].to_numpy()),
         trending=trending_scores(popularity["trend"].to_numpy(), popularity["usual"].to_numpy()),
         rank=rank,
-        co_purchase=fitted.weights,
+        co_purchase=related.co_purchase.weights,
         content=content_relations(catalogue.texts, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
     )
-    return Fitted(items, fitted.method, knn.weights, strengths, popularity, histories, evidence)
+    return Fitted(items, related.co_purchase.method, related.item_knn, strengths, popularity, histories, evidence)
 
 
-def training_matrix(
-    histories: DataFrame,
-    baskets: DataFrame,
-    n_items: int,
-    max_pairs: int = MAX_TRAINING_PAIRS,
-    values: str = "strengths",
-) -> sp.csr_array:
-    """Bring the strengths to the driver as a sparse (n_users + n_baskets, n_items) float64 matrix.
+@dataclass(frozen=True)
+class Relations:
+    """What goes with what, see `Fitted` and `features.Evidence`."""
+
+    co_purchase: co_purchase.CoPurchase
+    co_purchase_recent: sp.csr_array
+    item_knn: sp.csr_array
+    same_order: sp.csr_array
+    next_order: sp.csr_array
+    factors: np.ndarray
+
+
+def fit_relations(
+    strengths: sp.csr_array, recent: sp.csr_array, baskets: Baskets, half_life_days: float, settings: Recommending
+) -> Relations:
+    """Fit every relation between products.
+
+    Parameters
+    ----------
+    strengths, recent
+        Result of `training_matrices`.
+    baskets
+        Result of `baskets.collect_baskets`.
+    half_life_days
+        Of orders.
+    settings
+        Of the profile.
+    """
+
+    small = len(co_purchase.active_items(strengths)) <= settings.ease_max_items
+
+    def fit(matrix: sp.csr_array, l2: float) -> co_purchase.CoPurchase:
+        return co_purchase.fit(
+            matrix,
+            ease_max_items=settings.ease_max_items,
+            l2=l2,
+            shrinkage=KNN_SHRINKAGE,
+            n_neighbours=EASE_NEIGHBOURS if small else KNN_NEIGHBOURS,
+        )
+
+    def fit_knn() -> co_purchase.CoPurchase:
+        return co_purchase.fit(
+            strengths,
+            method="item_knn",
+            ease_max_items=0,
+            l2=0.0,
+            shrinkage=KNN_SHRINKAGE,
+            n_neighbours=KNN_NEIGHBOURS,
+        )
+
+    # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory; sparse products use
+    # one core each, and leave Python's lock alone.
+    with ThreadPoolExecutor(max_workers=1 if small else 2) as pool:
+        knn = pool.submit(fit_knn)
+        lately = pool.submit(fit, recent, settings.ease_l2 / 2)
+        same_order = pool.submit(fit, faded(baskets, half_life_days), settings.ease_l2)
+        following = pool.submit(next_order, baskets, half_life_days, KNN_NEIGHBOURS)
+        factors = pool.submit(latent_factors, strengths)
+        # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
+        store = pool.submit(fit, strengths, settings.ease_l2) if small else knn
+    return Relations(
+        co_purchase=store.result(),
+        co_purchase_recent=lately.result().weights,
+        item_knn=knn.result().weights,
+        same_order=same_order.result().weights,
+        next_order=following.result(),
+        factors=factors.result(),
+    )
+
+
+def training_matrices(
+    histories: DataFrame, baskets: DataFrame, n_items: int, max_pairs: int = MAX_TRAINING_PAIRS
+) -> tuple[sp.csr_array, sp.csr_array]:
+    """Bring the strengths, and those that fade fast, to the driver: sparse (n_users + n_baskets, n_items) float64.
 
     At most about `max_pairs` entries: above, a share of the rows is taken by a hash of their id, which is enough for
     item-item statistics and the same in every run.
@@ -340,11 +387,9 @@ def training_matrix(
         Number of columns.
     max_pairs
         Entries before sampling.
-    values
-        The array that fills the matrix.
     """
     customers = histories.filter(F.size("items") > 0)
-    arrays = ["items", values]
+    arrays = ["items", "strengths", "recent"]
     known = customers.select(F.lit(0).alias("kind"), F.col("user_id").alias("id"), *arrays)
     rows = known.unionByName(baskets.select(F.lit(1).alias("kind"), F.col("order_id").alias("id"), *arrays))
     n_pairs = rows.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
@@ -354,7 +399,12 @@ def training_matrix(
     # In the order of ids: sums of floats, and so the last digits of weights, depend on the order of rows.
     table = rows.toPandas().sort_values(["kind", "id"])
     if table.empty:
-        return sp.csr_array((0, n_items), dtype=np.float64)
+        return sp.csr_array((0, n_items), dtype=np.float64), sp.csr_array((0, n_items), dtype=np.float64)
     indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
-    items, strengths = np.concatenate(table["items"].tolist()), np.concatenate(table[values].tolist())
-    return sp.csr_array((strengths.astype(np.float64), items, indptr), shape=(len(table), n_items))
+    items, strengths, recent = (np.concatenate(table[name].tolist()) for name in arrays)
+    shape = (len(table), n_items)
+    # Arrays of its own for each: what sorts or clips one must not change the other.
+    return (
+        sp.csr_array((strengths.astype(np.float64), items, indptr), shape=shape),
+        sp.csr_array((recent.astype(np.float64), items.copy(), indptr.copy()), shape=shape),
+    )

@@ -9,7 +9,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.interactions import DECIMALS, age_days, decay, exact
+from shelfkin.recommending.interactions import DECIMALS, age_days, decay, exact, rounded
 
 # Trend compares the last days with the usual level: the sums of a 7-day and a 120-day half-life.
 TREND_HALF_LIFE_DAYS = 7.0
@@ -54,7 +54,7 @@ def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: 
     )
     known = F.col("user_id").isNotNull()
     counted = by_user.groupBy("item").agg(
-        *(F.round(F.sum(name).cast("double"), DECIMALS).alias(name) for name in speeds),
+        *(rounded(F.sum(name)).alias(name) for name in speeds),
         F.sum("n").cast("double").alias("total"),
         *(
             F.sum((known & condition).cast("double")).alias(name)
