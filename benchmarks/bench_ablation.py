@@ -1,4 +1,4 @@
-"""What text, clusters, sequence and season each add to the lists: the ranker is trained without one, and judged.
+"""What text, latent factors, clusters, sequence and season add to the lists: a ranker without each is judged.
 
     make bench-ablation                        the stores, cuts and windows of bench-quality
     make bench-ablation STORE=complete_journey
@@ -31,6 +31,7 @@ from bench_quality import (
 _RELATED_IN_ORDER = ("same_order_last", "next_order_last", "next_order_recent")
 GROUPS: dict[str, tuple[str, ...]] = {
     "text": ("content", "content_of_best", "content_nearest", "content_nearest_last"),
+    "latent": ("latent", "latent_of_best"),
     "clusters": ("cluster_trend", "cluster_share"),
     "sequence": ("own_in_last_order", *_RELATED_IN_ORDER, *(f"{name}_of_best" for name in _RELATED_IN_ORDER)),
     "season": (

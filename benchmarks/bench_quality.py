@@ -242,8 +242,8 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
     from shelfkin.evaluation.baselines import GRIDS, Baselines
     from shelfkin.evaluation.tuning import tune
 
-    is_new = wanted["new"].assign(is_new=True)
-    marked = wanted["all"].merge(is_new, on=["user_id", "product_id"], how="left").fillna({"is_new": False})
+    marked = wanted["all"].merge(wanted["new"], on=["user_id", "product_id"], how="left", indicator="is_new")
+    marked["is_new"] = marked["is_new"] == "both"
     truth = known.session.createDataFrame(marked, "user_id string, product_id string, is_new boolean")
     fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
     with known.scratch("checkpoints") as scratch:

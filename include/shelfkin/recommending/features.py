@@ -216,10 +216,11 @@ class BlockSignals:
             "next_order_last": self.last @ evidence.next_order,
             "next_order_recent": recent @ evidence.next_order,
         }
-        factors = evidence.factors.astype(np.float64)
-        self.wishes = self.taste @ factors
+        # Of the factors only the rows that are needed are widened: a large store's hold a gigabyte.
+        had = np.unique(self.taste.indices)
+        self.wishes = self.taste[:, had] @ evidence.factors[had].astype(np.float64)
         self.latent_head = np.flatnonzero(self.model.allowed & (self.model.rank < LATENT_HEAD))
-        self.latent_scores = self.wishes @ factors[self.latent_head].T
+        self.latent_scores = self.wishes @ evidence.factors[self.latent_head].astype(np.float64).T
 
     def taste_of(self, user: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the past items that speak for a user's taste, and how much."""
