@@ -27,10 +27,10 @@ OURS = "shelfkin"
 
 Parameters = Mapping[str, Any]
 Grid = Mapping[str, tuple[Any, ...]]
-# What tuning tries of each baseline. The first of each stands where nothing was tuned. ALS stays at alpha 1: 10 and 40
-# were worse on both shipped stores in both tasks.
+# What tuning tries of each baseline. The first of each stands where nothing was tuned. ALS stays at alpha 1: 10 is worse
+# on both shipped stores but for all products of Complete Journey (.2211 against .2076, where own purchases have .3400).
 GRIDS: dict[str, Grid] = {
-    "popularity": {"counted": ("recent", "trend", "month", "usual")},
+    "popularity": {"counted": ("recent", "month", "usual")},
     "own_purchases": {"faded": (False, True)},
     "item_knn": {"shrinkage": (KNN_SHRINKAGE, 0.0, 20.0)},
     "ease": {"l2": (300.0, 100.0, 1000.0)},
