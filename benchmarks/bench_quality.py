@@ -271,6 +271,8 @@ def peers_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Itera
 
 
 def main() -> None:
+    from pyspark.sql import SparkSession
+
     from shelfkin.evaluation.bootstrap import paired_interval
 
     with opened_shop(__doc__) as shop:
@@ -278,6 +280,9 @@ def main() -> None:
         purchases = purchases_of(shop.store)
         scores: dict[tuple[str, str, str], Score] = {}
         for cut in (tuning_cut, *cuts):
+            # One session makes all the runs, where each stage has its own otherwise: what the last cut kept in memory
+            # must not fill it.
+            SparkSession.active().catalog.clearCache()
             wanted = {task: wanted_after(purchases, cut, horizon, task) for task in TASKS}
             for stage in STAGES[:-1]:
                 shop.run_stage(cut, stage)

@@ -27,8 +27,8 @@ OURS = "shelfkin"
 
 Parameters = Mapping[str, Any]
 Grid = Mapping[str, tuple[Any, ...]]
-# What tuning tries of each baseline. The first of each stands where nothing was tuned. ALS stays at alpha 1: 10 is worse
-# on both shipped stores but for all products of Complete Journey (.2211 against .2076, where own purchases have .3400).
+# What tuning tries of each baseline. The first of each stands where nothing was tuned. ALS stays at alpha 1: on both
+# shipped stores 10 is worse but for all products of Complete Journey (.2211, not .2076; own purchases have .3400).
 GRIDS: dict[str, Grid] = {
     "popularity": {"counted": ("recent", "month", "usual")},
     "own_purchases": {"faded": (False, True)},
