@@ -233,8 +233,12 @@ class Known:
         return self.session.createDataFrame([(user,) for user in users], "user_id string")
 
 
-# Wider than what a run tries (`evaluation.baselines.GRIDS`), and with ALS at its full size.
-ALS_GRID = {"regularisation": (0.1, 0.01, 1.0), "alpha": (1.0, 10.0)}
+# Wider than what a run tries (`evaluation.baselines.GRIDS`); ALS at its full size, item-kNN with more neighbours.
+WIDER_GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "popularity": {"counted": ("recent", "trend", "month", "usual", "total")},
+    "item_knn": {"shrinkage": (5.0, 0.0, 20.0), "n_neighbours": (500,)},
+    "als": {"regularisation": (0.1, 0.01, 1.0), "alpha": (1.0, 10.0, 40.0)},
+}
 
 
 def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.DataFrame]) -> Any:
@@ -247,7 +251,8 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
     truth = known.session.createDataFrame(marked, "user_id string, product_id string, is_new boolean")
     fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
     with known.scratch("checkpoints") as scratch:
-        tuned = tune(Baselines(fitted, scratch), truth, grids={**GRIDS, "als": ALS_GRID}, held={})
+        everyone = len(wanted["all"])
+        tuned = tune(Baselines(fitted, scratch), truth, grids={**GRIDS, **WIDER_GRIDS}, held={}, max_users=everyone)
     print(f"\nparameters chosen on the {horizon_days} days from {cut}")
     for one in tuned.tried:
         print(f"  {one.model:14} {one.task:4} {one.ndcg:.4f} {'*' if one.chosen else ' '} {one.parameters}", flush=True)

@@ -152,10 +152,10 @@ class Baselines:
             histories = histories.withColumn("strengths", F.col("n_bought").cast("array<double>"))
         return self._one_signal("own_purchases", self._plain, histories, own=1.0)
 
-    def _item_knn(self, shrinkage: float) -> Contestant:
-        if shrinkage == KNN_SHRINKAGE:
+    def _item_knn(self, shrinkage: float, n_neighbours: int = KNN_NEIGHBOURS) -> Contestant:
+        if (shrinkage, n_neighbours) == (KNN_SHRINKAGE, KNN_NEIGHBOURS):  # the model has it already
             return self._item_item("item_knn", self._fitted.item_knn)
-        return self._fit("item_knn", shrinkage=shrinkage, l2=0.0, n_neighbours=KNN_NEIGHBOURS)
+        return self._fit("item_knn", shrinkage=shrinkage, l2=0.0, n_neighbours=n_neighbours)
 
     def _ease(self, l2: float) -> Contestant:
         return self._fit("ease", l2=l2, shrinkage=0.0, n_neighbours=EASE_NEIGHBOURS)

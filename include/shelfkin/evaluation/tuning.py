@@ -75,6 +75,7 @@ def tune(
     *,
     grids: Mapping[str, Grid] = GRIDS,
     held: Mapping[str, Parameters] = HELD,
+    max_users: int = MAX_USERS,
 ) -> Tuned:
     """Score every baseline with all that its grid holds, in every task that enough users count in.
 
@@ -90,9 +91,11 @@ def tune(
         What to try, by baseline.
     held
         Parameters that are the same for all that is tried, and don't count as chosen.
+    max_users
+        Users of each task that are asked; beyond, about so many are drawn.
     """
     truth = truth.persist()
-    wanted = {task: wanted_products(truth, task, MAX_USERS) for task in TASKS}
+    wanted = {task: wanted_products(truth, task, max_users) for task in TASKS}
     truth.unpersist()
     counted = {task: found for task, found in wanted.items() if found["user_id"].nunique() >= MIN_USERS}
     if not counted:
