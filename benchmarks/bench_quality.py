@@ -69,6 +69,7 @@ class Shop:
 @contextmanager
 def opened_shop(description: str | None) -> Iterator[Shop]:
     """Read the command's store and folder, start Spark, and clean up at the end."""
+    from shelfkin.settings import Settings
     from shelfkin.spark import build_session
 
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,8 +79,9 @@ def opened_shop(description: str | None) -> Iterator[Shop]:
     folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-shop-"))
     began = time.monotonic()
     try:
-        # Before the first stage, whose session it will be.
-        build_session("bench", {"spark.ui.showConsoleProgress": "false"})
+        # Before the first stage, whose session it will be, with the memory that the DAG gives to every stage.
+        memory = Settings.from_env({**os.environ}).driver_memory
+        build_session("bench", {"spark.ui.showConsoleProgress": "false", "spark.driver.memory": memory})
         yield Shop(flags.store, folder)
     finally:
         if flags.keep is None:
@@ -233,11 +235,11 @@ class Known:
         return self.session.createDataFrame([(user,) for user in users], "user_id string")
 
 
-# Wider than what a run tries (`evaluation.baselines.GRIDS`); ALS at its full size, item-kNN with more neighbours.
+# Wider than what a run tries (`evaluation.baselines.GRIDS`); item-kNN with more neighbours.
 WIDER_GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "popularity": {"counted": ("recent", "trend", "month", "usual", "total")},
     "item_knn": {"shrinkage": (5.0, 0.0, 20.0), "n_neighbours": (500,)},
-    "als": {"regularisation": (0.1, 0.01, 1.0), "alpha": (1.0, 10.0, 40.0)},
+    "als": {"regularisation": (1.0, 0.3, 0.03, 3.0), "alpha": (1.0, 10.0, 40.0)},
 }
 
 
@@ -250,9 +252,7 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
     marked["is_new"] = marked["is_new"] == "both"
     truth = known.session.createDataFrame(marked, "user_id string, product_id string, is_new boolean")
     fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
-    with known.scratch("checkpoints") as scratch:
-        everyone = len(wanted["all"])
-        tuned = tune(Baselines(fitted, scratch), truth, grids={**GRIDS, **WIDER_GRIDS}, held={}, max_users=everyone)
+    tuned = tune(Baselines(fitted), truth, grids={**GRIDS, **WIDER_GRIDS}, max_users=len(wanted["all"]))
     print(f"\nparameters chosen on the {horizon_days} days from {cut}")
     for one in tuned.tried:
         print(f"  {one.model:14} {one.task:4} {one.ndcg:.4f} {'*' if one.chosen else ' '} {one.parameters}", flush=True)
@@ -265,14 +265,13 @@ def peers_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Itera
     from shelfkin.recommending.policies import Policy
 
     fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
-    with known.scratch("checkpoints") as scratch:
-        baselines = Baselines(fitted, scratch)
-        for task, repurchase in TASKS.items():
-            users, policy = known.asking(sorted(wanted[task]["user_id"].unique())), Policy(LIST_LENGTH, repurchase)
-            (blend,) = ours(fitted, known.profile.recommending.blend_for(repurchase), None)
-            yield "blend", task, blend.lists(users, policy)
-            for name in baselines.names:
-                yield name, task, baselines.contestant(name, tuned.parameters(task, name)).lists(users, policy)
+    baselines = Baselines(fitted)
+    for task, repurchase in TASKS.items():
+        users, policy = known.asking(sorted(wanted[task]["user_id"].unique())), Policy(LIST_LENGTH, repurchase)
+        (blend,) = ours(fitted, known.profile.recommending.blend_for(repurchase), None)
+        yield "blend", task, blend.lists(users, policy)
+        for name in baselines.names:
+            yield name, task, baselines.contestant(name, tuned.parameters(task, name)).lists(users, policy)
 
 
 def main() -> None:

@@ -112,8 +112,7 @@ def run(stage: Stage) -> None:
 
     def tune_on(past: Window, known: Fitted) -> Tuned:
         stage.progress("tuning the baselines on the %s days from %s", past.horizon_days, past.cut.date())
-        with Scratch(stage.paths.root, stage.table_uri("checkpoints")) as scratch:
-            return tune(Baselines(known, scratch), truth(purchases, past), policy.repurchase_after_days)
+        return tune(Baselines(known), truth(purchases, past), policy.repurchase_after_days)
 
     learned = taken_over(stage)
     if learned is None:
@@ -124,22 +123,21 @@ def run(stage: Stage) -> None:
     write_rankers(stage, rankers)
     write_parameters(stage, tuned)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
-    with Scratch(stage.paths.root, stage.table_uri("checkpoints")) as scratch:
-        baselines = Baselines(fitted, scratch)
-        found = evaluate(
-            {
-                task: [
-                    *ours(fitted, settings.blend_for(repurchase), rankers.judged[task]),
-                    *(baselines.contestant(name, tuned.parameters(task, name)) for name in baselines.names),
-                ]
-                for task, repurchase in TASKS.items()
-            },
-            wanted,
-            window,
-            max(policy.list_length, MIN_LIST_LENGTH),
-            background_of(catalogue, fitted),
-            policy.repurchase_after_days,
-        )
+    baselines = Baselines(fitted)
+    found = evaluate(
+        {
+            task: [
+                *ours(fitted, settings.blend_for(repurchase), rankers.judged[task]),
+                *(baselines.contestant(name, tuned.parameters(task, name)) for name in baselines.names),
+            ]
+            for task, repurchase in TASKS.items()
+        },
+        wanted,
+        window,
+        max(policy.list_length, MIN_LIST_LENGTH),
+        background_of(catalogue, fitted),
+        policy.repurchase_after_days,
+    )
     fitted.histories.unpersist()
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +11,11 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
-from shelfkin.artifacts import Root
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import GRIDS, Baselines, choices, ours
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.learning import Lessons, Rankers, learn
 from shelfkin.evaluation.tuning import Tried, Tuned
-from shelfkin.mapped import Scratch
 from shelfkin.recommending import interactions
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
@@ -301,7 +298,7 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     fitted = fit(spark, shop())
     (blend,) = ours(fitted, Recommending().blend_for("allow"), None)
     assert blend.items.co_purchase.nnz > 0
-    baselines = Baselines(fitted, None)  # type: ignore[arg-type]
+    baselines = Baselines(fitted)
     popularity, knn, other = (
         baselines.contestant(*one).items  # type: ignore[attr-defined]
         for one in (
@@ -331,7 +328,7 @@ def test_truth_follows_the_protocol(spark: SparkSession) -> None:
     assert found == {("u", "a", False), ("u", "b", True)}
 
 
-def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession, tmp_path: Path) -> None:
+def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession) -> None:
     window = Window.before(AS_OF, 14)
     late = [event(f"u{n:02d}", "p14x", 3, order=f"late{n}") for n in range(30)]
     table = events_table(spark, [*shop(), *late])
@@ -350,20 +347,15 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
         catalogue.texts,
         orders,
     )
-    with Scratch(Root.at(str(tmp_path)), str(tmp_path / "checkpoints")) as scratch:
-        baselines = Baselines(fitted, scratch)
-        peers = [
-            baselines.contestant(name, {"rank": 4} if name == "als" else next(choices(GRIDS[name])))
-            for name in baselines.names
-        ]
-        judged = evaluate(
-            {task: [*ours(fitted, settings.blend_for(policy), None), *peers] for task, policy in TASKS.items()},
-            wanted,
-            window,
-            10,
-            background,
-        )
-    assert list(tmp_path.iterdir()) == []
+    baselines = Baselines(fitted)
+    peers = [baselines.contestant(name, next(choices(GRIDS[name]))) for name in baselines.names]
+    judged = evaluate(
+        {task: [*ours(fitted, settings.blend_for(policy), None), *peers] for task, policy in TASKS.items()},
+        wanted,
+        window,
+        10,
+        background,
+    )
     metrics = judged.metrics
     # The store is small enough for EASE^R; without vectors there is no content to go by.
     assert set(metrics["model"]) == {"shelfkin", "popularity", "own_purchases", "item_knn", "ease", "als"}

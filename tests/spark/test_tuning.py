@@ -46,7 +46,7 @@ def tuned_by(spark: SparkSession, bought_next: str) -> Tuned:
     types = {"purchase": EventType(weight=1.0, half_life_days=10)}
     near = no_neighbours(catalogue.n_texts)
     fitted = fit_model(catalogue, near, events, WINDOW.cut, types, Recommending(), backtest=True)
-    return tune(Baselines(fitted, None), truth(events, WINDOW))  # type: ignore[arg-type]
+    return tune(Baselines(fitted), truth(events, WINDOW))
 
 
 @pytest.fixture(autouse=True)
@@ -84,22 +84,6 @@ def test_too_few_users_choose_nothing(spark: SparkSession, monkeypatch: pytest.M
     tuned = tuned_by(spark, "lately")
     assert tuned == Tuned()
     assert tuned.parameters("all", "own_purchases") == {"faded": False}
-
-
-def test_what_is_held_goes_into_every_try_and_not_into_what_is_chosen(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = []
-
-    def als(self: Baselines, **parameters: float) -> Any:
-        made.append(parameters)
-        return self.contestant("own_purchases", {"faded": parameters["regularisation"] == 0.01})
-
-    monkeypatch.setattr(peers, "GRIDS", {"als": tuning.GRIDS["als"]})
-    monkeypatch.setattr(Baselines, "_als", als)
-    tuned = tuned_by(spark, "lately")
-    assert made == [{"regularisation": penalty, "alpha": 1.0, "rank": 32} for penalty in (0.1, 0.01)]
-    assert tuned.parameters("all", "als") == {"regularisation": 0.01, "alpha": 1.0}
 
 
 def test_rows_come_back_as_they_were_written() -> None:

@@ -18,11 +18,6 @@ from shelfkin.recommending.policies import Policy
 # Users that parameters are chosen by, drawn by a hash of their id: the standard error of a mean NDCG over so many is
 # about 0.01, that of the difference between neighbours on a grid much less, because the same users are asked.
 MAX_USERS = 1_000
-# ALS is tuned with half its factors, at a quarter of the time. Its penalty grows with the number of a user's ratings
-# (Zhou et al. 2008, "Large-scale Parallel Collaborative Filtering for the Netflix Prize", section 3.1), so that what is
-# best hardly depends on the size of the model. On the windows of 2011-08-01 (Online Retail) and 2017-08-01 (Complete
-# Journey) 32 factors chose what 64 would have, in both tasks.
-HELD: Mapping[str, Parameters] = {"als": {"rank": 32}}
 # Fewer choose by chance: then the defaults stand.
 MIN_USERS = 200
 
@@ -74,7 +69,6 @@ def tune(
     repurchase_after_days: int | None = None,
     *,
     grids: Mapping[str, Grid] = GRIDS,
-    held: Mapping[str, Parameters] = HELD,
     max_users: int = MAX_USERS,
 ) -> Tuned:
     """Score every baseline with all that its grid holds, in every task that enough users count in.
@@ -89,8 +83,6 @@ def tune(
         As in `policies.Policy`.
     grids
         What to try, by baseline.
-    held
-        Parameters that are the same for all that is tried, and don't count as chosen.
     max_users
         Users of each task that are asked; beyond, about so many are drawn.
     """
@@ -105,9 +97,7 @@ def tune(
         for name in baselines.names
         if len(options := list(choices(grids[name]))) > 1
         for parameters in options
-        for task, score in _scores(
-            baselines.contestant(name, {**parameters, **held.get(name, {})}), counted, repurchase_after_days
-        )
+        for task, score in _scores(baselines.contestant(name, parameters), counted, repurchase_after_days)
     ]
     return Tuned.from_rows(_with_choice(scores))
 
