@@ -1,4 +1,4 @@
-"""What text, latent factors, clusters, sequence and season add to the lists: a ranker without each is judged.
+"""What text, factors, clusters, categories, sequence and season add to the lists: a ranker without each is judged.
 
     make bench-ablation                        the stores, cuts and windows of bench-quality
     make bench-ablation STORE=complete_journey
@@ -31,8 +31,15 @@ from bench_quality import (
 _RELATED_IN_ORDER = ("same_order_last", "next_order_last", "next_order_recent")
 GROUPS: dict[str, tuple[str, ...]] = {
     "text": ("content", "content_of_best", "content_nearest", "content_nearest_last"),
-    "latent": ("latent", "latent_of_best"),
+    "factors": ("als", "als_recent", "als_of_best", "als_recent_of_best"),
     "clusters": ("cluster_trend", "cluster_share"),
+    "categories": (
+        "department_share",
+        "category_share",
+        "category_share_recent",
+        "category_brand_share",
+        "category_products",
+    ),
     "sequence": ("own_in_last_order", *_RELATED_IN_ORDER, *(f"{name}_of_best" for name in _RELATED_IN_ORDER)),
     "season": (
         "item_trend_orders",

@@ -16,6 +16,7 @@ from shelfkin.evaluation.bootstrap import paired_interval
 from shelfkin.evaluation.learning import Lessons, learn
 from shelfkin.evaluation.tuning import Tuned
 from shelfkin.recommending import training
+from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.features import (
@@ -27,6 +28,7 @@ from shelfkin.recommending.features import (
     store_leaders,
 )
 from shelfkin.recommending.lists import Recommender, candidate_items, candidate_rows
+from shelfkin.recommending.model import shelf_numbers
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import MIN_USERS, Learned, Ranker, TrainingRows, train
 from shelfkin.recommending.training import lesson
@@ -46,8 +48,13 @@ def relation(*entries: tuple[int, int, float]) -> sp.csr_array:
     return sp.csr_array((np.array(values, dtype=np.float32), (rows, columns)), shape=(N_ITEMS, N_ITEMS))
 
 
+def factors(*rows: list[float]) -> Als:
+    """Return ALS with a plain left side: a product that is had with strength s adds 1 + s to 2 in its direction."""
+    return Als(np.array(rows, dtype=np.float32), np.eye(2), 1.0, 1.0)
+
+
 def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
-    """Items 0 and 1 are cluster 0, 2 and 3 cluster 1, 4 has no cluster, 5 no price."""
+    """Items 0 and 1 are cluster 0, 2 and 3 cluster 1, 4 has no cluster, 5 neither price nor shelf."""
     clusters = np.array([0, 0, 1, 1, -1, 1])
     prices = np.log([1.0, 2.0, 4.0, 8.0, 16.0, np.nan])
     rank = np.arange(N_ITEMS)
@@ -67,8 +74,10 @@ def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
         item_knn=relation(),
         same_order=relation((1, 3, 0.6)),
         next_order=relation((1, 5, 0.2)),
-        factors=np.array([[1, 0], [0, 1], [0.5, 0], [0, 0], [0.2, 0.2], [0, 0]], dtype=np.float32),
+        als=factors([1, 0], [0, 1], [0.5, 0], [0, 0], [0.2, 0.2], [0, 0]),
+        als_recent=factors([1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [1, 1]),
         clusters=clusters,
+        shelves=np.array([[0, 0, 0], [0, 1, 1], [0, 0, 2], [1, 2, 3], [1, 2, 3], [-1, -1, -1]]),
         features=features,
         log_prices=prices,
         leaders=store_leaders(features, rank),
@@ -121,11 +130,20 @@ def test_features_of_a_user_and_a_product_by_hand() -> None:
     assert named(rows[4])["content"] == pytest.approx(0.9 + 0.5 * 0.8)
     assert named(rows[4])["content_nearest"] == pytest.approx(0.9)
     assert named(rows[4])["content_nearest_last"] == pytest.approx(0.8)
-    # The user stands at (1, 0.5): 1 for item 0, which leads, 0.5 for items 1 and 2.
-    assert [named(row)["latent"] for row in rows] == pytest.approx([1, 0.5, 0.5, 0, 0.3, 0])
-    assert named(rows[4])["latent_of_best"] == pytest.approx(0.3)
+    # The user stands at (3 / 4, 1.5 / 2.5), by strengths 2 and 0.5; lately at (1.4 / 2.4, 1.3 / 2.3), by 0.4 and 0.3.
+    assert [named(row)["als"] for row in rows] == pytest.approx([0.75, 0.6, 0.375, 0, 0.27, 0])
+    assert named(rows[4])["als_of_best"] == pytest.approx(0.36)
+    lately = 1.4 / 2.4 + 1.3 / 2.3
+    assert named(rows[5])["als_recent"] == pytest.approx(lately, abs=1e-6)
+    assert had["als_recent_of_best"] == pytest.approx(1.4 / 2.4 / lately, abs=1e-6)
     # All that the user has lies in cluster 0; item 4 has no cluster.
     assert [named(row)["cluster_share"] for row in rows] == [1, 1, 0, 0, 0, 0]
+    assert [named(row)["department_share"] for row in rows] == [1, 1, 1, 0, 0, 0]
+    # Items 0 and 2 are one category of two brands: 2 of 2.5, and lately 0.4 of 0.7.
+    assert [named(row)["category_share"] for row in rows] == pytest.approx([0.8, 0.2, 0.8, 0, 0, 0])
+    assert related["category_share_recent"] == pytest.approx(4 / 7, abs=1e-6)
+    assert (had["category_brand_share"], related["category_brand_share"]) == (pytest.approx(0.8), 0)
+    assert [named(row)["category_products"] for row in rows] == [1, 1, 1, 0, 0, 0]
     # The user's mean log price is log(2) / 2.
     assert related["price_distance"] == pytest.approx(np.log(4) - np.log(2) / 2, abs=1e-6)
     assert np.isnan(named(rows[5])["price_distance"])
@@ -219,21 +237,42 @@ def test_candidates_come_from_every_source_and_never_from_what_is_barred() -> No
 def test_a_product_may_be_a_candidate_by_its_factors_alone() -> None:
     model, evidence = shop()
     eligible = np.ones(N_ITEMS, dtype=bool)
+    nothing = N_ITEMS * [[0.0, 0.0]]
     for factor, expected in ((0.0, [0, 2, 3, 4, 5]), (1.0, [0, 1, 2, 3, 4, 5])):
-        factors = np.array([[0.0], [factor], [0.0], [0.0], [0.0], [0.0]], dtype=np.float32)
-        signals = BlockSignals(model, replace(evidence, factors=factors), one_user())
-        assert signals.candidates(0, eligible, 1).tolist() == expected
+        of_one = factors([0.0, 0.0], [factor, 0.0], *nothing[2:])
+        for kinds in (
+            {"als": of_one, "als_recent": factors(*nothing)},
+            {"als": factors(*nothing), "als_recent": of_one},
+        ):
+            signals = BlockSignals(model, replace(evidence, **kinds), one_user())
+            assert signals.candidates(0, eligible, 1).tolist() == expected
 
 
 def test_candidates_by_factors_are_looked_for_among_what_is_popular_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shelfkin.recommending.features.LATENT_HEAD", 3)
+    monkeypatch.setattr("shelfkin.recommending.features.FACTOR_HEAD", 3)
     model, evidence = shop()
     signals = BlockSignals(model, evidence, one_user())
-    assert signals.latent(0).items.tolist() == [0, 1, 2]
+    assert signals.by_factors("als", 0).items.tolist() == [0, 1, 2]
     # The score itself is there for every product.
     eligible = np.array([False, False, True, True, True, True])
     row = named(signals.features(0, np.array([4]), eligible)[0])
-    assert (row["latent"], row["latent_of_best"]) == (pytest.approx(0.3), pytest.approx(0.3 / 0.5))
+    assert (row["als"], row["als_of_best"]) == (pytest.approx(0.27), pytest.approx(0.27 / 0.375))
+
+
+def test_what_stands_nowhere_shares_with_nothing() -> None:
+    model, evidence = shop()
+    nowhere = replace(evidence, shelves=np.full((N_ITEMS, 3), -1), clusters=np.full(N_ITEMS, -1))
+    rows = BlockSignals(model, nowhere, one_user()).features(0, np.arange(N_ITEMS), np.ones(N_ITEMS, dtype=bool))
+    for row in rows:
+        found = named(row)
+        assert not any(found[name] for name in FEATURES if name.startswith(("category_", "department_", "cluster_s")))
+
+
+def test_shelves_are_numbered_by_department_category_and_brand() -> None:
+    paths = pd.Series([["b", "x"], ["b", "y"], ["a"], None, [], ["b", "x"]], dtype=object)
+    brands = pd.Series(["own", "own", "", "own", "own", "other"])
+    found = shelf_numbers(paths, brands)
+    assert found.tolist() == [[1, 1, 2], [1, 2, 3], [0, 0, 0], [-1, -1, -1], [-1, -1, -1], [1, 1, 1]]
 
 
 def test_next_order_counts_what_the_next_order_adds() -> None:

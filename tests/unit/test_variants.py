@@ -169,6 +169,7 @@ def make_catalogue() -> Catalogue:
         prices=np.full(5, np.nan),
         clusters=np.full(5, -1),
         brands=np.full(5, "", dtype=object),
+        shelves=np.full((5, 3), -1),
     )
 
 

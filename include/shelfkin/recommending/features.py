@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from shelfkin.recommending.als import Als
 from shelfkin.recommending.blend import Signal
 from shelfkin.recommending.candidates import ItemModel, UserBlock, tastes
 from shelfkin.recommending.interactions import DECIMALS
@@ -56,8 +57,9 @@ RELATION_FEATURES = (
 )
 # What a user does with a product, beside what the user does with the one that leads.
 OWN_OF_BEST = ("own_strength", "own_recent", "own_orders")
-# Relations, and what few dimensions say of everything.
-SCORES = (*RELATION_FEATURES, "latent")
+# Of the whole taste, and of what the user wanted lately.
+FACTOR_FEATURES = ("als", "als_recent")
+SCORES = (*RELATION_FEATURES, *FACTOR_FEATURES)
 PAIR_FEATURES = (
     *OWN_OF_BEST,
     *(f"{name}_of_best" for name in OWN_OF_BEST),
@@ -68,6 +70,11 @@ PAIR_FEATURES = (
     "own_due",
     "own_in_last_order",
     "cluster_share",
+    "department_share",
+    "category_share",
+    "category_share_recent",
+    "category_brand_share",
+    "category_products",
     "price_distance",
     *SCORES,
     *(f"{name}_of_best" for name in SCORES),
@@ -75,6 +82,8 @@ PAIR_FEATURES = (
     "content_nearest_last",
 )
 FEATURES = (*ITEM_FEATURES, *USER_FEATURES, *PAIR_FEATURES)
+
+_PLACES = ("cluster", "department", "category", "category_brand")
 
 # Relations whose best products are candidates; the others only judge.
 CANDIDATE_RELATIONS = (
@@ -88,9 +97,9 @@ CANDIDATE_RELATIONS = (
 )
 # Products of each source that the ranker looks at, and half as many of what leads in the whole store.
 CANDIDATES_PER_SOURCE = 100
-# The latent score knows every product; its best are looked for among the so many most popular, which it leans to
-# anyway, so that a user costs the same in a store of a million products.
-LATENT_HEAD = 20_000
+# Factors score every product; their best are looked for among the so many most popular, which they lean to anyway, so
+# that a user costs the same in a store of a million products.
+FACTOR_HEAD = 20_000
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,13 @@ class Evidence:
     co_purchase_recent, item_knn, same_order, next_order
         (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for. Trained on strengths
         that fade fast, on shared customers, on orders, and on pairs of orders (`baskets.next_order`).
-    factors
-        (n_items, n_factors) float32: `latent.latent_factors`.
+    als, als_recent
+        Trained on strengths, and on those that fade fast.
     clusters
         (n_items,) int64: number of the product's cluster from 0, -1 for none.
+    shelves
+        (n_items, 3) int64: numbers of the product's department, category, and category and brand together
+        (`model.shelf_numbers`), -1 for none.
     features
         (n_items, len(ITEM_FEATURES)) float32.
     log_prices
@@ -118,8 +130,10 @@ class Evidence:
     item_knn: sp.csr_array
     same_order: sp.csr_array
     next_order: sp.csr_array
-    factors: np.ndarray
+    als: Als
+    als_recent: Als
     clusters: np.ndarray
+    shelves: np.ndarray
     features: np.ndarray
     log_prices: np.ndarray
     leaders: np.ndarray
@@ -216,11 +230,20 @@ class BlockSignals:
             "next_order_last": self.last @ evidence.next_order,
             "next_order_recent": recent @ evidence.next_order,
         }
+        self.factors = {"als": evidence.als.factors, "als_recent": evidence.als_recent.factors}
+        self.wishes = {
+            "als": evidence.als.users(block.matrix(block.strengths, n_items)),
+            "als_recent": evidence.als_recent.users(block.matrix(block.recent, n_items)),
+        }
+        self.head = np.flatnonzero(self.model.allowed & (self.model.rank < FACTOR_HEAD))
         # Of the factors only the rows that are needed are widened: a large store's hold a gigabyte.
-        had = np.unique(self.taste.indices)
-        self.wishes = self.taste[:, had] @ evidence.factors[had].astype(np.float64)
-        self.latent_head = np.flatnonzero(self.model.allowed & (self.model.rank < LATENT_HEAD))
-        self.latent_scores = self.wishes @ evidence.factors[self.latent_head].astype(np.float64).T
+        self.head_scores = {
+            name: self.wishes[name] @ self.factors[name][self.head].astype(np.float64).T for name in FACTOR_FEATURES
+        }
+        # From 0, which is nowhere: what has no place must not count for another one.
+        numbers = (evidence.clusters, *evidence.shelves.T)
+        self.places = {name: codes + 1 for name, codes in zip(_PLACES, numbers, strict=True)}
+        self.n_places = {name: int(codes.max(initial=0)) + 1 for name, codes in self.places.items()}
 
     def taste_of(self, user: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the past items that speak for a user's taste, and how much."""
@@ -233,9 +256,9 @@ class BlockSignals:
         entries = slice(found.indptr[user], found.indptr[user + 1])
         return Signal(found.indices[entries], found.data[entries])
 
-    def latent(self, user: int) -> Signal:
-        """Return the latent scores of one user for the most popular products."""
-        return Signal(self.latent_head, self.latent_scores[user])
+    def by_factors(self, name: str, user: int) -> Signal:
+        """Return the scores that factors give one user for the most popular products."""
+        return Signal(self.head, self.head_scores[name][user])
 
     def candidates(self, user: int, eligible: np.ndarray, n: int) -> np.ndarray:
         """Return the products that the ranker looks at for one user: (n_candidates,) item numbers, rising.
@@ -251,7 +274,8 @@ class BlockSignals:
         """
         entries = self.block.of(user)
         own = Signal(self.block.items[entries], self.block.strengths[entries])
-        personal = [own, *(self.relation(name, user) for name in CANDIDATE_RELATIONS), self.latent(user)]
+        personal = [own, *(self.relation(name, user) for name in CANDIDATE_RELATIONS)]
+        personal += [self.by_factors(name, user) for name in FACTOR_FEATURES]
         found = [_strongest(signal, eligible, n) for signal in personal]
         for order in self.leaders:
             # At most the user's own are barred of what may be shown at all.
@@ -273,10 +297,12 @@ class BlockSignals:
         """
         relations = {name: self.relation(name, user) for name in RELATION_FEATURES}
         at = {name: signal.at(items) for name, signal in relations.items()}
-        at["latent"] = self.evidence.factors[items].astype(np.float64) @ self.wishes[user]
+        for name in FACTOR_FEATURES:
+            at[name] = self.factors[name][items].astype(np.float64) @ self.wishes[name][user]
+            relations[name] = self.by_factors(name, user)
         best = {
             f"{name}_of_best": at[name] / _most(signal.values[eligible[signal.items]])
-            for name, signal in (relations | {"latent": self.latent(user)}).items()
+            for name, signal in relations.items()
         }
         pair = self._own(user, items) | at | best | self._content(user, items)
         columns = np.column_stack(
@@ -330,19 +356,26 @@ class BlockSignals:
             "own_gap_days": gap,
             "own_due": last / np.maximum(gap, 1.0),
             "own_in_last_order": own(self.in_last_order),
-            "cluster_share": self._cluster_share(entries, items),
+            **self._shares(entries, items),
             "price_distance": np.abs(prices[items] - usual_price),
         }
 
-    def _cluster_share(self, entries: slice, items: np.ndarray) -> np.ndarray:
-        """Share of the user's strengths that lies in each product's cluster."""
-        clusters = self.evidence.clusters
-        own, strengths = clusters[self.block.items[entries]], self.block.strengths[entries]
-        total = float(strengths.sum())
-        if total <= 0:
-            return np.zeros(len(items))
-        shares = np.bincount(own + 1, strengths, minlength=int(clusters.max(initial=-1)) + 2) / total
-        return np.where(clusters[items] >= 0, shares[clusters[items] + 1], 0.0)
+    def _shares(self, entries: slice, items: np.ndarray) -> dict[str, np.ndarray]:
+        """How much of what the user bought lies where each product lies; 0 for a product that lies nowhere."""
+        past = self.block.items[entries]
+
+        def within(place: str, values: np.ndarray) -> np.ndarray:
+            sums = np.bincount(self.places[place][past], values, minlength=self.n_places[place])
+            sums[0] = 0.0
+            return sums[self.places[place][items]]
+
+        strengths, recent = self.block.strengths[entries], self.block.recent[entries]
+        total, lately = max(float(strengths.sum()), 1e-9), max(float(recent.sum()), 1e-9)
+        return {
+            **{f"{place}_share": within(place, strengths) / total for place in self.places},
+            "category_share_recent": within("category", recent) / lately,
+            "category_products": within("category", np.ones(len(past))),
+        }
 
     def _content(self, user: int, items: np.ndarray) -> dict[str, np.ndarray]:
         """Cosine to the nearest product of the whole history, and of the last order."""

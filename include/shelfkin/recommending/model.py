@@ -14,11 +14,11 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.errors import OptionError
 from shelfkin.recommending import co_purchase
+from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, collect_baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, content_relations
 from shelfkin.recommending.features import Evidence, item_features, store_leaders
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
-from shelfkin.recommending.latent import latent_factors
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
     item_popularity,
@@ -34,6 +34,8 @@ KNN_SHRINKAGE = 5.0
 # Above this many weights per product EASE^R's remaining ones are noise of the order of 1e-3.
 EASE_NEIGHBOURS = 500
 CONTENT_NEIGHBOURS = 10
+# Of ALS, best of five on both shipped stores' tuning windows (decision 0026).
+ALS_PENALTY = 1.0
 # Pairs of a user, or an anonymous order, with a product that the item-item model is trained on: 16 bytes each on the
 # driver. Beyond, users and orders are sampled.
 MAX_TRAINING_PAIRS = 20_000_000
@@ -63,6 +65,8 @@ class Catalogue:
         (n_items,) int64: number of the product's cluster from 0, -1 for none.
     brands
         (n_items,) str, empty for none.
+    shelves
+        Result of `shelf_numbers`.
     """
 
     product_ids: np.ndarray
@@ -72,6 +76,7 @@ class Catalogue:
     prices: np.ndarray
     clusters: np.ndarray
     brands: np.ndarray
+    shelves: np.ndarray
 
     @property
     def n_texts(self) -> int:
@@ -138,9 +143,8 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None, clusters: Dat
     OptionError
         The vectors exceed ``spark.driver.maxResultSize``.
     """
-    table = (
-        products.select("product_id", "in_stock", "text_hash", "price", "brand").toPandas().sort_values("product_id")
-    )
+    columns = ["product_id", "in_stock", "text_hash", "price", "brand", "category_path"]
+    table = products.select(*columns).toPandas().sort_values("product_id")
     hashes, matrix = np.empty(0, dtype=object), np.empty((0, 0), dtype=np.float32)
     if vectors is not None:
         size = vectors.agg(F.count(F.lit(1)).alias("n"), F.max(F.size("vector")).alias("d")).first()
@@ -160,6 +164,7 @@ def read_catalogue(products: DataFrame, vectors: DataFrame | None, clusters: Dat
         prices=table["price"].to_numpy(dtype=np.float64),
         clusters=cluster_numbers(table["product_id"], clusters),
         brands=table["brand"].fillna("").to_numpy().astype(object),
+        shelves=shelf_numbers(table["category_path"], table["brand"].fillna("")),
     )
 
 
@@ -170,6 +175,28 @@ def cluster_numbers(product_ids: pd.Series, clusters: DataFrame | None) -> np.nd
     table = clusters.select("product_id", "cluster_id").toPandas().set_index("product_id")["cluster_id"]
     found = table.reindex(product_ids)
     return pd.Categorical(found, categories=np.unique(table)).codes.astype(np.int64)
+
+
+def shelf_numbers(category_paths: pd.Series, brands: pd.Series) -> np.ndarray:
+    """Return where each product stands: (n_items, 3) int64, numbers from 0 in the order of names, -1 for none.
+
+    The columns are the department (the first step of the category path), the category (the whole path), and the
+    category and brand together.
+
+    Parameters
+    ----------
+    category_paths, brands
+        Of contract table ``products``: a sequence of str or None, and str.
+    """
+    # By a character that no category holds, so that no two paths look alike.
+    paths = ["\0".join(path) if path is not None else "" for path in category_paths]
+    keys = (
+        [path.partition("\0")[0] for path in paths],
+        paths,
+        [f"{path}\0\0{brand}" if path else "" for path, brand in zip(paths, brands, strict=True)],
+    )
+    named = [pd.Categorical(pd.Series(key, dtype=object).replace("", None)).codes for key in keys]
+    return np.column_stack(named).astype(np.int64)
 
 
 def result_limit_bytes(session: SparkSession) -> int:
@@ -280,8 +307,10 @@ def fit_model(
         item_knn=related.item_knn,
         same_order=related.same_order,
         next_order=related.next_order,
-        factors=related.factors,
+        als=related.als,
+        als_recent=related.als_recent,
         clusters=catalogue.clusters,
+        shelves=catalogue.shelves,
         features=features,
         log_prices=log_prices,
         leaders=store_leaders(features, rank),
@@ -308,7 +337,8 @@ class Relations:
     item_knn: sp.csr_array
     same_order: sp.csr_array
     next_order: sp.csr_array
-    factors: np.ndarray
+    als: Als
+    als_recent: Als
 
 
 def fit_relations(
@@ -349,6 +379,11 @@ def fit_relations(
             n_neighbours=KNN_NEIGHBOURS,
         )
 
+    def fit_factors() -> tuple[Als, Als]:
+        # One after the other: each keeps BLAS to one thread for its time, which holds for the whole process.
+        whole = Als.fit(strengths, regularisation=ALS_PENALTY)
+        return whole, Als.fit(recent, regularisation=ALS_PENALTY)
+
     # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory; sparse products use
     # one core each, and leave Python's lock alone.
     with ThreadPoolExecutor(max_workers=1 if small else 2) as pool:
@@ -356,7 +391,7 @@ def fit_relations(
         lately = pool.submit(fit, recent, settings.ease_l2 / 2)
         same_order = pool.submit(fit, faded(baskets, half_life_days), settings.ease_l2)
         following = pool.submit(next_order, baskets, half_life_days, KNN_NEIGHBOURS)
-        factors = pool.submit(latent_factors, strengths)
+        factors = pool.submit(fit_factors)
         # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
         store = pool.submit(fit, strengths, settings.ease_l2) if small else knn
     return Relations(
@@ -365,7 +400,8 @@ def fit_relations(
         item_knn=knn.result().weights,
         same_order=same_order.result().weights,
         next_order=following.result(),
-        factors=factors.result(),
+        als=factors.result()[0],
+        als_recent=factors.result()[1],
     )
 
 

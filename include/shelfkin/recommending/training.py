@@ -23,7 +23,7 @@ from shelfkin.recommending.ranker import TrainingRows
 # .1516 with .3 and .1539 with .15; of all products, mean of that window and the one before, .4058, .4070 and .4077 with
 # .15, .3 and .5.
 KEPT_SHARES: Mapping[Repurchase, float] = {"allow": 0.3, "exclude": 0.15}
-# Users of one window that are learned from, drawn by a hash of their id: some 60 to 120 rows of 55 features, 20 kB a
+# Users of one window that are learned from, drawn by a hash of their id: some 60 to 120 rows of 62 features, 20 kB a
 # user and task, on the driver.
 MAX_USERS = 5_000
 _USERS_PER_TASK = 256
