@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
@@ -17,6 +18,7 @@ from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.learning import Lessons, Rankers, learn
 from shelfkin.evaluation.tuning import Tried, Tuned
 from shelfkin.recommending import interactions
+from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
 from shelfkin.recommending.lists import Recommender, recommend_users
@@ -311,6 +313,30 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     # The model's own item-kNN is no other than the baseline's with the same shrinkage; less of it is larger scores.
     assert (knn.co_purchase != fitted.item_knn).nnz == 0
     assert other.co_purchase.sum() > knn.co_purchase.sum()
+
+
+def test_factors_are_fitted_on_strengths_and_on_what_fades_fast(spark: SparkSession) -> None:
+    fitted = fit(spark, shop())
+    evidence = fitted.evidence
+    np.testing.assert_array_equal(evidence.als.factors, Als.fit(fitted.strengths).factors)
+    histories = fitted.histories.orderBy("user_id").toPandas()
+    rows = np.repeat(np.arange(len(histories)), histories["items"].map(len))
+    items, recent = (np.concatenate(histories[name].tolist()) for name in ("items", "recent"))
+    lately = sp.csr_array((recent, (rows, items)), shape=(len(histories), fitted.items.n_items))
+    np.testing.assert_array_equal(evidence.als_recent.factors, Als.fit(lately).factors)
+    # The baseline with the same parameters is the same model.
+    als = Baselines(fitted).contestant("als", next(choices(GRIDS["als"])))
+    assert als.als is evidence.als  # type: ignore[attr-defined]
+
+
+def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSession) -> None:
+    paths = {"a": ["food", "tea"], "b": None, "c": ["food", "rice"], "d": ["food", "tea"]}
+    rows = [
+        (product, product, None, brand, path, None, None, None, "t", f"h{product}", None)
+        for (product, path), brand in zip(paths.items(), ("own", "own", None, "other"), strict=True)
+    ]
+    catalogue = read_catalogue(spark.createDataFrame(rows, contract_columns("products")), None)
+    assert catalogue.shelves.tolist() == [[0, 1, 2], [-1, -1, -1], [0, 0, 0], [0, 1, 1]]
 
 
 def test_truth_follows_the_protocol(spark: SparkSession) -> None:

@@ -59,6 +59,26 @@ def test_products_of_fewer_than_two_users_have_no_factors_and_users_without_prod
     assert nothing.users(sp.csr_array(STRENGTHS)).shape == (40, 3)
 
 
+def test_what_has_faded_to_nothing_counts_as_not_bought() -> None:
+    rows, columns = np.nonzero(STRENGTHS)
+    faded = RNG.random(len(rows)) < 0.3
+    values = np.where(faded, 0.0, STRENGTHS[rows, columns])
+    kept = sp.csr_array((values[~faded], (rows[~faded], columns[~faded])), shape=STRENGTHS.shape)
+    stored = sp.csr_array((values, (rows, columns)), shape=STRENGTHS.shape)
+    assert stored.nnz == len(rows)
+    als, expected = Als.fit(stored, n_factors=3), Als.fit(kept, n_factors=3)
+    np.testing.assert_array_equal(als.factors, expected.factors)
+    np.testing.assert_array_equal(als.users(stored), expected.users(kept))
+    assert stored.nnz == len(rows)
+
+
+def test_of_too_many_rows_every_so_many_are_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shelfkin.recommending.als.MAX_ROWS", 20)
+    found = Als.fit(sp.csr_array(np.repeat(STRENGTHS[:20], 2, axis=0)), n_factors=3)
+    expected = Als.fit(sp.csr_array(STRENGTHS[:20]), n_factors=3)
+    np.testing.assert_array_equal(found.factors, expected.factors)
+
+
 def test_the_penalty_grows_with_the_store() -> None:
     strengths = sp.csr_array([[1.0, 2.0, 0.0], [1.0, 1.0, 5.0], [0.0, 0.0, 0.0]])
     # Two users and two products take part, in four pairs; twice over it is ten pairs of four users and all three.

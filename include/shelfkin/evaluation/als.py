@@ -16,7 +16,7 @@ from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.policies import Policy, first_of_twins
 
 # 256 MB of scores at a time.
-_SCORES_PER_BLOCK = 2**26
+_SCORES_PER_BLOCK = 2**25
 # Twins and past purchases are dropped from this many times the list's length.
 _LOOKED_AT = 8
 
@@ -49,14 +49,17 @@ class AlsContestant:
         asked = asking.select(*columns).toPandas().sort_values("user_id")
         # What hardly anybody bought has no factors, and no score.
         candidates = np.flatnonzero(self.items.allowed & self.als.factors.any(axis=1))
+        factors = self.als.factors[candidates].astype(np.float64).T
         n_users = max(1, _SCORES_PER_BLOCK // max(len(candidates), 1))
         found = [pd.DataFrame({"user_id": [], "rank": np.empty(0, dtype=np.int64), "product_id": []})]
         for start in range(0, len(asked) if len(candidates) else 0, n_users):
-            found += self._block(asked.iloc[start : start + n_users], candidates, policy)
+            found += self._block(asked.iloc[start : start + n_users], candidates, factors, policy)
         return pd.concat(found, ignore_index=True)
 
-    def _block(self, asked: pd.DataFrame, candidates: np.ndarray, policy: Policy) -> Iterator[pd.DataFrame]:
-        scores = self.als.users(self._strengths(asked)) @ self.als.factors[candidates].T
+    def _block(
+        self, asked: pd.DataFrame, candidates: np.ndarray, factors: np.ndarray, policy: Policy
+    ) -> Iterator[pd.DataFrame]:
+        scores = self.als.users(self._strengths(asked)) @ factors
         place = np.full(self.items.n_items, -1)
         place[candidates] = np.arange(len(candidates))
         rows = zip(asked["user_id"], asked["items"], asked["n_bought"], asked["last_days"], scores, strict=True)

@@ -13,6 +13,9 @@ from shelfkin.recommending.co_purchase import active_items
 from shelfkin.recommending.interactions import DECIMALS
 
 N_FACTORS = 64
+REGULARISATION, ALPHA = 1.0, 1.0
+# Users and anonymous orders that are fitted on, 600 bytes each; beyond, every so many of them.
+MAX_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class Als:
         cls,
         strengths: sp.csr_array,
         *,
-        regularisation: float,
-        alpha: float = 1.0,
+        regularisation: float = REGULARISATION,
+        alpha: float = ALPHA,
         n_factors: int = N_FACTORS,
         seed: int = 0,
     ) -> Als:
@@ -53,24 +56,29 @@ class Als:
         Parameters
         ----------
         strengths
-            Sparse (n_users, n_items), at least 0.
+            Sparse (n_users, n_items), at least 0; what has faded to 0 counts as not bought.
         regularisation
-            Above 0. The penalty is so many times the mean number of entries of a user or product: a fixed one that is
-            right for thousands of customers would leave nothing but zeros of dozens.
+            Above 0. The penalty is so many times the number of entries over that of users and products together: a
+            fixed one that is right for thousands of customers would leave nothing but zeros of dozens.
         alpha
             As in the class, at least 0.
         n_factors, seed
             Of the factors; the same seed gives the same ones.
         """
-        active = active_items(strengths)
-        counted = strengths[:, active]
+        # A copy: zeros are dropped in place.
+        counted = strengths.copy()
+        counted.eliminate_zeros()
+        if counted.shape[0] > MAX_ROWS:
+            counted = counted[np.linspace(0, counted.shape[0] - 1, MAX_ROWS).astype(np.int64)]
+        active = active_items(counted)
+        counted = counted[:, active]
         penalty = (
             regularisation * max(counted.nnz, 1) / (np.count_nonzero(np.diff(counted.indptr)) + max(len(active), 1))
         )
         factors = np.zeros((strengths.shape[1], n_factors), dtype=np.float32)
         if len(active):
             # It takes what it is given for the confidence itself, and knows only the older sparse class.
-            confidence = sp.csr_matrix(counted, dtype=np.float32, copy=True)
+            confidence = sp.csr_matrix(counted, dtype=np.float32)
             confidence.data = 1 + alpha * confidence.data
             # Its own threads split the users; a BLAS that splits each small product again only gets in their way.
             with threadpool_limits(1, "blas"):
@@ -93,9 +101,11 @@ class Als:
         """
         fixed = self.gram + self.penalty * np.eye(len(self.gram))
         found = np.zeros((strengths.shape[0], len(fixed)))
-        for user in np.flatnonzero(np.diff(strengths.indptr)):
-            entries = slice(strengths.indptr[user], strengths.indptr[user + 1])
-            had = self.factors[strengths.indices[entries]].astype(np.float64)
-            more = self.alpha * strengths.data[entries]
+        counted = strengths.copy()
+        counted.eliminate_zeros()
+        for user in np.flatnonzero(np.diff(counted.indptr)):
+            entries = slice(counted.indptr[user], counted.indptr[user + 1])
+            had = self.factors[counted.indices[entries]].astype(np.float64)
+            more = self.alpha * counted.data[entries]
             found[user] = np.linalg.solve(fixed + (had.T * more) @ had, (1 + more) @ had)
         return found

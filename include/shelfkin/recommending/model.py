@@ -34,10 +34,8 @@ KNN_SHRINKAGE = 5.0
 # Above this many weights per product EASE^R's remaining ones are noise of the order of 1e-3.
 EASE_NEIGHBOURS = 500
 CONTENT_NEIGHBOURS = 10
-# Of ALS, best of five on both shipped stores' tuning windows (decision 0026).
-ALS_PENALTY = 1.0
-# Pairs of a user, or an anonymous order, with a product that the item-item model is trained on: 16 bytes each on the
-# driver. Beyond, users and orders are sampled.
+# Pairs of a user, or an anonymous order, with a product that item-item models and factors are trained on: 16 bytes each
+# on the driver. Beyond, users and orders are sampled.
 MAX_TRAINING_PAIRS = 20_000_000
 # Pairs of an order and a product that same-order and next-order relations are made from; beyond, users are sampled.
 MAX_BASKET_PAIRS = 5_000_000
@@ -379,11 +377,6 @@ def fit_relations(
             n_neighbours=KNN_NEIGHBOURS,
         )
 
-    def fit_factors() -> tuple[Als, Als]:
-        # One after the other: each keeps BLAS to one thread for its time, which holds for the whole process.
-        whole = Als.fit(strengths, regularisation=ALS_PENALTY)
-        return whole, Als.fit(recent, regularisation=ALS_PENALTY)
-
     # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory; sparse products use
     # one core each, and leave Python's lock alone.
     with ThreadPoolExecutor(max_workers=1 if small else 2) as pool:
@@ -391,7 +384,6 @@ def fit_relations(
         lately = pool.submit(fit, recent, settings.ease_l2 / 2)
         same_order = pool.submit(fit, faded(baskets, half_life_days), settings.ease_l2)
         following = pool.submit(next_order, baskets, half_life_days, KNN_NEIGHBOURS)
-        factors = pool.submit(fit_factors)
         # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
         store = pool.submit(fit, strengths, settings.ease_l2) if small else knn
     return Relations(
@@ -400,8 +392,9 @@ def fit_relations(
         item_knn=knn.result().weights,
         same_order=same_order.result().weights,
         next_order=following.result(),
-        als=factors.result()[0],
-        als_recent=factors.result()[1],
+        # Not in the pool: they use all cores, and keep BLAS to one thread meanwhile, which holds for the whole process.
+        als=Als.fit(strengths),
+        als_recent=Als.fit(recent),
     )
 
 
