@@ -65,17 +65,24 @@ def without(rows: Any, names: tuple[str, ...]) -> Any:
 
 def learn(known: Known, horizon_days: int, events: Any, near: Any) -> Any:
     """Return the training rows of the windows before the cut, as `evaluation.learning.Lessons`."""
-    from shelfkin.evaluation.backtest import Window
+    from shelfkin.evaluation.backtest import Window, dated_purchases
     from shelfkin.evaluation.learning import Lessons, windows_before
+    from shelfkin.recommending.interactions import orders, purchase_type
     from shelfkin.recommending.model import item_numbers
 
     settings = known.profile.recommending
-    lessons = Lessons(events, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
+    windows = windows_before(Window(known.as_of, horizon_days), settings.ranker_windows)
+    bought = events.filter(events["event_type"] == purchase_type(known.profile.events.event_types))
+    dated = dated_purchases(bought, windows[-1].cut).persist()
+    lessons = Lessons(dated, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
     items = item_numbers(known.session, known.catalogue.product_ids)
-    for window in windows_before(Window(known.as_of, horizon_days), settings.ranker_windows):
-        past = known.fit(near, events, window.cut, backtest=True)
+    ordered = orders(events, items).persist()
+    for window in windows:
+        past = known.fit(near, events, window.cut, backtest=True, ordered=ordered)
         lessons.add(window, past, items)
         past.histories.unpersist()
+    ordered.unpersist()
+    dated.unpersist()
     return lessons
 
 

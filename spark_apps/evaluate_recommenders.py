@@ -19,6 +19,7 @@ from shelfkin.evaluation.backtest import (
     Judged,
     Window,
     best_baseline,
+    dated_purchases,
     evaluate,
     truth,
     value_of,
@@ -26,12 +27,12 @@ from shelfkin.evaluation.backtest import (
 from shelfkin.evaluation.baselines import OURS, Baselines, ours
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.gate import Before, Rival, Verdict
-from shelfkin.evaluation.learning import Lessons, Rankers, learn
+from shelfkin.evaluation.learning import Lessons, Rankers, learn, windows_before
 from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usable
 from shelfkin.evaluation.tuning import Tuned, tune
 from shelfkin.mapped import Scratch
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
-from shelfkin.recommending.interactions import purchase_type
+from shelfkin.recommending.interactions import orders, purchase_type
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
     Catalogue,
@@ -82,7 +83,9 @@ def run(stage: Stage) -> None:
         return skip(stage, "The store has no events before as_of.")
     event_types = stage.profile.events.event_types
     purchases = events.filter(F.col("event_type") == purchase_type(event_types))
-    wanted = truth(purchases.filter(F.col("occurred_at") < F.lit(stage.cutoff)), window)
+    earliest = [window, *windows_before(window, settings.ranker_windows)][-1].cut
+    dated = dated_purchases(purchases, earliest).persist()
+    wanted = truth(dated, window)
     if wanted.isEmpty():
         return skip(
             stage, f"No user bought both before {window.cut.date()} and within the {window.horizon_days} days after it."
@@ -94,6 +97,7 @@ def run(stage: Stage) -> None:
     )
     catalogue = find_variants(products, catalogue, settings).collapsed(catalogue)
     items = item_numbers(stage.spark, catalogue.product_ids)
+    ordered = orders(events, items).persist()
     sold = (
         purchases.filter(F.col("occurred_at") < F.lit(window.cut))
         .select("product_id")
@@ -108,15 +112,15 @@ def run(stage: Stage) -> None:
 
     def fit(past: Window) -> Fitted:
         stage.progress("fitting on the events before %s", past.cut.date())
-        return fit_model(catalogue, near, events, past.cut, event_types, settings, backtest=True)
+        return fit_model(catalogue, near, events, past.cut, event_types, settings, backtest=True, ordered=ordered)
 
     def tune_on(past: Window, known: Fitted) -> Tuned:
         stage.progress("tuning the baselines on the %s days from %s", past.horizon_days, past.cut.date())
-        return tune(Baselines(known), truth(purchases, past), policy.repurchase_after_days)
+        return tune(Baselines(known), truth(dated, past), policy.repurchase_after_days)
 
     learned = taken_over(stage)
     if learned is None:
-        lessons = Lessons(purchases, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
+        lessons = Lessons(dated, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
         fitted, rankers, tuned = learn(lessons, window, settings.ranker_windows, fit, tune_on, items)
     else:
         fitted, (rankers, tuned) = fit(window), learned
@@ -138,7 +142,8 @@ def run(stage: Stage) -> None:
         background_of(catalogue, fitted),
         policy.repurchase_after_days,
     )
-    fitted.histories.unpersist()
+    for table in (fitted.histories, ordered, dated):
+        table.unpersist()
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method
     stage.metrics |= unknown_products(events, items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,24 @@ import pytest
 import scipy.sparse as sp
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
-from shelfkin.evaluation.backtest import TASKS, Window, evaluate, truth, value_of
+from shelfkin.evaluation.backtest import TASKS, Window, dated_purchases, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import GRIDS, Baselines, choices, ours
 from shelfkin.evaluation.beyond import Background
-from shelfkin.evaluation.learning import Lessons, Rankers, learn
+from shelfkin.evaluation.learning import Lessons, Rankers, learn, windows_before
 from shelfkin.evaluation.tuning import Tried, Tuned
 from shelfkin.recommending import interactions
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
-from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
+from shelfkin.recommending.interactions import (
+    age_days,
+    anonymous_baskets,
+    exact_sum,
+    known_users,
+    orders,
+    orders_before,
+    purchase_type,
+    user_histories,
+)
 from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import (
     Fitted,
@@ -117,6 +127,54 @@ def test_strengths_fade_by_type_and_orders_count_once(spark: SparkSession) -> No
     assert found[0]["n_orders"] == 3
 
 
+def test_orders_stand_as_they_stood_at_a_moment(spark: SparkSession) -> None:
+    rows = [
+        event("u", "a", 40, order="1"),
+        event("u", "a", 30, order="2"),
+        event("u", "a", 25, order="2"),  # the order's last line before the moment isn't kept: its first one counts
+        event("u", "a", 10, order="2"),
+        event("u", "b", 10, order="2"),
+        event("u", "a", 20, order="3"),
+    ]
+    items = item_numbers(spark, np.array(["a", "b"], dtype=object))
+    ordered = orders(events_table(spark, rows), items)
+
+    def ages(at: datetime) -> dict[tuple[str, int], float]:
+        past = orders_before(ordered, at).withColumn("age", age_days(F.col("occurred_at"), AS_OF))
+        return {(row["order_id"], row["item"]): row["age"] for row in past.collect()}
+
+    assert ages(AS_OF - timedelta(days=20)) == {("1", 0): 40, ("2", 0): 30}
+    assert ages(AS_OF) == {("1", 0): 40, ("2", 0): 10, ("2", 1): 10, ("3", 0): 20}
+
+
+def test_one_table_of_orders_fits_every_moment_as_its_own_would(spark: SparkSession) -> None:
+    table = events_table(spark, shop())
+    catalogue = read_catalogue(products_table(spark, 15), None)
+    ordered = orders(table, item_numbers(spark, catalogue.product_ids)).persist()
+    near = no_neighbours(catalogue.n_texts)
+    for days in (0, 14):
+        at = AS_OF - timedelta(days=days)
+        alone = fit_model(catalogue, near, table, at, TYPES, Recommending(), backtest=True)
+        shared = fit_model(catalogue, near, table, at, TYPES, Recommending(), backtest=True, ordered=ordered)
+        pd.testing.assert_frame_equal(alone.popularity, shared.popularity)
+        assert sorted(map(str, alone.histories.collect())) == sorted(map(str, shared.histories.collect()))
+        assert (alone.strengths != shared.strengths).nnz == 0
+        assert (alone.evidence.next_order != shared.evidence.next_order).nnz == 0
+    ordered.unpersist()
+
+
+def test_sums_are_rounded_as_decimals_are(spark: SparkSession) -> None:
+    rng = np.random.default_rng(3)
+    values = pd.DataFrame({"group": np.repeat(np.arange(400), 3), "value": rng.exponential(size=1_200)})
+    values.loc[:5, "value"] = [0.0, 0.0, 1.5e-6, 2.0**-10, 0.5e-6, 1_000.0000005]  # and halves
+    found = spark.createDataFrame(values).groupBy("group").agg(exact_sum(F.col("value")).alias("sum")).collect()
+    whole = values["value"].map(lambda value: Decimal(repr(value * 1e9)).quantize(Decimal(1), ROUND_HALF_UP))
+    sums = whole.groupby(values["group"]).sum()
+    assert {row["group"]: row["sum"] for row in found} == {
+        group: float((total / 10**9).quantize(Decimal("1e-6"), ROUND_HALF_UP)) for group, total in sums.items()
+    }
+
+
 def test_popularity_counts_orders_buyers_and_who_is_new(spark: SparkSession) -> None:
     rows = [
         event("u", "a", 60, order="1"),
@@ -160,15 +218,18 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     settings, judged = Recommending(), Window.before(AS_OF, 14)
 
     def learned(table: DataFrame) -> tuple[Fitted, Rankers]:
+        ordered = orders(table, items)
+
         def fit(window: Window) -> Fitted:
             near = no_neighbours(catalogue.n_texts)
-            return fit_model(catalogue, near, table, window.cut, TYPES, settings, backtest=True)
+            return fit_model(catalogue, near, table, window.cut, TYPES, settings, backtest=True, ordered=ordered)
 
         def tune(window: Window, _: Fitted) -> Tuned:
             tuned_on.append(window)
             return chosen
 
-        fitted, rankers, tuned = learn(Lessons(table, 0, 1), judged, 2, fit, tune, items)
+        lessons = Lessons(dated_purchases(table, windows_before(judged, 2)[-1].cut), 0, 1)
+        fitted, rankers, tuned = learn(lessons, judged, 2, fit, tune, items)
         assert tuned is chosen
         return fitted, rankers
 
@@ -350,8 +411,31 @@ def test_truth_follows_the_protocol(spark: SparkSession) -> None:
         event("v", "a", 0),  # at as_of: past the horizon
     ]
     window = Window.before(AS_OF, 30)
-    found = {(r["user_id"], r["product_id"], r["is_new"]) for r in truth(events_table(spark, rows), window).collect()}
+    dated = dated_purchases(events_table(spark, rows), window.cut)
+    found = {(r["user_id"], r["product_id"], r["is_new"]) for r in truth(dated, window).collect()}
     assert found == {("u", "a", False), ("u", "b", True)}
+
+
+def test_truth_of_every_window_comes_from_one_table(spark: SparkSession) -> None:
+    rng = np.random.default_rng(5)
+    users = [None if n == 7 else f"u{n}" for n in rng.integers(0, 8, 400)]
+    bought = list(zip(users, rng.integers(0, 12, 400).tolist(), rng.integers(1, 120, 400).tolist(), strict=True))
+    rows = [event(user, f"p{product}", age, order=str(n)) for n, (user, product, age) in enumerate(bought)]
+    windows = [Window(AS_OF - timedelta(days=days), 14) for days in (14, 50, 84, 110)]
+    dated = dated_purchases(events_table(spark, rows), windows[-1].cut).persist()
+    for window in windows:
+        since, until = (AS_OF - window.cut).days, (AS_OF - window.end).days
+        past = [(user, product) for user, product, age in bought if age > since]
+        known, sold = {user for user, _ in past}, {product for _, product in past}
+        expected = {
+            (user, f"p{product}", (user, product) not in past)
+            for user, product, age in bought
+            if until < age <= since and user is not None and user in known and product in sold
+        }
+        found = [tuple(row) for row in truth(dated, window).collect()]
+        assert len(found) == len(expected)
+        assert set(found) == expected
+    dated.unpersist()
 
 
 def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession) -> None:
@@ -362,7 +446,7 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     fitted = fit_model(
         catalogue, no_neighbours(catalogue.n_texts), table, window.cut, TYPES, Recommending(), backtest=True
     )
-    wanted = truth(table, window)
+    wanted = truth(dated_purchases(table, window.cut), window)
     settings = Recommending()
     orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
     background = Background(

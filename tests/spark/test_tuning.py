@@ -10,7 +10,7 @@ import pytest
 
 from shelfkin.evaluation import baselines as peers
 from shelfkin.evaluation import tuning
-from shelfkin.evaluation.backtest import Window, truth
+from shelfkin.evaluation.backtest import Window, dated_purchases, truth
 from shelfkin.evaluation.baselines import Baselines, choices
 from shelfkin.evaluation.tuning import Tried, Tuned, tune
 from shelfkin.recommending.model import fit_model, no_neighbours, read_catalogue
@@ -46,7 +46,7 @@ def tuned_by(spark: SparkSession, bought_next: str) -> Tuned:
     types = {"purchase": EventType(weight=1.0, half_life_days=10)}
     near = no_neighbours(catalogue.n_texts)
     fitted = fit_model(catalogue, near, events, WINDOW.cut, types, Recommending(), backtest=True)
-    return tune(Baselines(fitted), truth(events, WINDOW))
+    return tune(Baselines(fitted), truth(dated_purchases(events, WINDOW.cut), WINDOW))
 
 
 @pytest.fixture(autouse=True)

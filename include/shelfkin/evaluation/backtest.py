@@ -56,15 +56,48 @@ class Window:
         return self.cut + timedelta(days=self.horizon_days)
 
 
-def truth(purchases: DataFrame, window: Window) -> DataFrame:
+def dated_purchases(purchases: DataFrame, since: datetime) -> DataFrame:
+    """Return what known users bought from a moment on, beside when it all began.
+
+    One pass over the whole history for all windows, where each window by itself would need one.
+
+    Parameters
+    ----------
+    purchases
+        Events of the type that counts as buying, of the whole history.
+    since
+        Earlier purchases only count for the beginnings: the earliest cut of all windows.
+
+    Returns
+    -------
+    DataFrame
+        ``user_id`` string, ``product_id`` string, ``occurred_at``, ``owned_since`` (the user's first purchase of the
+        product), ``sold_since`` (anybody's first purchase of it), ``known_since`` (the user's first purchase), all
+        timestamps.
+    """
+    at = F.col("occurred_at")
+    pairs = purchases.groupBy("user_id", "product_id").agg(F.min(at).alias("owned_since"))
+    products = pairs.groupBy("product_id").agg(F.min("owned_since").alias("sold_since"))
+    users = pairs.groupBy("user_id").agg(F.min("owned_since").alias("known_since"))
+    return (
+        purchases.filter((at >= F.lit(since)) & F.col("user_id").isNotNull())
+        .select("user_id", "product_id", "occurred_at")
+        .join(pairs, ["user_id", "product_id"], how="inner")
+        .join(products, "product_id", how="inner")
+        .join(users, "user_id", how="inner")
+        .select("user_id", "product_id", "occurred_at", "owned_since", "sold_since", "known_since")
+    )
+
+
+def truth(dated: DataFrame, window: Window) -> DataFrame:
     """Return what known users bought within the window.
 
     Users count who bought before the cut; products count that were sold before it.
 
     Parameters
     ----------
-    purchases
-        Events of the type that counts as buying, before and after the cut.
+    dated
+        Result of `dated_purchases`, since the cut or earlier.
     window
         The cut and the horizon.
 
@@ -73,17 +106,12 @@ def truth(purchases: DataFrame, window: Window) -> DataFrame:
     DataFrame
         Distinct ``user_id`` string, ``product_id`` string, ``is_new`` boolean (never bought by the user before).
     """
-    at = F.col("occurred_at")
-    past = purchases.filter(at < F.lit(window.cut))
-    future = purchases.filter((at >= F.lit(window.cut)) & (at < F.lit(window.end)) & F.col("user_id").isNotNull())
-    owned = past.select("user_id", "product_id").distinct().withColumn("owned", F.lit(True))
+    at, cut = F.col("occurred_at"), F.lit(window.cut)
+    within = (at >= cut) & (at < F.lit(window.end))
     return (
-        future.select("user_id", "product_id")
+        dated.filter(within & (F.col("sold_since") < cut) & (F.col("known_since") < cut))
+        .select("user_id", "product_id", (F.col("owned_since") >= cut).alias("is_new"))
         .distinct()
-        .join(past.select("product_id").distinct(), "product_id", how="left_semi")
-        .join(past.select("user_id").distinct(), "user_id", how="left_semi")
-        .join(owned, ["user_id", "product_id"], how="left")
-        .select("user_id", "product_id", F.col("owned").isNull().alias("is_new"))
     )
 
 

@@ -27,7 +27,7 @@ class Lessons:
     Parameters
     ----------
     purchases
-        Events of the type that counts as buying, of the whole history before as_of.
+        Result of `backtest.dated_purchases` since the earliest window's cut, persisted.
     seed
         Of the rankers.
     n_threads

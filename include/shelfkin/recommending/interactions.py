@@ -54,12 +54,17 @@ def exact(values: Column) -> Column:
     that this shows. Whole numbers, because Spark sums decimals of more than 18 digits half as fast. A sum beyond 9e9
     fails as an overflow.
     """
-    return F.round(values * F.lit(_PER_UNIT)).cast("bigint")
+    return _nearest(values * F.lit(_PER_UNIT))
 
 
 def rounded(sums: Column) -> Column:
     """Return sums of `exact` values as doubles, rounded to `DECIMALS`."""
-    return F.round(sums / F.lit(_PER_UNIT), DECIMALS)
+    return _nearest(sums / F.lit(_PER_UNIT / 10**DECIMALS)) / F.lit(10.0**DECIMALS)
+
+
+def _nearest(values: Column) -> Column:
+    """Return the nearest whole numbers, a half upwards; Spark's ``round`` makes a decimal of every double first."""
+    return F.floor(values + F.lit(0.5))
 
 
 def exact_sum(values: Column) -> Column:
@@ -84,16 +89,26 @@ def orders(events: DataFrame, items: DataFrame) -> DataFrame:
     -------
     DataFrame
         ``user_id`` string?, ``item`` int, ``event_type`` string, ``order_id`` string?, ``order_key`` string (the order,
-        or what stands in for it), ``occurred_at`` timestamp (the order's last line).
+        or what stands in for it), ``started_at`` and ``occurred_at`` timestamp (the order's first and last line).
     """
     moment = F.when(F.col("user_id").isNull(), F.col("occurred_at").cast("string"))
     order = F.coalesce(F.col("order_id"), moment, F.to_date("occurred_at").cast("string"))
     return (
         events.join(F.broadcast(items), "product_id", how="inner")
         .groupBy("user_id", "item", "event_type", "order_id", order.alias("order_key"))
-        .agg(F.max("occurred_at").alias("occurred_at"))
-        .select("user_id", "item", "event_type", "order_id", "order_key", "occurred_at")
+        .agg(F.min("occurred_at").alias("started_at"), F.max("occurred_at").alias("occurred_at"))
+        .select("user_id", "item", "event_type", "order_id", "order_key", "started_at", "occurred_at")
     )
+
+
+def orders_before(orders: DataFrame, as_of: datetime) -> DataFrame:
+    """Return `orders` as they stood at a moment, so that one table serves every moment that is looked back on.
+
+    Of an order that went on at `as_of`, ``occurred_at`` is the first line: the last one before `as_of` isn't known.
+    """
+    moment = F.lit(as_of)
+    known = F.when(F.col("occurred_at") < moment, F.col("occurred_at")).otherwise(F.col("started_at"))
+    return orders.filter(F.col("started_at") < moment).withColumn("occurred_at", known)
 
 
 def user_histories(orders: DataFrame, event_types: Mapping[str, EventType], as_of: datetime) -> DataFrame:

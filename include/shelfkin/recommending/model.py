@@ -18,7 +18,14 @@ from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, collect_baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, content_relations
 from shelfkin.recommending.features import Evidence, item_features, store_leaders
-from shelfkin.recommending.interactions import anonymous_baskets, known_users, orders, purchase_type, user_histories
+from shelfkin.recommending.interactions import (
+    anonymous_baskets,
+    known_users,
+    orders,
+    orders_before,
+    purchase_type,
+    user_histories,
+)
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
     item_popularity,
@@ -264,6 +271,7 @@ def fit_model(
     settings: Recommending,
     *,
     backtest: bool = False,
+    ordered: DataFrame | None = None,
 ) -> Fitted:
     """Fit everything that lists are made from, on the events before `as_of` and nothing else.
 
@@ -282,20 +290,26 @@ def fit_model(
     backtest
         Whether `as_of` lies before the catalogue's own date. Then stock as known today is ignored, and products not
         yet sold at `as_of` are masked: today's catalogue may hold them only because of what came later.
+    ordered
+        `interactions.orders` of `events`, persisted, from who fits at several moments; None: they are worked out here.
     """
     session = events.sparkSession
     before = events.filter(F.col("occurred_at") < F.lit(as_of))
     n_items = len(catalogue.product_ids)
-    ordered = orders(before, item_numbers(session, catalogue.product_ids)).persist()
-    histories = known_users(before, user_histories(ordered, event_types, as_of)).persist()
-    bought = ordered.filter(F.col("event_type") == purchase_type(event_types))
+    shared = ordered is not None
+    if ordered is None:
+        ordered = orders(before, item_numbers(session, catalogue.product_ids)).persist()
+    past = orders_before(ordered, as_of)
+    histories = known_users(before, user_histories(past, event_types, as_of)).persist()
+    bought = past.filter(F.col("event_type") == purchase_type(event_types))
     popularity = item_popularity(bought, as_of, settings.popular_half_life_days, n_items)
     rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
     allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
-    anonymous = anonymous_baskets(ordered, event_types, as_of)
+    anonymous = anonymous_baskets(past, event_types, as_of)
     strengths, recent = training_matrices(histories, anonymous, n_items)
     baskets = collect_baskets(bought, as_of, n_items, MAX_BASKET_PAIRS)
-    ordered.unpersist()  # only now: everything above is made from it
+    if not shared:
+        ordered.unpersist()  # only now: everything above is made from it
     half_life = event_types[buying].half_life_days if (buying := purchase_type(event_types)) in event_types else 1.0
     related = fit_relations(strengths, recent, baskets, half_life, settings)
     log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
