@@ -63,25 +63,23 @@ def without(rows: Any, names: tuple[str, ...]) -> Any:
     return replace(rows, features=features)
 
 
-def learn(known: Known, horizon_days: int, events: Any, near: Any) -> Any:
+def learn(known: Known, horizon_days: int, told: Any, near: Any) -> Any:
     """Return the training rows of the windows before the cut, as `evaluation.learning.Lessons`."""
     from shelfkin.evaluation.backtest import Window, dated_purchases
     from shelfkin.evaluation.learning import Lessons, windows_before
-    from shelfkin.recommending.interactions import orders, purchase_type
     from shelfkin.recommending.model import item_numbers
+    from shelfkin.recommending.timelines import purchase_type
 
     settings = known.profile.recommending
     windows = windows_before(Window(known.as_of, horizon_days), settings.ranker_windows)
-    bought = events.filter(events["event_type"] == purchase_type(known.profile.events.event_types))
+    bought = known.events.filter(known.events["event_type"] == purchase_type(known.profile.events.event_types))
     dated = dated_purchases(bought, windows[-1].cut).persist()
     lessons = Lessons(dated, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
     items = item_numbers(known.session, known.catalogue.product_ids)
-    ordered = orders(events, items).persist()
     for window in windows:
-        past = known.fit(near, events, window.cut, backtest=True, ordered=ordered)
+        past = known.fit(near, told, window.cut, backtest=True)
         lessons.add(window, past, items)
         past.histories.unpersist()
-    ordered.unpersist()
     dated.unpersist()
     return lessons
 
@@ -94,8 +92,9 @@ def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[t
 
     known = Known.of(shop, cut)
     near = known.near(known.catalogue.on_sale)
-    lessons = learn(known, horizon_days, known.events, near)
-    fitted = known.fit(near, known.events, known.as_of)
+    told = known.past(known.events)
+    lessons = learn(known, horizon_days, told, near)
+    fitted = known.fit(near, told, known.as_of)
     found = {}
     for task, repurchase in TASKS.items():
         rows = TrainingRows.together([rows for (of_task, _), rows in lessons.rows.items() if of_task == task])

@@ -64,7 +64,7 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     events = known.events.join(F.broadcast(stripped), "product_id", how="left_anti").persist()
     warm_near, cold_near = known.near(known.catalogue.on_sale & ~cold), known.near(cold)
     lessons = bench_ablation.learn(known, horizon_days, events, warm_near)
-    fitted = known.fit(cold_near, events, known.as_of)
+    fitted = known.fit(cold_near, known.past(events), known.as_of)
     # Relations of text lead to what may be shown; here that is the cold products only.
     from shelfkin.recommending.candidates import content_relations
     from shelfkin.recommending.model import CONTENT_NEIGHBOURS

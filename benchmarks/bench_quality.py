@@ -223,12 +223,20 @@ class Known:
                 self.session, self.catalogue, allowed, CONTENT_NEIGHBOURS, scratch, self.profile.recommending
             )[0]
 
-    def fit(self, near: Any, events: Any, as_of: datetime, **options: Any) -> Any:
-        """Fit the model on the events before a moment."""
+    def past(self, events: Any) -> Any:
+        """Return the timelines of some events, persisted."""
+        from shelfkin.recommending.model import item_numbers
+        from shelfkin.recommending.timelines import timelines
+
+        items = item_numbers(self.session, self.catalogue.product_ids)
+        return timelines(events, items, self.profile.events.event_types).persist()
+
+    def fit(self, near: Any, past: Any, as_of: datetime, **options: Any) -> Any:
+        """Fit the model on what timelines held at a moment."""
         from shelfkin.recommending.model import fit_model
 
         event_types = self.profile.events.event_types
-        return fit_model(self.catalogue, near, events, as_of, event_types, self.profile.recommending, **options)
+        return fit_model(self.catalogue, near, past, as_of, event_types, self.profile.recommending, **options)
 
     def asking(self, users: list[str]) -> Any:
         """Return users as a table."""
@@ -251,7 +259,7 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
     marked = wanted["all"].merge(wanted["new"], on=["user_id", "product_id"], how="left", indicator="is_new")
     marked["is_new"] = marked["is_new"] == "both"
     truth = known.session.createDataFrame(marked, "user_id string, product_id string, is_new boolean")
-    fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
+    fitted = known.fit(known.near(known.catalogue.on_sale), known.past(known.events), known.as_of)
     tuned = tune(Baselines(fitted), truth, grids={**GRIDS, **WIDER_GRIDS}, max_users=len(wanted["all"]))
     print(f"\nparameters chosen on the {horizon_days} days from {cut}")
     for one in tuned.tried:
@@ -264,7 +272,7 @@ def peers_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Itera
     from shelfkin.evaluation.baselines import Baselines, ours
     from shelfkin.recommending.policies import Policy
 
-    fitted = known.fit(known.near(known.catalogue.on_sale), known.events, known.as_of)
+    fitted = known.fit(known.near(known.catalogue.on_sale), known.past(known.events), known.as_of)
     baselines = Baselines(fitted)
     for task, repurchase in TASKS.items():
         users, policy = known.asking(sorted(wanted[task]["user_id"].unique())), Policy(LIST_LENGTH, repurchase)

@@ -26,6 +26,7 @@ from shelfkin.recommending.ranker import Learned, Ranker
 from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.shelf_rules import ShelfRules, resolve
 from shelfkin.recommending.similar import SimilarModel, similar_products
+from shelfkin.recommending.timelines import timelines
 from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import (
@@ -68,13 +69,16 @@ def run(stage: Stage) -> None:
     collapsed = variants.collapsed(catalogue)
     event_types = stage.profile.events.event_types if stage.profile.events else {}
     events = stage.read("clean_events", EVENTS)
+    items = item_numbers(stage.spark, catalogue.product_ids)
     with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
         stage.progress("searching the nearest of %s groups of variants", f"{len(collapsed.vectors):,}")
         n = NEAREST_PER_RESULT * settings.similar_length
         near, figures = catalogue_neighbours(stage.spark, collapsed, catalogue.on_sale, n, scratch, settings)
         stage.metrics |= figures
         stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
-        fitted = fit_model(collapsed, near, events, stage.cutoff, event_types, settings)
+        past = timelines(events, items, event_types).persist()
+        fitted = fit_model(collapsed, near, past, stage.cutoff, event_types, settings)
+        past.unpersist()
         write_similar(stage, catalogue, near, fitted, scratch)
 
     n_users = fitted.histories.count()
@@ -87,7 +91,7 @@ def run(stage: Stage) -> None:
         stage.write_empty(POPULAR_PRODUCTS)
         return
     stage.metrics["co_purchase_method"] = fitted.method
-    stage.metrics |= unknown_products(events, item_numbers(stage.spark, catalogue.product_ids))
+    stage.metrics |= unknown_products(events, items)
     learned = read_learned(stage, fitted, policy)
     stage.metrics["ranked_by"] = "lambdamart" if learned else "blend"
     stage.progress(

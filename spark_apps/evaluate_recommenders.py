@@ -32,7 +32,6 @@ from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usabl
 from shelfkin.evaluation.tuning import Tuned, tune
 from shelfkin.mapped import Scratch
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
-from shelfkin.recommending.interactions import orders, purchase_type
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
     Catalogue,
@@ -44,6 +43,7 @@ from shelfkin.recommending.model import (
 )
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.search import catalogue_neighbours
+from shelfkin.recommending.timelines import purchase_type, timelines
 from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import (
@@ -97,7 +97,7 @@ def run(stage: Stage) -> None:
     )
     catalogue = find_variants(products, catalogue, settings).collapsed(catalogue)
     items = item_numbers(stage.spark, catalogue.product_ids)
-    ordered = orders(events, items).persist()
+    past = timelines(events, items, event_types).persist()
     sold = (
         purchases.filter(F.col("occurred_at") < F.lit(window.cut))
         .select("product_id")
@@ -110,13 +110,13 @@ def run(stage: Stage) -> None:
     with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
         near, _ = catalogue_neighbours(stage.spark, catalogue, allowed, CONTENT_NEIGHBOURS, scratch, settings)
 
-    def fit(past: Window) -> Fitted:
-        stage.progress("fitting on the events before %s", past.cut.date())
-        return fit_model(catalogue, near, events, past.cut, event_types, settings, backtest=True, ordered=ordered)
+    def fit(earlier: Window) -> Fitted:
+        stage.progress("fitting on the events before %s", earlier.cut.date())
+        return fit_model(catalogue, near, past, earlier.cut, event_types, settings, backtest=True)
 
-    def tune_on(past: Window, known: Fitted) -> Tuned:
-        stage.progress("tuning the baselines on the %s days from %s", past.horizon_days, past.cut.date())
-        return tune(Baselines(known), truth(dated, past), policy.repurchase_after_days)
+    def tune_on(earlier: Window, known: Fitted) -> Tuned:
+        stage.progress("tuning the baselines on the %s days from %s", earlier.horizon_days, earlier.cut.date())
+        return tune(Baselines(known), truth(dated, earlier), policy.repurchase_after_days)
 
     learned = taken_over(stage)
     if learned is None:
@@ -142,7 +142,7 @@ def run(stage: Stage) -> None:
         background_of(catalogue, fitted),
         policy.repurchase_after_days,
     )
-    for table in (fitted.histories, ordered, dated):
+    for table in (fitted.histories, past, dated):
         table.unpersist()
     stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(found.metrics), n_files=1)
     stage.metrics["co_purchase_method"] = fitted.method

@@ -11,26 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.evaluation.backtest import TASKS, Window, dated_purchases, evaluate, truth, value_of
 from shelfkin.evaluation.baselines import GRIDS, Baselines, choices, ours
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.learning import Lessons, Rankers, learn, windows_before
 from shelfkin.evaluation.tuning import Tried, Tuned
-from shelfkin.recommending import interactions
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
-from shelfkin.recommending.interactions import (
-    age_days,
-    anonymous_baskets,
-    exact_sum,
-    known_users,
-    orders,
-    orders_before,
-    purchase_type,
-    user_histories,
-)
+from shelfkin.recommending.fading import DECIMALS, exact, rounded
+from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import (
     Fitted,
@@ -44,6 +34,7 @@ from shelfkin.recommending.model import (
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import item_popularity
 from shelfkin.recommending.ranker import Learned
+from shelfkin.recommending.timelines import entries_before, purchase_type, timelines, type_names
 from shelfkin.settings import EventType, Recommending
 from shelfkin.spark import contract_columns
 
@@ -54,6 +45,7 @@ pytestmark = pytest.mark.spark
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 TYPES = {"purchase": EventType(weight=2.0, half_life_days=10), "view": EventType(weight=1.0, half_life_days=5)}
+BOUGHT = 0  # of the types by name
 
 
 def event(user: str | None, product: str, days_ago: float, kind: str = "purchase", order: str | None = None) -> tuple:
@@ -62,6 +54,11 @@ def event(user: str | None, product: str, days_ago: float, kind: str = "purchase
 
 def events_table(spark: SparkSession, rows: list[tuple]) -> DataFrame:
     return spark.createDataFrame(rows, contract_columns("events"))
+
+
+def timelines_of(spark: SparkSession, rows: list[tuple], products: list[str]) -> DataFrame:
+    items = item_numbers(spark, np.array(products, dtype=object))
+    return timelines(events_table(spark, rows), items, TYPES)
 
 
 def products_table(spark: SparkSession, n: int, sold_out: tuple[str, ...] = ()) -> DataFrame:
@@ -99,8 +96,8 @@ def shop(seed: int = 1, n_users: int = 30, n_products: int = 15) -> list[tuple]:
 
 def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", **more: Any) -> list[Any]:
     catalogue = read_catalogue(products_table(spark, 15, **more), None)
-    settings = Recommending()
-    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), events_table(spark, rows), AS_OF, TYPES, settings)
+    past, settings = timelines_of(spark, rows, list(catalogue.product_ids)), Recommending()
+    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), past, AS_OF, TYPES, settings)
     policy = Policy(8, repurchase)  # type: ignore[arg-type]
     recommender = Recommender(fitted.items, settings.blend_for(repurchase), policy)
     with recommend_users(fitted.histories, recommender) as lists:
@@ -115,8 +112,7 @@ def test_strengths_fade_by_type_and_orders_count_once(spark: SparkSession) -> No
         event("u", "b", 5, "view"),
         event(None, "a", 1),
     ]
-    items = item_numbers(spark, np.array(["a", "b"], dtype=object))
-    found = user_histories(orders(events_table(spark, rows), items), TYPES, AS_OF).collect()
+    found = user_histories(timelines_of(spark, rows, ["a", "b"]), TYPES, AS_OF).collect()
     assert len(found) == 1
     assert found[0]["items"] == [0, 1]
     assert found[0]["strengths"] == pytest.approx([2 * 0.5 + 2 * 0.25, 0.5])
@@ -136,43 +132,76 @@ def test_orders_stand_as_they_stood_at_a_moment(spark: SparkSession) -> None:
         event("u", "b", 10, order="2"),
         event("u", "a", 20, order="3"),
     ]
-    items = item_numbers(spark, np.array(["a", "b"], dtype=object))
-    ordered = orders(events_table(spark, rows), items)
+    batch = timelines_of(spark, rows, ["a", "b"]).toArrow().to_batches()[0]
 
-    def ages(at: datetime) -> dict[tuple[str, int], float]:
-        past = orders_before(ordered, at).withColumn("age", age_days(F.col("occurred_at"), AS_OF))
-        return {(row["order_id"], row["item"]): row["age"] for row in past.collect()}
+    def ages(at: datetime) -> dict[tuple[int, int], float]:
+        past = entries_before(batch, at)
+        found = past.ages + (AS_OF - at) / timedelta(days=1)
+        return dict(zip(zip(past.orders.tolist(), past.items.tolist(), strict=True), found.tolist(), strict=True))
 
-    assert ages(AS_OF - timedelta(days=20)) == {("1", 0): 40, ("2", 0): 30}
-    assert ages(AS_OF) == {("1", 0): 40, ("2", 0): 10, ("2", 1): 10, ("3", 0): 20}
+    assert ages(AS_OF - timedelta(days=20)) == {(1, 0): 40, (2, 0): 30}
+    assert ages(AS_OF) == {(1, 0): 40, (2, 0): 10, (2, 1): 10, (3, 0): 20}
+    # The row is by item, then order; its orders are numbered by id.
+    assert batch.column("items").to_pylist() == [[0, 0, 0, 1]]
+    assert batch.column("orders").to_pylist() == [[1, 2, 3, 2]]
 
 
-def test_one_table_of_orders_fits_every_moment_as_its_own_would(spark: SparkSession) -> None:
-    table = events_table(spark, shop())
+def test_rows_hold_what_one_customer_did(spark: SparkSession) -> None:
+    rows = [
+        event("u", "a", 3, "view"),
+        event("u", "a", 2, "unheard of"),
+        event("u", "gone", 9),
+        event("v", "gone", 1),
+        event(None, "a", 4, order="o"),
+        event(None, "b", 5, order="o"),
+        event(None, "gone", 6, order="lost"),
+        event(None, "b", 7),
+        event(None, "b", 8),
+    ]
+    found = timelines_of(spark, rows, ["a", "b"]).toPandas().sort_values(["kind", "id"])
+    days = [(AS_OF.timestamp() - at / 1e6) / 86_400 for at in found["seen_at"]]
+    # What has left the catalogue still tells when its user came; of nobody known it tells nothing.
+    assert found["kind"].tolist() == [0, 0, 1, 2, 2]
+    assert found["id"].tolist()[:3] == ["u", "v", "o"]
+    assert days == [9, 1, 5, 8, 7]
+    assert [list(items) for items in found["items"]] == [[0, 0], [], [0, 1], [1], [1]]
+    types = [[(*type_names(TYPES), "unknown")[number] for number in row] for row in found["types"]]
+    assert types == [["unknown", "view"], [], ["purchase"] * 2, ["purchase"], ["purchase"]]
+
+
+def test_timelines_of_everything_fit_a_moment_as_those_that_end_there(spark: SparkSession) -> None:
     catalogue = read_catalogue(products_table(spark, 15), None)
-    ordered = orders(table, item_numbers(spark, catalogue.product_ids)).persist()
-    near = no_neighbours(catalogue.n_texts)
+    products, near = list(catalogue.product_ids), no_neighbours(catalogue.n_texts)
+    whole = timelines_of(spark, shop(), products).persist()
     for days in (0, 14):
         at = AS_OF - timedelta(days=days)
-        alone = fit_model(catalogue, near, table, at, TYPES, Recommending(), backtest=True)
-        shared = fit_model(catalogue, near, table, at, TYPES, Recommending(), backtest=True, ordered=ordered)
-        pd.testing.assert_frame_equal(alone.popularity, shared.popularity)
-        assert sorted(map(str, alone.histories.collect())) == sorted(map(str, shared.histories.collect()))
-        assert (alone.strengths != shared.strengths).nnz == 0
-        assert (alone.evidence.next_order != shared.evidence.next_order).nnz == 0
-    ordered.unpersist()
+        until = timelines_of(spark, [row for row in shop() if row[3] < at], products)
+        one, other = (
+            fit_model(catalogue, near, past, at, TYPES, Recommending(), backtest=True) for past in (whole, until)
+        )
+        pd.testing.assert_frame_equal(one.popularity, other.popularity)
+        assert sorted(map(str, one.histories.collect())) == sorted(map(str, other.histories.collect()))
+        assert (one.strengths != other.strengths).nnz == 0
+        assert (one.evidence.next_order != other.evidence.next_order).nnz == 0
+    whole.unpersist()
 
 
-def test_sums_are_rounded_as_decimals_are(spark: SparkSession) -> None:
-    rng = np.random.default_rng(3)
-    values = pd.DataFrame({"group": np.repeat(np.arange(400), 3), "value": rng.exponential(size=1_200)})
-    values.loc[:5, "value"] = [0.0, 0.0, 1.5e-6, 2.0**-10, 0.5e-6, 1_000.0000005]  # and halves
-    found = spark.createDataFrame(values).groupBy("group").agg(exact_sum(F.col("value")).alias("sum")).collect()
-    whole = values["value"].map(lambda value: Decimal(repr(value * 1e9)).quantize(Decimal(1), ROUND_HALF_UP))
-    sums = whole.groupby(values["group"]).sum()
-    assert {row["group"]: row["sum"] for row in found} == {
-        group: float((total / 10**9).quantize(Decimal("1e-6"), ROUND_HALF_UP)) for group, total in sums.items()
-    }
+def test_sums_are_rounded_as_decimals_are() -> None:
+    values = np.random.default_rng(3).exponential(size=(400, 3))
+    values[:2] = [[0.0, 0.0, 1.5e-6], [2.0**-10, 0.5e-6, 1_000.0000005]]  # and halves
+    found = rounded(exact(values).sum(axis=1))
+    for row, total in zip(values.tolist(), found.tolist(), strict=True):
+        whole = sum(Decimal(repr(value * 1e9)).quantize(Decimal(1), ROUND_HALF_UP) for value in row)
+        assert total == float((whole / 10**9).quantize(Decimal("1e-6"), ROUND_HALF_UP))
+
+
+def test_sums_do_not_depend_on_the_order_of_rows() -> None:
+    # In doubles, (1e8 + 0.1) - 1e8 and so on differ by the order; the decimals of a faded weight must not.
+    values = np.append(np.random.default_rng(0).random(2_000) * 1e6, [0.1] * 500)
+    expected = round(sum(math.floor(value * 1e9 + 0.5) for value in values.tolist()) / 1e9, DECIMALS)
+    for seed in range(3):
+        shuffled = np.random.default_rng(seed).permutation(values)
+        assert rounded(exact(shuffled).sum()) == expected
 
 
 def test_popularity_counts_orders_buyers_and_who_is_new(spark: SparkSession) -> None:
@@ -182,9 +211,10 @@ def test_popularity_counts_orders_buyers_and_who_is_new(spark: SparkSession) -> 
         event("v", "a", 14, order="3"),
         event("w", "a", 3, order="4"),
         event(None, "a", 1, order="5"),
+        event("x", "b", 2, "view"),
+        event("x", "a", 0),  # not before
     ]
-    items = item_numbers(spark, np.array(["a", "b"], dtype=object))
-    found = item_popularity(orders(events_table(spark, rows), items), AS_OF, 4.0, 2)
+    found = item_popularity(timelines_of(spark, rows, ["a", "b"]), BOUGHT, AS_OF, 4.0, 2)
     row = found.loc[0]
     assert (row["total"], row["buyers"], row["repeat_buyers"]) == (5, 3, 1)
     assert (row["new_buyers_week"], row["new_buyers_month"]) == (1, 2)
@@ -200,14 +230,16 @@ def test_baskets_stand_by_user_and_time(spark: SparkSession) -> None:
         event("u", "a", 8, order="3"),
         event("u", "b", 8, order="3"),
         event(None, "c", 1, order="7"),
+        event("u", "c", 3, "view"),
+        event("u", "c", 0, order="10"),  # not before
     ]
-    items = item_numbers(spark, np.array(["a", "b", "c"], dtype=object))
-    found = collect_baskets(orders(events_table(spark, rows), items), AS_OF, 3, 1_000)
+    past = timelines_of(spark, rows, ["a", "b", "c"])
+    found = collect_baskets(past, BOUGHT, AS_OF, 3, 4)
     assert found.items.toarray().tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 0]]
     assert found.users.tolist() == [0, 0, 1]
     assert found.days.tolist() == [8, 2, 1]
     # Above the limit whole users are left out, never half of a user's orders.
-    sampled = collect_baskets(orders(events_table(spark, rows), items), AS_OF, 3, 0)
+    sampled = collect_baskets(past, BOUGHT, AS_OF, 3, 0)
     assert len(sampled.users) == 0
 
 
@@ -218,11 +250,11 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     settings, judged = Recommending(), Window.before(AS_OF, 14)
 
     def learned(table: DataFrame) -> tuple[Fitted, Rankers]:
-        ordered = orders(table, items)
+        past = timelines(table, items, TYPES).persist()
 
         def fit(window: Window) -> Fitted:
             near = no_neighbours(catalogue.n_texts)
-            return fit_model(catalogue, near, table, window.cut, TYPES, settings, backtest=True, ordered=ordered)
+            return fit_model(catalogue, near, past, window.cut, TYPES, settings, backtest=True)
 
         def tune(window: Window, _: Fitted) -> Tuned:
             tuned_on.append(window)
@@ -269,7 +301,7 @@ def test_unknown_products_are_counted_and_their_users_still_get_lists(spark: Spa
     items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
     table = events_table(spark, rows)
     assert unknown_products(table, items) == {"events_of_unknown_products": 3, "unknown_products": 2}
-    known = known_users(table, user_histories(orders(table, items), TYPES, AS_OF))
+    known = user_histories(timelines(table, items, TYPES), TYPES, AS_OF)
     assert known.filter("user_id = 'stranger'").first()["items"] == []  # type: ignore[index]
     strangers = [row for row in lists_of(spark, rows) if row["user_id"] == "stranger"]
     assert [row["strategy"] for row in strangers] == ["popular"] * 8
@@ -303,19 +335,17 @@ def test_every_user_gets_a_full_list_of_what_is_on_sale(spark: SparkSession, rep
 
 def test_no_anonymous_order_speaks_louder_than_one_of_twenty_products(spark: SparkSession) -> None:
     products = [f"p{i:02d}" for i in range(40)]
-    rows = [event(None, product, 0, order="wholesale") for product in products]
-    rows += [event(None, product, 0, order="retail") for product in products[:20]]
-    items = item_numbers(spark, np.array(products, dtype=object))
-    found = anonymous_baskets(orders(events_table(spark, rows), items), TYPES, AS_OF).collect()
+    rows = [event(None, product, 1e-9, order="wholesale") for product in products]
+    rows += [event(None, product, 1e-9, order="retail") for product in products[:20]]
+    found = anonymous_baskets(timelines_of(spark, rows, products), TYPES, AS_OF).collect()
     strengths = {row["order_id"]: row["strengths"] for row in found}
     # A purchase of today weighs 2; 40 products share what 20 would have.
     assert strengths == {"wholesale": [1.0] * 40, "retail": [2.0] * 20}
 
 
 def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> None:
-    items = item_numbers(spark, np.array([f"p{i:02d}" for i in range(15)], dtype=object))
-    ordered = orders(events_table(spark, shop()), items)
-    histories, baskets = user_histories(ordered, TYPES, AS_OF), anonymous_baskets(ordered, TYPES, AS_OF)
+    past = timelines_of(spark, shop(), [f"p{i:02d}" for i in range(15)])
+    histories, baskets = user_histories(past, TYPES, AS_OF), anonymous_baskets(past, TYPES, AS_OF)
     whole, lately = training_matrices(histories, baskets, 15)
     part, _ = training_matrices(histories, baskets, 15, max_pairs=60)
     assert whole.shape == lately.shape == (30, 15)
@@ -327,8 +357,8 @@ def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> N
 
 def fit(spark: SparkSession, rows: list[tuple]) -> Fitted:
     catalogue = read_catalogue(products_table(spark, 15), None)
-    neighbours = no_neighbours(catalogue.n_texts)
-    return fit_model(catalogue, neighbours, events_table(spark, rows), AS_OF, TYPES, Recommending())
+    past = timelines_of(spark, rows, list(catalogue.product_ids))
+    return fit_model(catalogue, no_neighbours(catalogue.n_texts), past, AS_OF, TYPES, Recommending())
 
 
 def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spark: SparkSession) -> None:
@@ -443,9 +473,9 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     late = [event(f"u{n:02d}", "p14x", 3, order=f"late{n}") for n in range(30)]
     table = events_table(spark, [*shop(), *late])
     catalogue = read_catalogue(products_table(spark, 15), None)
-    fitted = fit_model(
-        catalogue, no_neighbours(catalogue.n_texts), table, window.cut, TYPES, Recommending(), backtest=True
-    )
+    items, near = item_numbers(spark, catalogue.product_ids), no_neighbours(catalogue.n_texts)
+    past = timelines(table, items, TYPES)
+    fitted = fit_model(catalogue, near, past, window.cut, TYPES, Recommending(), backtest=True)
     wanted = truth(dated_purchases(table, window.cut), window)
     settings = Recommending()
     orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
@@ -492,15 +522,8 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     assert rival.mean == pytest.approx(popular)
     assert rival.low <= own - popular <= rival.high
     # Fitting on a table that ends at the cut gives the same model.
-    before = fit_model(
-        catalogue,
-        no_neighbours(catalogue.n_texts),
-        table.filter(table["occurred_at"] < window.cut),
-        window.cut,
-        TYPES,
-        settings,
-        backtest=True,
-    )
+    ended = timelines(table.filter(table["occurred_at"] < window.cut), items, TYPES)
+    before = fit_model(catalogue, near, ended, window.cut, TYPES, settings, backtest=True)
     assert (before.items.co_purchase != fitted.items.co_purchase).nnz == 0
     np.testing.assert_array_equal(before.items.popular, fitted.items.popular)
     np.testing.assert_array_equal(before.evidence.features, fitted.evidence.features)
@@ -513,20 +536,9 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
 
 def test_a_store_without_events_gets_a_model_without_signals(spark: SparkSession) -> None:
     catalogue = read_catalogue(products_table(spark, 3), None)
-    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), events_table(spark, []), AS_OF, {}, Recommending())
+    past = timelines(events_table(spark, []), item_numbers(spark, catalogue.product_ids), {})
+    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), past, AS_OF, {}, Recommending())
     assert fitted.method == "none"
     assert fitted.histories.count() == 0
     assert fitted.items.allowed.all()
     assert not fitted.items.popular.any()
-
-
-def test_sums_do_not_depend_on_the_order_of_rows(spark: Any) -> None:
-    # In doubles, (1e8 + 0.1) - 1e8 and so on differ by the order; the decimals of a faded weight must not.
-    values = [float(value) for value in np.random.default_rng(0).random(2_000) * 1e6] + [0.1] * 500
-    # Spark rounds halves up, Python to even.
-    expected = round(sum(math.floor(value * 1e9 + 0.5) for value in values) / 1e9, interactions.DECIMALS)
-    for seed in range(3):
-        shuffled = [(values[row],) for row in np.random.default_rng(seed).permutation(len(values))]
-        frame = spark.createDataFrame(shuffled, "value double").repartition(seed + 1)
-        (row,) = frame.agg(interactions.exact_sum(F.col("value")).alias("total")).collect()
-        assert row["total"] == expected

@@ -13,7 +13,8 @@ from shelfkin.evaluation import tuning
 from shelfkin.evaluation.backtest import Window, dated_purchases, truth
 from shelfkin.evaluation.baselines import Baselines, choices
 from shelfkin.evaluation.tuning import Tried, Tuned, tune
-from shelfkin.recommending.model import fit_model, no_neighbours, read_catalogue
+from shelfkin.recommending.model import fit_model, item_numbers, no_neighbours, read_catalogue
+from shelfkin.recommending.timelines import timelines
 from shelfkin.settings import EventType, Recommending
 from shelfkin.spark import contract_columns
 
@@ -44,8 +45,9 @@ def tuned_by(spark: SparkSession, bought_next: str) -> Tuned:
     )
     catalogue = read_catalogue(products, None)
     types = {"purchase": EventType(weight=1.0, half_life_days=10)}
+    past = timelines(events, item_numbers(spark, catalogue.product_ids), types)
     near = no_neighbours(catalogue.n_texts)
-    fitted = fit_model(catalogue, near, events, WINDOW.cut, types, Recommending(), backtest=True)
+    fitted = fit_model(catalogue, near, past, WINDOW.cut, types, Recommending(), backtest=True)
     return tune(Baselines(fitted), truth(dated_purchases(events, WINDOW.cut), WINDOW))
 
 

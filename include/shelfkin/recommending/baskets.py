@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.recommending.co_purchase import strongest_entries
-from shelfkin.recommending.interactions import DECIMALS, age_days
+from shelfkin.recommending.fading import DECIMALS
+from shelfkin.recommending.timelines import USER, entries_before, microseconds
 
 # Added to the root of both products' order counts, so that two rare products don't follow each other by chance.
 SEQUENCE_SHRINKAGE = 5.0
@@ -36,30 +39,34 @@ class Baskets:
     days: np.ndarray
 
 
-def collect_baskets(orders: DataFrame, as_of: datetime, n_items: int, max_pairs: int) -> Baskets:
+def collect_baskets(timelines: DataFrame, bought: int, as_of: datetime, n_items: int, max_pairs: int) -> Baskets:
     """Bring the orders of known users to the driver: 16 bytes per order and product.
 
     Parameters
     ----------
-    orders
-        Rows of `interactions.orders` of the type that counts as buying.
+    timelines
+        Result of `timelines.timelines`.
+    bought
+        Number of the event type that counts as buying.
     as_of
-        Moment that ages are counted from (UTC).
+        Moment that ages are counted from (UTC); only what was there before it counts.
     n_items
         Number of columns.
     max_pairs
         Above so many pairs of an order and a product, users are sampled by a hash of their id: a share of the shop's
         customers shows what goes with what, and half of a customer's orders would show a wrong next one.
     """
-    known = orders.filter(F.col("user_id").isNotNull())
-    n_pairs = known.count()
+    known = timelines.filter(F.col("kind") == USER)
+    n_pairs = known.agg(F.sum(_n_pairs(bought, as_of))).first()[0] or 0  # type: ignore[index]
     if n_pairs > max_pairs:
-        known = known.filter(F.pmod(F.xxhash64("user_id"), F.lit(10_000)) < int(max_pairs / n_pairs * 10_000))
-    rows = known.groupBy("user_id", "order_key").agg(
-        F.round(F.min(age_days(F.col("occurred_at"), as_of)), DECIMALS).alias("days"),
-        F.sort_array(F.collect_set("item")).alias("items"),
-    )
-    table = rows.toPandas().sort_values(["user_id", "days", "order_key"], ascending=[True, False, True])
+        known = known.filter(F.pmod(F.xxhash64("id"), F.lit(10_000)) < int(max_pairs / n_pairs * 10_000))
+
+    def lay_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield _orders(batch, bought, as_of)
+
+    rows = known.mapInArrow(lay_out, "user_id string, number int, days double, items array<int>")
+    table = rows.toPandas().sort_values(["user_id", "days", "number"], ascending=[True, False, True])
     if table.empty:
         return Baskets(sp.csr_array((0, n_items), dtype=np.float64), np.empty(0, np.int64), np.empty(0))
     indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
@@ -68,6 +75,32 @@ def collect_baskets(orders: DataFrame, as_of: datetime, n_items: int, max_pairs:
         items=sp.csr_array((np.ones(len(items)), items, indptr), shape=(len(table), n_items)),
         users=np.unique(table["user_id"].to_numpy(dtype=str), return_inverse=True)[1].astype(np.int64),
         days=table["days"].to_numpy(dtype=np.float64),
+    )
+
+
+def _n_pairs(bought: int, as_of: datetime) -> Column:
+    """Return how many purchases a timeline held at a moment."""
+    before = F.filter(
+        "started_at", lambda at, place: (at < microseconds(as_of)) & (F.get("types", place) == F.lit(bought))
+    )
+    return F.size(before)
+
+
+def _orders(batch: pa.RecordBatch, bought: int, as_of: datetime) -> pa.RecordBatch:
+    """Return one row per order of a batch of timelines."""
+    entries = entries_before(batch, as_of)
+    entries = entries.only(entries.types == bought)
+    entries = entries.only(np.lexsort((entries.items, entries.orders, entries.rows)))
+    first = entries.firsts(entries.rows, entries.orders)
+    offsets = pa.array(np.append(first, len(entries.rows)), pa.int32())
+    return pa.RecordBatch.from_arrays(
+        [
+            batch.column("id").take(pa.array(entries.rows[first])),
+            pa.array(entries.orders[first]),
+            pa.array(np.round(np.minimum.reduceat(entries.ages, first), DECIMALS)),
+            pa.ListArray.from_arrays(offsets, pa.array(entries.items)),
+        ],
+        names=["user_id", "number", "days", "items"],
     )
 
 

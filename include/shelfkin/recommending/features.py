@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.blend import Signal
 from shelfkin.recommending.candidates import ItemModel, UserBlock, tastes
-from shelfkin.recommending.interactions import DECIMALS
+from shelfkin.recommending.fading import DECIMALS
 from shelfkin.recommending.popularity import MONTH_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS, USUAL_HALF_LIFE_DAYS
 
 # The strongest past products that relations start from: beyond some hundreds they add time, not taste.

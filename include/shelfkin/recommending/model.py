@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,14 +19,7 @@ from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, collect_baskets, faded, next_order
 from shelfkin.recommending.candidates import ItemModel, content_relations
 from shelfkin.recommending.features import Evidence, item_features, store_leaders
-from shelfkin.recommending.interactions import (
-    anonymous_baskets,
-    known_users,
-    orders,
-    orders_before,
-    purchase_type,
-    user_histories,
-)
+from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
     item_popularity,
@@ -33,6 +27,7 @@ from shelfkin.recommending.popularity import (
     popularity_rank,
     trending_scores,
 )
+from shelfkin.recommending.timelines import purchase_type, type_names
 from shelfkin.settings import EventType, Recommending
 
 # Shared customers alone make item-kNN and the twins' choice; neighbours kept per product.
@@ -265,13 +260,12 @@ def unknown_products(events: DataFrame, items: DataFrame) -> dict[str, int]:
 def fit_model(
     catalogue: Catalogue,
     near: TextNeighbours,
-    events: DataFrame,
+    timelines: DataFrame,
     as_of: datetime,
-    event_types: dict[str, EventType],
+    event_types: Mapping[str, EventType],
     settings: Recommending,
     *,
     backtest: bool = False,
-    ordered: DataFrame | None = None,
 ) -> Fitted:
     """Fit everything that lists are made from, on the events before `as_of` and nothing else.
 
@@ -281,8 +275,8 @@ def fit_model(
         The products.
     near
         Nearest texts, of `no_neighbours` or `similar.nearest_texts`.
-    events
-        Contract table ``events``; later events are left out here.
+    timelines
+        Result of `timelines.timelines` for the catalogue's `item_numbers`, persisted: it is gone over several times.
     as_of
         Only events strictly before this moment (UTC) are used.
     event_types, settings
@@ -290,27 +284,16 @@ def fit_model(
     backtest
         Whether `as_of` lies before the catalogue's own date. Then stock as known today is ignored, and products not
         yet sold at `as_of` are masked: today's catalogue may hold them only because of what came later.
-    ordered
-        `interactions.orders` of `events`, persisted, from who fits at several moments; None: they are worked out here.
     """
-    session = events.sparkSession
-    before = events.filter(F.col("occurred_at") < F.lit(as_of))
     n_items = len(catalogue.product_ids)
-    shared = ordered is not None
-    if ordered is None:
-        ordered = orders(before, item_numbers(session, catalogue.product_ids)).persist()
-    past = orders_before(ordered, as_of)
-    histories = known_users(before, user_histories(past, event_types, as_of)).persist()
-    bought = past.filter(F.col("event_type") == purchase_type(event_types))
-    popularity = item_popularity(bought, as_of, settings.popular_half_life_days, n_items)
+    bought = type_names(event_types).index(buying := purchase_type(event_types))
+    histories = user_histories(timelines, event_types, as_of).persist()
+    popularity = item_popularity(timelines, bought, as_of, settings.popular_half_life_days, n_items)
     rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
     allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
-    anonymous = anonymous_baskets(past, event_types, as_of)
-    strengths, recent = training_matrices(histories, anonymous, n_items)
-    baskets = collect_baskets(bought, as_of, n_items, MAX_BASKET_PAIRS)
-    if not shared:
-        ordered.unpersist()  # only now: everything above is made from it
-    half_life = event_types[buying].half_life_days if (buying := purchase_type(event_types)) in event_types else 1.0
+    strengths, recent = training_matrices(histories, anonymous_baskets(timelines, event_types, as_of), n_items)
+    baskets = collect_baskets(timelines, bought, as_of, n_items, MAX_BASKET_PAIRS)
+    half_life = event_types[buying].half_life_days if buying in event_types else 1.0
     related = fit_relations(strengths, recent, baskets, half_life, settings)
     log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
     features = item_features(popularity, catalogue.clusters, log_prices)
@@ -423,7 +406,7 @@ def training_matrices(
     Parameters
     ----------
     histories
-        Result of `interactions.known_users` or `interactions.user_histories`; users without products are left out.
+        Result of `interactions.user_histories`; users without products are left out.
     baskets
         Result of `interactions.anonymous_baskets`: each counts like a user of its own.
     n_items

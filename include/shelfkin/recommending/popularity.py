@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.interactions import DECIMALS, age_days, decay, exact, rounded
+from shelfkin.recommending.fading import DECIMALS, decay, exact, rounded
+from shelfkin.recommending.timelines import USER, entries_before
 
 # Trend compares the last days with the usual level: the sums of a 7-day and a 120-day half-life.
 TREND_HALF_LIFE_DAYS = 7.0
@@ -17,15 +20,23 @@ MONTH_HALF_LIFE_DAYS = 30.0
 USUAL_HALF_LIFE_DAYS = 120.0
 
 
-def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: float, n_items: int) -> pd.DataFrame:
+_SPEEDS = ("recent", "trend", "month", "usual")
+_COUNTS = (*_SPEEDS, "total", "buyers", "repeat_buyers", "new_buyers_week", "new_buyers_month")
+
+
+def item_popularity(
+    timelines: DataFrame, bought: int, as_of: datetime, popular_half_life_days: float, n_items: int
+) -> pd.DataFrame:
     """Count the orders and the buyers of each item, orders fading at four speeds; anonymous orders count too.
 
     Parameters
     ----------
-    orders
-        Rows of `interactions.orders` of the type that counts as buying: a view is no sale.
+    timelines
+        Result of `timelines.timelines`.
+    bought
+        Number of the event type that counts as buying: a view is no sale.
     as_of
-        Moment that ages are counted from (UTC).
+        Moment that ages are counted from (UTC); only what was there before it counts.
     popular_half_life_days
         Half-life of ``recent``.
     n_items
@@ -39,36 +50,56 @@ def item_popularity(orders: DataFrame, as_of: datetime, popular_half_life_days: 
         ``new_buyers_week`` and ``new_buyers_month`` (whose first order of it lies within 7 or 30 days), ``first_days``
         and ``last_days`` (days since its first and last order; 0 where there is none).
     """
-    age = age_days(F.col("occurred_at"), as_of)
-    speeds = {
-        "recent": popular_half_life_days,
-        "trend": TREND_HALF_LIFE_DAYS,
-        "month": MONTH_HALF_LIFE_DAYS,
-        "usual": USUAL_HALF_LIFE_DAYS,
-    }
-    by_user = orders.groupBy("item", "user_id").agg(
-        *(F.sum(exact(decay(age, half_life))).alias(name) for name, half_life in speeds.items()),
-        F.count(F.lit(1)).alias("n"),
-        F.max(age).alias("first"),
-        F.min(age).alias("last"),
+    speeds = (popular_half_life_days, TREND_HALF_LIFE_DAYS, MONTH_HALF_LIFE_DAYS, USUAL_HALF_LIFE_DAYS)
+
+    def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield _count(batch, bought, as_of, speeds)
+
+    counts = ", ".join(f"{name} bigint" for name in _COUNTS)
+    counted = timelines.mapInArrow(count, f"item int, {counts}, first_days double, last_days double")
+    found = (
+        counted.groupBy("item")
+        .agg(
+            *(F.sum(name).alias(name) for name in _COUNTS),
+            F.max("first_days").alias("first_days"),
+            F.min("last_days").alias("last_days"),
+        )
+        .toPandas()
+        .set_index("item")
+        .reindex(range(n_items), fill_value=0)
+        .astype(np.float64)
     )
-    known = F.col("user_id").isNotNull()
-    counted = by_user.groupBy("item").agg(
-        *(rounded(F.sum(name)).alias(name) for name in speeds),
-        F.sum("n").cast("double").alias("total"),
-        *(
-            F.sum((known & condition).cast("double")).alias(name)
-            for name, condition in {
-                "buyers": F.lit(True),
-                "repeat_buyers": F.col("n") > 1,
-                "new_buyers_week": F.col("first") < 7,
-                "new_buyers_month": F.col("first") < 30,
-            }.items()
-        ),
-        F.round(F.max("first"), DECIMALS).alias("first_days"),
-        F.round(F.min("last"), DECIMALS).alias("last_days"),
+    found[list(_SPEEDS)] = rounded(found[list(_SPEEDS)].to_numpy())
+    return found
+
+
+def _count(batch: pa.RecordBatch, bought: int, as_of: datetime, speeds: Sequence[float]) -> pa.RecordBatch:
+    """Return what the rows of one batch add to each item's counts; faded ones in billionths."""
+    entries = entries_before(batch, as_of)
+    entries = entries.only(entries.types == bought)
+    # By customer and item first: buyers are counted, not their orders.
+    first = entries.firsts(entries.rows, entries.items)
+    n_orders = np.diff(first, append=len(entries.rows))
+    oldest, newest = np.maximum.reduceat(entries.ages, first), np.minimum.reduceat(entries.ages, first)
+    known = np.asarray(batch.column("kind"))[entries.rows[first]] == USER
+    of_pairs = [
+        *(np.add.reduceat(exact(decay(entries.ages, half_life)), first) for half_life in speeds),
+        n_orders,
+        *(known & condition for condition in (True, n_orders > 1, oldest < 7, oldest < 30)),
+    ]
+    by_item = np.argsort(entries.items[first], kind="stable")
+    items = entries.items[first][by_item]
+    group = np.flatnonzero(np.diff(items, prepend=-1))
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(items[group]),
+            *(pa.array(np.add.reduceat(values[by_item].astype(np.int64), group)) for values in of_pairs),
+            pa.array(np.round(np.maximum.reduceat(oldest[by_item], group), DECIMALS)),
+            pa.array(np.round(np.minimum.reduceat(newest[by_item], group), DECIMALS)),
+        ],
+        names=["item", *_COUNTS, "first_days", "last_days"],
     )
-    return counted.toPandas().set_index("item").reindex(range(n_items), fill_value=0.0).sort_index()
 
 
 def popular_scores(recent: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def training_rows(
     Parameters
     ----------
     histories
-        Result of `interactions.known_users` as of the window's cut.
+        Result of `interactions.user_histories` as of the window's cut.
     wanted
         ``user_id`` string, and one array<int> for each task: what each user bought within the window, and counts.
     model, evidence
