@@ -33,6 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --python $(PY) --no-deps --require-hashes --requirement requirements.lock
 	$(BIN)/uv pip install --python $(PY) --no-deps --editable .
 	@$(PY) -c "import lightgbm" 2>/dev/null || { echo "LightGBM needs the system's OpenMP library: install it (Debian/Ubuntu: apt-get install libgomp1; macOS: brew install libomp) and run this again."; exit 1; }
+	@$(PY) bin/share_spark_classes.py
 	touch $(STAMP)
 
 demo: setup ## run the whole workflow on real data (Complete Journey), without any key
