@@ -63,7 +63,7 @@ def without(rows: Any, names: tuple[str, ...]) -> Any:
     return replace(rows, features=features)
 
 
-def learn(known: Known, horizon_days: int, told: Any, near: Any) -> Any:
+def learn(known: Known, horizon_days: int, events: Any, told: Any, near: Any) -> Any:
     """Return the training rows of the windows before the cut, as `evaluation.learning.Lessons`."""
     from shelfkin.evaluation.backtest import Window, dated_purchases
     from shelfkin.evaluation.learning import Lessons, windows_before
@@ -72,7 +72,7 @@ def learn(known: Known, horizon_days: int, told: Any, near: Any) -> Any:
 
     settings = known.profile.recommending
     windows = windows_before(Window(known.as_of, horizon_days), settings.ranker_windows)
-    bought = known.events.filter(known.events["event_type"] == purchase_type(known.profile.events.event_types))
+    bought = events.filter(events["event_type"] == purchase_type(known.profile.events.event_types))
     dated = dated_purchases(bought, windows[-1].cut).persist()
     lessons = Lessons(dated, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
     items = item_numbers(known.session, known.catalogue.product_ids)
@@ -86,14 +86,14 @@ def learn(known: Known, horizon_days: int, told: Any, near: Any) -> Any:
 
 def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[tuple[str, str], Score]:
     """Return the scores of every variant at one cut, by task and variant."""
-    from shelfkin.evaluation.baselines import SignalContestant
+    from shelfkin.evaluation.contestants import SignalContestant
     from shelfkin.recommending.policies import Policy
     from shelfkin.recommending.ranker import Learned, TrainingRows, train
 
     known = Known.of(shop, cut)
     near = known.near(known.catalogue.on_sale)
     told = known.past(known.events)
-    lessons = learn(known, horizon_days, told, near)
+    lessons = learn(known, horizon_days, known.events, told, near)
     fitted = known.fit(near, told, known.as_of)
     found = {}
     for task, repurchase in TASKS.items():

@@ -54,7 +54,7 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
 
     from pyspark.sql import functions as F  # noqa: N812
 
-    from shelfkin.evaluation.baselines import SignalContestant
+    from shelfkin.evaluation.contestants import SignalContestant
     from shelfkin.recommending.policies import Policy
     from shelfkin.recommending.ranker import Learned
 
@@ -63,8 +63,9 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     stripped = known.session.createDataFrame([(str(product_id),) for product_id in ids[cold]], "product_id string")
     events = known.events.join(F.broadcast(stripped), "product_id", how="left_anti").persist()
     warm_near, cold_near = known.near(known.catalogue.on_sale & ~cold), known.near(cold)
-    lessons = bench_ablation.learn(known, horizon_days, events, warm_near)
-    fitted = known.fit(cold_near, known.past(events), known.as_of)
+    told = known.past(events)
+    lessons = bench_ablation.learn(known, horizon_days, events, told, warm_near)
+    fitted = known.fit(cold_near, told, known.as_of)
     # Relations of text lead to what may be shown; here that is the cold products only.
     from shelfkin.recommending.candidates import content_relations
     from shelfkin.recommending.model import CONTENT_NEIGHBOURS

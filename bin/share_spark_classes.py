@@ -2,7 +2,7 @@
 
     bin/share_spark_classes.py          written to `settings.SPARK_CLASSES`; `make setup` does it
 
-By Java's dynamic class data sharing (JEP 350): a short Spark app runs, and the classes that it has loaded are written to an
+By Java's dynamic class data sharing (JEP 350): a short Spark app runs, and the classes that it loaded are written to an
 archive on exit. Java uses an archive only with the Java and the jars that it was made with, and does without otherwise,
 so that nothing depends on it: where it can't be made this says so and succeeds.
 """

@@ -128,13 +128,15 @@ def run(stage: Stage) -> None:
     write_parameters(stage, tuned)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
     baselines = Baselines(fitted)
+    names = baselines.names
+    peers = baselines.contestants((name, tuned.parameters(task, name)) for task in TASKS for name in names)
     found = evaluate(
         {
             task: [
                 *ours(fitted, settings.blend_for(repurchase), rankers.judged[task]),
-                *(baselines.contestant(name, tuned.parameters(task, name)) for name in baselines.names),
+                *peers[number * len(names) : (number + 1) * len(names)],
             ]
-            for task, repurchase in TASKS.items()
+            for number, (task, repurchase) in enumerate(TASKS.items())
         },
         wanted,
         window,

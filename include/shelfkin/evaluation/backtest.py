@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.evaluation.baselines import Contestant
 from shelfkin.evaluation.beyond import Background, diversity, novelty, popularity_lift
 from shelfkin.evaluation.bootstrap import paired_interval
+from shelfkin.evaluation.contestants import Contestant, lists_of
 from shelfkin.evaluation.gate import Rival
 from shelfkin.evaluation.metrics import PER_USER, mean_metrics
 from shelfkin.recommending.policies import Policy, Repurchase
@@ -125,6 +125,12 @@ def wanted_products(truth: DataFrame, task: str, max_users: int = MAX_USERS) -> 
     return counted.select("user_id", "product_id").toPandas()
 
 
+def users_of(session: SparkSession, wanted: Iterable[pd.DataFrame]) -> DataFrame:
+    """Return the distinct users of some results of `wanted_products`."""
+    users = pd.concat([found[["user_id"]] for found in wanted]).drop_duplicates()
+    return session.createDataFrame(users, "user_id string")
+
+
 def judge(
     lists: pd.DataFrame, wanted: pd.DataFrame, n_ranks: int, product_ids: pd.Index
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -212,14 +218,17 @@ def evaluate(
     truth = truth.persist()
     ks = [k for k in KS if k <= list_length]
     rows, ndcg = [], {}
-    for task, repurchase in TASKS.items():
-        wanted = wanted_products(truth, task)
-        if wanted.empty:
-            continue
-        users = truth.sparkSession.createDataFrame(wanted[["user_id"]].drop_duplicates(), "user_id string")
-        policy = Policy(list_length, repurchase, repurchase_after_days)
+    wanted_of = {task: wanted for task in TASKS if not (wanted := wanted_products(truth, task)).empty}
+    asked = {
+        (task, one.name): (one, Policy(list_length, TASKS[task], repurchase_after_days))
+        for task in wanted_of
+        for one in contestants_of[task]
+    }
+    lists = lists_of(asked, users_of(truth.sparkSession, wanted_of.values())) if asked else {}
+    for task, wanted in wanted_of.items():
         for contestant in contestants_of[task]:
-            hits, items, n_wanted = judge(contestant.lists(users, policy), wanted, list_length, background.product_ids)
+            shown = lists[task, contestant.name]
+            hits, items, n_wanted = judge(shown, wanted, list_length, background.product_ids)
             ndcg[task, contestant.name] = PER_USER["ndcg"](hits, n_wanted, min(HEADLINE_K, list_length))
             found = [(*figure, len(hits)) for figure in mean_metrics(hits, items, n_wanted, ks)]
             found += [(*figure, len(hits)) for figure in _beyond_hits(items, wanted, ks, background)]

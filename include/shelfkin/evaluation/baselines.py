@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
-import pandas as pd
 import scipy.sparse as sp
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.evaluation.als import AlsContestant
+from shelfkin.evaluation.contestants import Contestant, SignalContestant
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import ALPHA, REGULARISATION, Als
 from shelfkin.recommending.candidates import ItemModel
-from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import EASE_NEIGHBOURS, KNN_NEIGHBOURS, KNN_SHRINKAGE, Fitted
-from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import popular_scores
 from shelfkin.recommending.ranker import Learned, Ranker
 from shelfkin.settings import BlendWeights
@@ -37,60 +34,6 @@ GRIDS: dict[str, Grid] = {
     "als": {"regularisation": (REGULARISATION, 0.3), "alpha": (ALPHA,)},
     "content": {},
 }
-
-_SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
-
-
-class Contestant(Protocol):
-    """One recommender of the backtest."""
-
-    @property
-    def name(self) -> str:
-        """As in ``recommender_metrics.model``."""
-
-    @property
-    def histories(self) -> DataFrame:
-        """The histories of the users that it knows."""
-
-    def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
-        """Return lists, ``user_id``, ``rank`` (from 1), ``product_id``, for those of `users` (``user_id``) it knows."""
-
-
-@dataclass(frozen=True)
-class SignalContestant:
-    """Lists by the path that makes the nightly ones: from the products' signals, a blend of them and maybe a ranker.
-
-    Attributes
-    ----------
-    name
-        As in ``recommender_metrics.model``.
-    items
-        The products' signals.
-    histories
-        The users' histories.
-    weights
-        The blend.
-    learned
-        The ranker, if one orders the lists.
-    """
-
-    name: str
-    items: ItemModel
-    histories: DataFrame
-    weights: BlendWeights
-    learned: Learned | None = None
-
-    @classmethod
-    def of_one_signal(cls, name: str, items: ItemModel, histories: DataFrame, **weight: float) -> SignalContestant:
-        """Return a contestant that goes by one signal of `settings.BlendWeights` only."""
-        return cls(name, items, histories, _SILENT.model_copy(update=weight))
-
-    def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
-        """Return the lists of known users; a list is filled up with popular products."""
-        asking = self.histories.join(F.broadcast(users), "user_id", how="left_semi")
-        recommender = Recommender(self.items, self.weights, policy, learned=self.learned, explain=False)
-        with recommend_users(asking, recommender) as recommended:
-            return recommended.select("user_id", "rank", "product_id").toPandas()
 
 
 def choices(grid: Grid) -> Iterator[dict[str, Any]]:
@@ -134,21 +77,24 @@ class Baselines:
             self._made[key] = getattr(self, f"_{name}")(**parameters)
         return self._made[key]
 
-    def _one_signal(
-        self, name: str, items: ItemModel, histories: DataFrame | None = None, **weight: float
-    ) -> Contestant:
-        histories = self._fitted.histories if histories is None else histories
-        return SignalContestant.of_one_signal(name, items, histories, **weight)
+    def contestants(self, wanted: Iterable[tuple[str, Parameters]]) -> list[Contestant]:
+        """Return several baselines; those that need a fit are fitted side by side."""
+        asked = list(wanted)
+        distinct = {(name, tuple(sorted(parameters.items()))): (name, parameters) for name, parameters in asked}
+        # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory.
+        with ThreadPoolExecutor(max_workers=1 if "ease" in self.names else 2) as pool:
+            list(pool.map(lambda one: self.contestant(*one), distinct.values()))
+        return [self.contestant(*one) for one in asked]
+
+    def _one_signal(self, name: str, items: ItemModel, *, faded: bool = True, **weight: float) -> Contestant:
+        return SignalContestant.of_one_signal(name, items, self._fitted.histories, faded=faded, **weight)
 
     def _popularity(self, counted: str) -> Contestant:
         popular = popular_scores(self._fitted.popularity[counted].to_numpy())
         return self._one_signal("popularity", replace(self._plain, popular=popular), popular=1.0)
 
     def _own_purchases(self, faded: bool) -> Contestant:
-        histories = self._fitted.histories
-        if not faded:
-            histories = histories.withColumn("strengths", F.col("n_bought").cast("array<double>"))
-        return self._one_signal("own_purchases", self._plain, histories, own=1.0)
+        return self._one_signal("own_purchases", self._plain, faded=faded, own=1.0)
 
     def _item_knn(self, shrinkage: float, n_neighbours: int = KNN_NEIGHBOURS) -> Contestant:
         if (shrinkage, n_neighbours) == (KNN_SHRINKAGE, KNN_NEIGHBOURS):  # the model has it already

@@ -10,8 +10,9 @@ from itertools import groupby
 import pandas as pd
 from pyspark.sql import DataFrame
 
-from shelfkin.evaluation.backtest import HEADLINE_K, TASKS, judge, wanted_products
-from shelfkin.evaluation.baselines import GRIDS, Baselines, Contestant, Grid, Parameters, choices
+from shelfkin.evaluation.backtest import HEADLINE_K, TASKS, judge, users_of, wanted_products
+from shelfkin.evaluation.baselines import GRIDS, Baselines, Grid, Parameters, choices
+from shelfkin.evaluation.contestants import lists_of
 from shelfkin.evaluation.metrics import ndcg
 from shelfkin.recommending.policies import Policy
 
@@ -92,26 +93,24 @@ def tune(
     counted = {task: found for task, found in wanted.items() if found["user_id"].nunique() >= MIN_USERS}
     if not counted:
         return Tuned()
-    scores = [
-        (task, name, json.dumps(parameters), score)
+    tried = [
+        (name, parameters)
         for name in baselines.names
         if len(options := list(choices(grids[name]))) > 1
         for parameters in options
-        for task, score in _scores(baselines.contestant(name, parameters), counted, repurchase_after_days)
     ]
-    return Tuned.from_rows(_with_choice(scores))
+    asked = {
+        (task, name, json.dumps(parameters)): (contestant, Policy(HEADLINE_K, TASKS[task], repurchase_after_days))
+        for (name, parameters), contestant in zip(tried, baselines.contestants(tried), strict=True)
+        for task in counted
+    }
+    lists = lists_of(asked, users_of(truth.sparkSession, counted.values()))
+    return Tuned.from_rows(_with_choice([(*key, _score(found, counted[key[0]])) for key, found in lists.items()]))
 
 
-def _scores(
-    contestant: Contestant, wanted: dict[str, pd.DataFrame], repurchase_after_days: int | None
-) -> Iterable[tuple[str, float]]:
-    for task, products in wanted.items():
-        users = contestant.histories.sparkSession.createDataFrame(
-            products[["user_id"]].drop_duplicates(), "user_id string"
-        )
-        lists = contestant.lists(users, Policy(HEADLINE_K, TASKS[task], repurchase_after_days))
-        hits, _, n_wanted = judge(lists, products, HEADLINE_K, pd.Index(lists["product_id"].unique()))
-        yield task, float(ndcg(hits, n_wanted, HEADLINE_K).mean())
+def _score(lists: pd.DataFrame, wanted: pd.DataFrame) -> float:
+    hits, _, n_wanted = judge(lists, wanted, HEADLINE_K, pd.Index(lists["product_id"].unique()))
+    return float(ndcg(hits, n_wanted, HEADLINE_K).mean())
 
 
 def _with_choice(scores: list[tuple[str, str, str, float]]) -> Iterable[tuple[str, str, str, float, bool]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shelfkin.recommending.candidates import ItemModel
+from shelfkin.recommending.ordering import union
 from shelfkin.settings import BlendWeights
 
 SCORE_DECIMALS = 6
@@ -98,7 +99,7 @@ def blend(
     weights
         The blend.
     """
-    items = np.unique(np.concatenate([own.items, co_purchase.items, content.items, popular_items]))
+    items = union(own.items, co_purchase.items, content.items, np.sort(popular_items))
     personal = np.stack([own.at(items), co_purchase.at(items), content.at(items)])
     common = item_scores(model, weights, items)
     return Scored(items, personal, np.round(personal.sum(axis=0) + common, SCORE_DECIMALS))

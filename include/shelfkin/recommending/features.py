@@ -209,8 +209,9 @@ class BlockSignals:
         self.relations = {"co_purchase": self.taste @ model.co_purchase, "content": self.taste @ model.content}
         if evidence is not None:
             self._add(evidence)
-        for relation in self.relations.values():
-            relation.sort_indices()
+        # There and back sorts each row by item in one pass over the entries, where sorting rows takes twice as long.
+        rising = {id(relation): relation.tocsc().tocsr() for relation in self.relations.values()}
+        self.relations = {name: rising[id(relation)] for name, relation in self.relations.items()}
 
     def _add(self, evidence: Evidence) -> None:
         block, n_items = self.block, self.model.n_items
@@ -395,11 +396,12 @@ def _most(values: np.ndarray) -> float:
 def _strongest(signal: Signal, eligible: np.ndarray, n: int) -> np.ndarray:
     """Return the `n` eligible items that a signal speaks for most; ties go to the lower item number."""
     keep = eligible[signal.items] & (signal.values > 0)
-    items, values = signal.items[keep], np.round(signal.values[keep], DECIMALS)
+    items, values = signal.items[keep], signal.values[keep]
     if len(values) > n:
-        # Sorting all would cost most of what candidates cost.
-        keep = values >= np.partition(values, len(values) - n)[len(values) - n]
+        # Rounding and sorting all would cost most of what candidates cost. What is just below may round to the same.
+        keep = values >= np.partition(values, len(values) - n)[len(values) - n] - 10.0**-DECIMALS
         items, values = items[keep], values[keep]
+    values = np.round(values, DECIMALS)
     return items[np.argsort(-values, kind="stable")[:n]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -14,6 +14,7 @@ from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, ble
 from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.features import CANDIDATES_PER_SOURCE, BlockSignals
 from shelfkin.recommending.interactions import HISTORY_ARRAYS, HISTORY_COLUMNS
+from shelfkin.recommending.ordering import among, best_first
 from shelfkin.recommending.policies import Policy, first_of_twins
 from shelfkin.recommending.ranker import Learned
 from shelfkin.recommending.reasons import contributions, shares
@@ -24,7 +25,7 @@ _USERS_PER_BLOCK = 256
 _USERS_PER_TASK = 512
 
 _LISTS_SCHEMA = (
-    "user_id string, rank int, product_id string, score float, strategy string, "
+    "recommender int, user_id string, rank int, product_id string, score float, strategy string, "
     "reasons array<struct<product_id: string, share: float>>"
 )
 
@@ -69,6 +70,8 @@ class Recommender:
         What the shop wants of its lists beyond their order.
     explain
         Whether to work out strategies and reasons; the backtest needs neither, and leaves them empty.
+    by_orders
+        Whether a user's products count by the orders that bought them, and not by their faded strengths.
     """
 
     def __init__(
@@ -80,35 +83,57 @@ class Recommender:
         learned: Learned | None = None,
         rules: ShelfRules | None = None,
         explain: bool = True,
+        by_orders: bool = False,
     ) -> None:
-        self.model, self.weights, self.policy, self.explain = model, weights, policy, explain
+        self.model, self.weights, self.policy = model, weights, policy
+        self.explain, self.by_orders = explain, by_orders
         self.learned, self.rules = learned, rules or ShelfRules.none(model.n_items)
         common = np.round(item_scores(model, weights), 6)
         leaders = np.lexsort((model.rank, -common))
         self._leaders = leaders[model.allowed[leaders]]
 
-    def recommend(self, block: UserBlock) -> Iterator[list[Entry]]:
+    def signals(self, block: UserBlock) -> BlockSignals:
+        """Return what the users of a block are scored by."""
+        if self.by_orders:
+            block = replace(block, strengths=block.n_bought.astype(np.float64))
+        return BlockSignals(self.model, self.learned.evidence if self.learned else None, block)
+
+    def recommend(self, block: UserBlock, signals: BlockSignals | None = None) -> Iterator[list[Entry]]:
         """Yield each user's list, in the block's order.
 
         Lists have the policy's length unless the store holds too few products that the user may be shown.
+
+        Parameters
+        ----------
+        block
+            The users.
+        signals
+            Result of `signals` of a recommender of the same products, with evidence if this one has learned; None: they
+            are worked out here.
         """
-        signals = BlockSignals(self.model, self.learned.evidence if self.learned else None, block)
+        signals = self.signals(block) if signals is None else signals
         ranked = self._ranked(signals)
         for user in range(block.n_users):
-            entries = block.of(user)
-            past = block.items[entries]
+            past = block.items[block.of(user)]
             eligible = self.policy.eligible(self.model.allowed, block, user)
-            own = normalised(Signal(past, np.log1p(block.strengths[entries])), eligible, self.weights.own)
-            related = normalised(signals.relation("co_purchase", user), eligible, self.weights.co_purchase)
-            similar = normalised(signals.relation("content", user), eligible, self.weights.content)
             if ranked is None:
-                scored, places = self._rank(own, related, similar, eligible, past)
+                scored, places = self._rank(self._parts(signals, user, eligible), eligible, past)
             else:
                 items, scores, places = ranked[user]
-                scored = Scored(items, np.stack([signal.at(items) for signal in (own, related, similar)]), scores)
-            liked, tastes = signals.taste_of(user)
-            entries_found = self._explain(scored, places, liked, tastes, past)
-            yield self._pinned(eligible, entries_found)
+                # The ranker has the scores; what is personal about them is only wanted to explain them.
+                parts = self._parts(signals, user, eligible) if self.explain else ()
+                scored = Scored(items, np.array([signal.at(items) for signal in parts]), scores)
+            yield self._pinned(eligible, self._entries(scored, places, signals.taste_of(user), past))
+
+    def _parts(self, signals: BlockSignals, user: int, eligible: np.ndarray) -> tuple[Signal, Signal, Signal]:
+        """Return what is personal about a user: own products, co-purchase and content, weighted."""
+        entries = signals.block.of(user)
+        own = Signal(signals.block.items[entries], np.log1p(signals.block.strengths[entries]))
+        return (
+            normalised(own, eligible, self.weights.own),
+            normalised(signals.relation("co_purchase", user), eligible, self.weights.co_purchase),
+            normalised(signals.relation("content", user), eligible, self.weights.content),
+        )
 
     def _ranked(self, signals: BlockSignals) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
         """Return each user's candidates, their learned scores and the places of the best; None without a ranker."""
@@ -134,10 +159,10 @@ class Recommender:
 
     def _best(self, items: np.ndarray, scores: np.ndarray, past: np.ndarray) -> np.ndarray:
         """Return the places of a list's products among its candidates, best first."""
-        order = np.lexsort((self.model.rank[items], -scores))
         # Twins and rules rarely take more than a few places, so the head of the ranking usually fills the list.
-        for head in (order[: 8 * self.policy.list_length], order):
-            kept = head[first_of_twins(self.model.texts[items[head]], np.isin(items[head], past))]
+        for n in (8 * self.policy.list_length, len(items)):
+            head = best_first(scores, self.model.rank[items], n)
+            kept = head[first_of_twins(self.model.texts[items[head]], among(items[head], past))]
             if len(kept) >= self.policy.list_length:
                 break
         return kept[self.rules.choose(items[kept], scores[kept], self.model.content, self.policy.list_length)]
@@ -155,22 +180,24 @@ class Recommender:
         return [*(Entry(item, top, PINNED, ()) for item in pins), *rest][: self.policy.list_length]
 
     def _rank(
-        self, own: Signal, related: Signal, similar: Signal, eligible: np.ndarray, past: np.ndarray
+        self, parts: tuple[Signal, Signal, Signal], eligible: np.ndarray, past: np.ndarray
     ) -> tuple[Scored, np.ndarray]:
         """Return the scored candidates and the places of the best of them, best first."""
         n_leaders = 2 * self.policy.list_length + len(past)
         while True:
             leaders = self._leaders[:n_leaders]
-            scored = blend(own, related, similar, leaders[eligible[leaders]], self.model, self.weights)
+            scored = blend(*parts, leaders[eligible[leaders]], self.model, self.weights)
             scored = replace(scored, scores=self.rules.boosted(scored.items, scored.scores))
             places = self._best(scored.items, scored.scores, past)
             if len(places) == self.policy.list_length or n_leaders >= len(self._leaders):
                 return scored, places
             n_leaders *= 4
 
-    def _explain(
-        self, scored: Scored, places: np.ndarray, liked: np.ndarray, tastes: np.ndarray, past: np.ndarray
+    def _entries(
+        self, scored: Scored, places: np.ndarray, taste: tuple[np.ndarray, np.ndarray], past: np.ndarray
     ) -> list[Entry]:
+        """Return the list that the places make, with strategies and reasons if they are wanted."""
+        liked, tastes = taste
         if not self.explain:
             return [Entry(int(scored.items[place]), float(scored.scores[place]), "", ()) for place in places]
         chosen, parts = scored.items[places], scored.personal[:, places]
@@ -226,9 +253,6 @@ def candidate_items(
 def recommend_users(histories: DataFrame, recommender: Recommender) -> Iterator[DataFrame]:
     """Give ``user_recommendations`` for the users of `histories`, to be used up within the ``with`` block.
 
-    The recommender is broadcast, and released at the end of the block; users are scored in tasks of about 512, each
-    with vectors of its own candidates only.
-
     Parameters
     ----------
     histories
@@ -236,12 +260,36 @@ def recommend_users(histories: DataFrame, recommender: Recommender) -> Iterator[
     recommender
         What makes a list of a history.
     """
-    shared = histories.sparkSession.sparkContext.broadcast(recommender)
+    with recommend_each(histories, [recommender]) as lists:
+        yield lists.drop("recommender")
+
+
+@contextmanager
+def recommend_each(histories: DataFrame, recommenders: Sequence[Recommender]) -> Iterator[DataFrame]:
+    """Give the lists of several recommenders, as `recommend_users` does, by one job.
+
+    The recommenders are broadcast, and released at the end of the block; what they share is sent once. Recommenders of
+    the same `ItemModel` share their signals, and must not have learned with different evidence. Users are scored in
+    tasks of about 512, each with vectors of its own candidates only.
+
+    Parameters
+    ----------
+    histories
+        As in `recommend_users`.
+    recommenders
+        All of the same item numbers.
+
+    Yields
+    ------
+    DataFrame
+        ``recommender`` int (place in `recommenders`), then the columns of ``user_recommendations``.
+    """
+    shared = histories.sparkSession.sparkContext.broadcast(list(recommenders))
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for start in range(0, batch.num_rows, _USERS_PER_BLOCK):
-                yield _to_arrow(batch.slice(start, _USERS_PER_BLOCK), shared.value)
+                yield from _score(batch.slice(start, _USERS_PER_BLOCK), shared.value)
 
     n_tasks = max(1, -(-histories.count() // _USERS_PER_TASK))
     columns = histories.select(*HISTORY_COLUMNS)
@@ -251,10 +299,20 @@ def recommend_users(histories: DataFrame, recommender: Recommender) -> Iterator[
         shared.destroy()
 
 
-def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch:
+def _score(batch: pa.RecordBatch, recommenders: Sequence[Recommender]) -> Iterator[pa.RecordBatch]:
+    """Yield one batch of lists for each recommender."""
+    block = user_block(batch)
+    # First those that have learned: their signals hold what the others of the same products look at.
+    made: dict[tuple[int, bool], BlockSignals] = {}
+    for number, one in sorted(enumerate(recommenders), key=lambda entry: entry[1].learned is None):
+        key = id(one.model), one.by_orders
+        if key not in made:
+            made[key] = one.signals(block)
+        yield _to_arrow(number, batch, list(one.recommend(block, made[key])), one.model.product_ids)
+
+
+def _to_arrow(number: int, batch: pa.RecordBatch, lists: list[list[Entry]], product_ids: np.ndarray) -> pa.RecordBatch:
     user_ids = batch.column("user_id").to_pylist()
-    lists = list(recommender.recommend(user_block(batch)))
-    product_ids = recommender.model.product_ids
     entries = [entry for one in lists for entry in one]
     reasons = [reason for entry in entries for reason in entry.reasons]
     offsets = np.cumsum([0, *(len(entry.reasons) for entry in entries)])
@@ -267,6 +325,7 @@ def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch
     )
     return pa.RecordBatch.from_arrays(
         [
+            pa.array([number] * len(entries), pa.int32()),
             pa.array([user for user, one in zip(user_ids, lists, strict=True) for _ in one], pa.string()),
             pa.array([rank for one in lists for rank in range(1, len(one) + 1)], pa.int32()),
             pa.array([product_ids[entry.item] for entry in entries], pa.string()),
@@ -274,7 +333,7 @@ def _to_arrow(batch: pa.RecordBatch, recommender: Recommender) -> pa.RecordBatch
             pa.array([entry.strategy for entry in entries], pa.string()),
             pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), named),
         ],
-        names=["user_id", "rank", "product_id", "score", "strategy", "reasons"],
+        names=["recommender", "user_id", "rank", "product_id", "score", "strategy", "reasons"],
     )
 
 

@@ -1,0 +1,28 @@
+"""Heads of rankings and sets of item numbers, without sorting what nobody looks at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def best_first(scores: np.ndarray, ties: np.ndarray, n: int) -> np.ndarray:
+    """Return the places of the `n` largest scores, best first; of equal ones the lower of `ties` comes first."""
+    if n >= len(scores):
+        return np.lexsort((ties, -scores))
+    near = np.flatnonzero(scores >= np.partition(scores, len(scores) - n)[len(scores) - n])
+    return near[np.lexsort((ties[near], -scores[near]))][:n]
+
+
+def union(*rising: np.ndarray) -> np.ndarray:
+    """Return the distinct numbers of some rising arrays, rising."""
+    # A stable sort merges runs that are in order already; `numpy.unique` makes a hash table first.
+    merged = np.sort(np.concatenate(rising), kind="stable")
+    return merged[np.diff(merged, prepend=-1) != 0]
+
+
+def among(items: np.ndarray, rising: np.ndarray) -> np.ndarray:
+    """Return which of `items` a rising array holds."""
+    if len(rising) == 0:
+        return np.zeros(len(items), dtype=bool)
+    place = np.minimum(np.searchsorted(rising, items), len(rising) - 1)
+    return np.asarray(rising[place] == items)
