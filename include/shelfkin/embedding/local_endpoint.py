@@ -63,7 +63,7 @@ class _RefusedError(Exception):
 
 def create_app(model: Model) -> Starlette:
     """Return the ASGI app: POST /v1/embeddings, GET /v1/models, GET /health."""
-    # One inference at a time: a call already uses all its threads, and two at once only fight for the caches.
+    # One request at a time: it already uses all threads, and two at once only fight for the caches.
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
 
     async def embeddings(request: Request) -> Response:
