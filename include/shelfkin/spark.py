@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 from pyspark.sql import DataFrame, SparkSession
@@ -58,6 +59,16 @@ def _size_local_shuffles(session: SparkSession) -> None:
     context = session.sparkContext
     if str(context.master).startswith("local") and not context.getConf().contains("spark.sql.shuffle.partitions"):
         session.conf.set("spark.sql.shuffle.partitions", str(4 * context.defaultParallelism))
+
+
+@contextmanager
+def persisted(table: DataFrame) -> Iterator[DataFrame]:
+    """Keep a table while the ``with`` block reads it more than once: Spark works it out anew for each use otherwise."""
+    table.persist()
+    try:
+        yield table
+    finally:
+        table.unpersist()
 
 
 def contract_columns(table: str) -> StructType:

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.clustering import words
+from shelfkin.spark import persisted
 
 # By cluster: what a short word stands for.
 Spellings = dict[int, dict[str, str]]
@@ -45,6 +46,13 @@ def find_spellings(texts: DataFrame) -> Spellings:
         .groupBy("cluster_id", "word", "skeleton")
         .agg(F.sum("n").alias("n"))
     )
+    with persisted(vocabulary):
+        rows = _longer_forms(vocabulary, sizes).collect()
+    return choose(row.asDict() for row in rows)
+
+
+def _longer_forms(vocabulary: DataFrame, sizes: DataFrame) -> DataFrame:
+    """Return every pair of a cluster's frequent word and a longer one of the same skeleton, see `choose`."""
     short = (
         vocabulary.join(F.broadcast(sizes), "cluster_id", "inner")
         .where(F.col("n") >= MIN_SHARE * F.col("size"))
@@ -52,14 +60,12 @@ def find_spellings(texts: DataFrame) -> Spellings:
     )
     full = vocabulary.select("skeleton", "word", "n", F.col("cluster_id").alias("in_cluster"))
     here = F.when(F.col("in_cluster") == F.col("cluster_id"), F.col("n")).otherwise(0)
-    rows = (
+    return (
         full.join(F.broadcast(short), "skeleton", "inner")
         .where(F.length("word") > F.length("short"))
         .groupBy("cluster_id", "short", "n_short", "word")
         .agg(F.sum(here).alias("n_here"), F.sum("n").alias("n_all"))
-        .collect()
     )
-    return choose(row.asDict() for row in rows)
 
 
 def choose(rows: Iterable[Mapping[str, Any]]) -> Spellings:

@@ -23,6 +23,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 from shelfkin.clustering import words
 from shelfkin.clustering.cut_titles import without_fragments
 from shelfkin.clustering.spelling import Spellings, find_spellings
+from shelfkin.spark import persisted
 
 TERMS_PER_CLUSTER = 40
 
@@ -101,12 +102,12 @@ def collect_terms(products: DataFrame) -> ClusterTerms:
         Columns cluster_id, title, category_path (array<string>, may be null) and, where there is one, brand; one row
         per product.
     """
-    # Read three times.
-    texts = _distinct_texts(products).persist()
-    spelt = find_spellings(texts)
-    rows = term_scores(texts, spelt).orderBy("cluster_id", "rank").collect()
-    together = _count_together(texts, rows, spelt)
-    texts.unpersist()
+    with persisted(_distinct_texts(products)) as texts:
+        spelt = find_spellings(texts)
+        with persisted(_surfaces(texts, spelt)) as surfaces:
+            sizes = texts.groupBy("cluster_id").agg(F.sum("n").alias("size"))
+            rows = term_scores(surfaces, sizes).orderBy("cluster_id", "rank").collect()
+        together = _count_together(texts, rows, spelt)
     found: dict[int, list[Term]] = {}
     for row in rows:
         cluster, key, n = row["cluster_id"], row["key"], row["n"]
@@ -140,23 +141,8 @@ def _distinct_texts(products: DataFrame) -> DataFrame:
     )
 
 
-def term_scores(texts: DataFrame, spelt: Spellings) -> DataFrame:
-    """Return the best terms of every cluster.
-
-    Parameters
-    ----------
-    texts
-        Columns cluster_id, title, category_path, brand and n, the number of products of this text.
-    spelt
-        By cluster, the full forms of abbreviations.
-
-    Returns
-    -------
-    DataFrame
-        cluster_id, rank (from 1), key, surface, size, share, everywhere, score, last, and the counts n, n_plain,
-        n_leads, n_category, n_brand: at most `TERMS_PER_CLUSTER` rows per cluster.
-    """
-    sizes = texts.groupBy("cluster_id").agg(F.sum("n").alias("size"))
+def _surfaces(texts: DataFrame, spelt: Spellings) -> DataFrame:
+    """Return how many products of each cluster use each form of each term, in which ways: see `_TERM_SCHEMA`."""
     shared = texts.sparkSession.sparkContext.broadcast(spelt)
 
     def count_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -164,7 +150,25 @@ def term_scores(texts: DataFrame, spelt: Spellings) -> DataFrame:
             yield _count_batch(batch, shared.value)
 
     counted = texts.mapInArrow(count_batches, _TERM_SCHEMA)
-    surfaces = counted.groupBy("cluster_id", "key", "surface").agg(*(F.sum(use).alias(use) for use in _USES))
+    return counted.groupBy("cluster_id", "key", "surface").agg(*(F.sum(use).alias(use) for use in _USES))
+
+
+def term_scores(surfaces: DataFrame, sizes: DataFrame) -> DataFrame:
+    """Return the best terms of every cluster.
+
+    Parameters
+    ----------
+    surfaces
+        Result of `_surfaces`, persisted: it is read four times.
+    sizes
+        cluster_id and size, the number of products.
+
+    Returns
+    -------
+    DataFrame
+        cluster_id, rank (from 1), key, surface, size, share, everywhere, score, last, and the counts n, n_plain,
+        n_leads, n_category, n_brand: at most `TERMS_PER_CLUSTER` rows per cluster.
+    """
     shares = (
         _shown_forms(surfaces)
         .join(F.broadcast(sizes), "cluster_id", "inner")

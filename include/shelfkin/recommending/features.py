@@ -222,16 +222,20 @@ class BlockSignals:
         np.minimum.at(latest, owners, block.last_days)
         self.in_last_order = block.last_days <= latest[owners] + LAST_ORDER_DAYS
         recent = tastes(block, block.recent, n_items, MAX_HISTORY)
-        self.last = tastes(block, self.in_last_order.astype(np.float64), n_items, MAX_HISTORY)
+        last = tastes(block, self.in_last_order.astype(np.float64), n_items, MAX_HISTORY)
         # Where item-kNN is the store's co-purchase model too, it is looked at once.
         same = evidence.item_knn is self.model.co_purchase
         self.relations |= {
             "co_purchase_recent": recent @ evidence.co_purchase_recent,
             "item_knn": self.relations["co_purchase"] if same else self.taste @ evidence.item_knn,
             "same_order": self.taste @ evidence.same_order,
-            "same_order_last": self.last @ evidence.same_order,
-            "next_order_last": self.last @ evidence.next_order,
+            "same_order_last": last @ evidence.same_order,
+            "next_order_last": last @ evidence.next_order,
             "next_order_recent": recent @ evidence.next_order,
+        }
+        self.nearest = {
+            "content_nearest": _largest(self.model.content, self.taste),
+            "content_nearest_last": _largest(self.model.content, last),
         }
         self.factors = {"als": evidence.als.factors, "als_recent": evidence.als_recent.factors}
         self.wishes = {
@@ -255,9 +259,7 @@ class BlockSignals:
 
     def relation(self, name: str, user: int) -> Signal:
         """Return one relation's scores of one user."""
-        found = self.relations[name]
-        entries = slice(found.indptr[user], found.indptr[user + 1])
-        return Signal(found.indices[entries], found.data[entries])
+        return _row(self.relations[name], user)
 
     def by_factors(self, name: str, user: int) -> Signal:
         """Return the scores that factors give one user for the most popular products."""
@@ -382,10 +384,7 @@ class BlockSignals:
 
     def _content(self, user: int, items: np.ndarray) -> dict[str, np.ndarray]:
         """Cosine to the nearest product of the whole history, and of the last order."""
-        return {
-            "content_nearest": _largest(self.model.content, _row(self.taste, user)).at(items),
-            "content_nearest_last": _largest(self.model.content, _row(self.last, user)).at(items),
-        }
+        return {name: _row(nearest, user).at(items) for name, nearest in self.nearest.items()}
 
 
 def _most(values: np.ndarray) -> float:
@@ -405,14 +404,28 @@ def _strongest(signal: Signal, eligible: np.ndarray, n: int) -> np.ndarray:
     return items[np.argsort(-values, kind="stable")[:n]]
 
 
-def _row(matrix: sp.csr_array, row: int) -> np.ndarray:
-    return matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
+def _row(matrix: sp.csr_array, row: int) -> Signal:
+    entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return Signal(matrix.indices[entries], matrix.data[entries])
 
 
-def _largest(relations: sp.csr_array, rows: np.ndarray) -> Signal:
-    """Return the largest entry of each column over some rows."""
-    chosen = relations[rows]
-    order = np.argsort(chosen.indices, kind="stable")
-    columns, values = chosen.indices[order], chosen.data[order].astype(np.float64)
-    items, first = np.unique(columns, return_index=True)
-    return Signal(items, np.maximum.reduceat(values, first) if len(items) else values)
+def _largest(relations: sp.csr_array, had: sp.csr_array) -> sp.csr_array:
+    """Return the largest entry of each column over the rows that each user has: (n_users, n_items) float64.
+
+    Parameters
+    ----------
+    relations
+        (n_items, n_items), entries above 0.
+    had
+        (n_users, n_items): whose entries stand for the rows.
+    """
+    chosen = relations[had.indices]
+    n_users, n_items = had.shape
+    owners = np.repeat(np.repeat(np.arange(n_users), np.diff(had.indptr)), np.diff(chosen.indptr))
+    keys = owners * n_items + chosen.indices
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], chosen.data[order].astype(np.float64)
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    largest = np.maximum.reduceat(values, first) if len(first) else values
+    indptr = np.searchsorted(keys[first], np.arange(n_users + 1) * n_items)
+    return sp.csr_array((largest, keys[first] % n_items, indptr), shape=had.shape)

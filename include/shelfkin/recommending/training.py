@@ -53,7 +53,8 @@ def training_rows(
     if n_users > MAX_USERS:
         wanted = wanted.filter(F.pmod(F.xxhash64("user_id"), F.lit(10_000)) < int(MAX_USERS / n_users * 10_000))
     bought = wanted.select("user_id", *(F.col(task).alias(f"bought_{task}") for task in policies))
-    asking = histories.select(*HISTORY_COLUMNS).join(bought, "user_id", how="inner")
+    # Some thousand users at most: without the hint Spark may sort and send all histories instead.
+    asking = histories.select(*HISTORY_COLUMNS).join(F.broadcast(bought), "user_id", how="inner")
     shared = session.sparkContext.broadcast((model, evidence, dict(policies)))
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
