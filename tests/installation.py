@@ -65,8 +65,8 @@ class Installation:
         )
 
     def airflow(self, command: str, *words: str, **options: str) -> subprocess.CompletedProcess[str]:
-        """Run bin/local_airflow.py."""
-        return self.call("bin/local_airflow.py", command, *words, **options)
+        """Run bin/local_airflow.py; a whole run takes minutes where the cores are busy with something else."""
+        return self.call("bin/local_airflow.py", command, *words, timeout_s=1_200, **options)
 
     def query(self, statement: str) -> list[tuple[object, ...]]:
         """Return the rows of a statement on the metadata database."""
