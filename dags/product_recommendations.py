@@ -30,7 +30,7 @@ from pathlib import Path
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 from shelfkin.errors import ProfileError
-from shelfkin.settings import Settings, StoreProfile, store_names
+from shelfkin.settings import MAX_RANKER_WINDOWS, Settings, StoreProfile, store_names
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -95,6 +95,14 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             maximum=3_650,
             title="Repurchase after days",
             description="With repurchase allowed: days before a purchase may come back. Blank: the profile's.",
+        ),
+        "ranker_windows": Param(
+            None,
+            type=["null", "integer"],
+            minimum=0,
+            maximum=MAX_RANKER_WINDOWS,
+            title="Past windows to learn from",
+            description="Fewer learn faster and rank a little worse; 0: a fixed blend ranks. Blank: the profile's.",
         ),
         "publish": Param(
             True,
@@ -187,7 +195,8 @@ def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) 
         vectors = stage("embed_products", (catalog,), model, pool=EMBEDDING_POOL, execution_timeout=timedelta(hours=12))
         chosen_k = stage("select_k", (vectors,), ["--k", blank_if_none("k")])
         clusters = stage("cluster_products", (catalog, vectors, chosen_k), [])
-        metrics = stage("evaluate_recommenders", (catalog, events, vectors, clusters), lists)
+        learning = ["--ranker-windows", blank_if_none("ranker_windows")]
+        metrics = stage("evaluate_recommenders", (catalog, events, vectors, clusters), lists + learning)
         tables = stage("build_recommendations", (catalog, events, vectors, clusters, metrics), lists)
         PublishOperator(
             task_id="publish_recommendations",

@@ -12,6 +12,7 @@ import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.artifacts import Manifest, published_before
+from shelfkin.errors import OptionError
 from shelfkin.evaluation import gate
 from shelfkin.evaluation.backtest import (
     HEADLINE_K,
@@ -45,6 +46,7 @@ from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.timelines import purchase_type, timelines
 from shelfkin.recommending.variants import find_variants
+from shelfkin.settings import MAX_RANKER_WINDOWS, Recommending
 from shelfkin.stage import Stage, main, optional
 from shelfkin.tables import (
     BASELINE_PARAMETERS,
@@ -64,20 +66,22 @@ MAX_DAYS = 60
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the lists; "" means as the profile says."""
+    """Add the flags of the lists and of learning; "" means as the profile says."""
     parser.add_argument("--list-length", type=optional(int), help="products per list")
     parser.add_argument("--repurchase", type=optional(str), help="allow or exclude past purchases")
     parser.add_argument("--repurchase-after-days", type=optional(int), help="days before a past purchase may come back")
+    parser.add_argument("--ranker-windows", type=optional(int), help="past windows to learn from")
 
 
 def run(stage: Stage) -> None:
     """Fit before the cut, score every contestant in both tasks, and write ``recommender_metrics``."""
-    settings = stage.profile.recommending
+    settings = recommending_of(stage)
     policy = Policy.of(
         settings, stage.options.list_length, stage.options.repurchase, stage.options.repurchase_after_days
     )
     window = Window.before(stage.cutoff, settings.horizon_days)
     stage.metrics |= {"cut": window.cut.date().isoformat(), "horizon_days": window.horizon_days}
+    stage.metrics["ranker_windows"] = settings.ranker_windows
     events = stage.read("clean_events", EVENTS)
     if stage.profile.events is None or events.isEmpty():
         return skip(stage, "The store has no events before as_of.")
@@ -118,7 +122,7 @@ def run(stage: Stage) -> None:
         stage.progress("tuning the baselines on the %s days from %s", earlier.horizon_days, earlier.cut.date())
         return tune(Baselines(known), truth(dated, earlier), policy.repurchase_after_days)
 
-    learned = taken_over(stage)
+    learned = taken_over(stage, settings)
     if learned is None:
         lessons = Lessons(dated, settings.ranker_seed, stage.spark.sparkContext.defaultParallelism)
         fitted, rankers, tuned = learn(lessons, window, settings.ranker_windows, fit, tune_on, items)
@@ -161,6 +165,22 @@ def run(stage: Stage) -> None:
     stage.progress("gate: %s, %s", verdict.word, verdict.reason)
 
 
+def recommending_of(stage: Stage) -> Recommending:
+    """Return the profile's settings, with the number of past windows that this run asks for.
+
+    Raises
+    ------
+    OptionError
+        It is no number of windows.
+    """
+    settings, n_windows = stage.profile.recommending, stage.options.ranker_windows
+    if n_windows is None:
+        return settings
+    if not 0 <= n_windows <= MAX_RANKER_WINDOWS:
+        raise OptionError(f"ranker_windows={n_windows} is not within 0 to {MAX_RANKER_WINDOWS}.")
+    return settings.model_copy(update={"ranker_windows": n_windows})
+
+
 def background_of(catalogue: Catalogue, fitted: Fitted) -> Background:
     """Return what novelty, diversity and warmth are counted from, as of the judged window's cut."""
     orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
@@ -196,9 +216,9 @@ def last_published(stage: Stage, task: str) -> Before | None:
     return None
 
 
-def taken_over(stage: Stage) -> tuple[Rankers, Tuned] | None:
+def taken_over(stage: Stage, settings: Recommending) -> tuple[Rankers, Tuned] | None:
     """Return what a day published shortly before has learned, if it goes by the same features, settings and model."""
-    settings, embedded = stage.profile.recommending, stage.inputs["embed_products"].content["metrics"]
+    embedded = stage.inputs["embed_products"].content["metrics"]
     event_types = stage.profile.events.event_types if stage.profile.events else {}
     key = ranker_key(
         settings.model_dump(mode="json"),

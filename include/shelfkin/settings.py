@@ -31,6 +31,8 @@ _PATH_VARIABLES = ("SHELFKIN_DATA", "SHELFKIN_REFERENCE_DATA")
 SPARK_CLASSES = Path(sys.prefix) / "share" / "shelfkin" / "spark-classes.jsa"
 # On two cores a stage of a minute takes 14% less time with the parallel collector than with Java's default.
 DRIVER_JAVA_OPTIONS = "-XX:+UseParallelGC"
+# Each takes a model of its own to fit; beyond a year of months nothing was tried.
+MAX_RANKER_WINDOWS = 12
 
 # The UI of a job that lives for a minute is of no use and costs a Jetty server; WARN keeps a task log readable.
 _SPARK_CONF = {"spark.ui.enabled": "false", "spark.log.level": "WARN"}
@@ -501,7 +503,9 @@ class Recommending(_Section):
     ease_max_items: int = Field(5000, ge=0, le=20000, description="above: item-kNN in place of EASE^R")
     ease_l2: float = Field(200.0, gt=0, description="ridge penalty of EASE^R")
     max_fall: Share = Field(0.25, description="share of the last published NDCG@10 that a new run may lose")
-    ranker_windows: int = Field(3, ge=0, le=12, description="past windows the ranker learns from; 0: the blend ranks")
+    ranker_windows: int = Field(
+        3, ge=0, le=MAX_RANKER_WINDOWS, description="past windows the ranker learns from; 0: the blend ranks"
+    )
     ranker_max_age_days: int = Field(
         7, ge=0, description="rankers of a published day are taken over until they are so old; 0: learn in every run"
     )

@@ -134,6 +134,7 @@ def test_every_param_describes_itself(dags: dict[str, DAG]) -> None:
         ("publish", "yes"),
         ("model", "--conf spark.x=1"),
         ("dimensions", -5),
+        ("ranker_windows", 13),
     ],
 )
 def test_invalid_params_are_refused(dags: dict[str, DAG], name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from pyspark.sql import SparkSession
 
-from shelfkin.artifacts import RunPaths
+from shelfkin.artifacts import Manifest, RunPaths
 from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 from shelfkin.evaluation.baselines import OURS
 from shelfkin.recommending import ranker
@@ -191,6 +191,29 @@ def test_rankers_of_a_day_published_shortly_before_are_taken_over(
         assert second.rows("evaluate_recommenders", table) == first.rows("evaluate_recommenders", table)
 
 
+def test_a_run_may_learn_from_fewer_windows_than_the_profile_says(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranker, "MIN_USERS", 5)
+    learned = {}
+    for n_windows in ("", "1", "0"):
+        run = Run(finished.stores, finished.artifacts, STORE, AS_OF, f"windows {n_windows}", dict(finished.manifests))
+        metrics = run.stage("evaluate_recommenders", "--ranker-windows", n_windows).content["metrics"]
+        assert metrics["ranker_windows"] == (3 if n_windows == "" else int(n_windows))
+        # A ranker of fewer windows is not one that a later run of the profile's may take over.
+        learned[metrics["ranker_key"]] = metrics["ranked_by_all"]
+    assert list(learned.values()) == ["lambdamart", "lambdamart", "blend"]
+    error = failing(
+        finished.stores,
+        finished.artifacts,
+        "evaluate_recommenders",
+        "--ranker-windows",
+        "99",
+        manifests=finished.manifests,
+    )
+    assert error["kind"] == "option" and "ranker_windows=99 is not within 0 to 12" in error["message"]
+
+
 def tables_of(run: Run) -> dict[str, list[tuple[Any, ...]]]:
     return {
         f"{stage}.{table}": run.rows(stage, table)
@@ -257,10 +280,18 @@ def test_the_index_answers_show_and_recommend(finished: Run) -> None:
     assert not {item.product_id for item in found.items} & {"S001", "S030"}
 
 
-def failing(shop: Path, tmp_path: Path, stage: str, store: str = STORE, as_of: str = AS_OF) -> dict[str, Any]:
-    run = Run(shop, tmp_path / "artifacts", store, as_of)
+def failing(
+    shop: Path,
+    tmp_path: Path,
+    stage: str,
+    *flags: str,
+    store: str = STORE,
+    as_of: str = AS_OF,
+    manifests: dict[str, Manifest] | None = None,
+) -> dict[str, Any]:
+    run = Run(shop, tmp_path / "artifacts", store, as_of, manifests=dict(manifests or {}))
     with pytest.raises(SystemExit):
-        run.stage(stage)
+        run.stage(stage, *flags)
     return run.error(stage)
 
 
