@@ -17,6 +17,8 @@ DEMO_CONF := {"ranker_windows": 2}
 PORT ?= 8080
 RECENT ?=
 N ?=
+# Test files at once: each takes a Spark session of up to 3 GB, so that it isn't the number of cores.
+WORKERS ?= 2
 
 .PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
 
@@ -60,14 +62,14 @@ show: setup ## print clusters, a product with its neighbours and three customers
 recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
 	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')
 
-test: setup ## all tests but the slow drills
-	$(PY) -m pytest -m "not slow"
+test: setup ## all tests but the slow drills, two files at once (WORKERS=0: one after the other)
+	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
 	$(PY) -m pytest tests/unit -m "not spark and not airflow and not slow"
 
-test-all: setup ## every test, with the drills on a real scheduler and a Spark cluster
-	$(PY) -m pytest
+test-all: test ## every test, with the drills on a real scheduler and a Spark cluster
+	$(PY) -m pytest -m slow
 
 bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=throughput: the stage on an unlimited server
 	$(PY) benchmarks/bench_embed.py $(or $(PART),quota) $(if $(TEXTS),--texts $(TEXTS))

@@ -76,11 +76,14 @@ def dated_purchases(purchases: DataFrame, since: datetime) -> DataFrame:
         timestamps.
     """
     at = F.col("occurred_at")
-    pairs = purchases.groupBy("user_id", "product_id").agg(F.min(at).alias("owned_since"))
-    products = pairs.groupBy("product_id").agg(F.min("owned_since").alias("sold_since"))
-    users = pairs.groupBy("user_id").agg(F.min("owned_since").alias("known_since"))
+    known = purchases.filter(F.col("user_id").isNotNull())
+    # Each from the events, not the latter two from the first: most of a product's or user's events meet before the
+    # exchange, and what is read again is two columns.
+    pairs = known.groupBy("user_id", "product_id").agg(F.min(at).alias("owned_since"))
+    products = purchases.groupBy("product_id").agg(F.min(at).alias("sold_since"))
+    users = known.groupBy("user_id").agg(F.min(at).alias("known_since"))
     return (
-        purchases.filter((at >= F.lit(since)) & F.col("user_id").isNotNull())
+        known.filter(at >= F.lit(since))
         .select("user_id", "product_id", "occurred_at")
         .join(pairs, ["user_id", "product_id"], how="inner")
         .join(products, "product_id", how="inner")

@@ -140,5 +140,6 @@ def train(rows: TrainingRows, *, seed: int, n_threads: int) -> Ranker | None:
         feature_name=list(FEATURES),
         free_raw_data=True,
     )
-    fixed = {"seed": seed, "deterministic": True, "force_row_wise": True, "verbosity": -1, "num_threads": n_threads}
+    # The same trees as by rows, in four fifths of the time (575,000 rows of task all, 2 cores).
+    fixed = {"seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1, "num_threads": n_threads}
     return Ranker(lgb.train(PARAMETERS | fixed, data, N_ROUNDS).model_to_string())
