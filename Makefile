@@ -17,7 +17,7 @@ DEMO_CONF := {"ranker_windows": 2}
 PORT ?= 8080
 RECENT ?=
 N ?=
-# Test files at once: each takes a Spark session of up to 3 GB, so that it isn't the number of cores.
+# Test files at once, in their own order, the longest first. Not the number of cores: each takes 3 GB with its Spark.
 WORKERS ?= 2
 
 .PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
@@ -63,7 +63,7 @@ recommend: setup ## products for a handful of recently viewed ids: make recommen
 	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')
 
 test: setup ## all tests but the slow drills, two files at once (WORKERS=0: one after the other)
-	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
 	$(PY) -m pytest tests/unit -m "not spark and not airflow and not slow"

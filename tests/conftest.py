@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         },
     )
+    # Its connections close when Python ends, and would say so to a stream that pytest has closed.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     yield session
     session.stop()
 
