@@ -17,7 +17,7 @@ DEMO_CONF := {"ranker_windows": 2}
 PORT ?= 8080
 RECENT ?=
 N ?=
-# Test files at once, in their own order, the longest first. Not the number of cores: each takes 3 GB with its Spark.
+# Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
 .PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
