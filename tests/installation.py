@@ -50,6 +50,8 @@ class Installation:
             "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',
             "SHELFKIN_DRIVER_MEMORY": "2g",
             "SHELFKIN_SPARK_CONF": '{"spark.sql.shuffle.partitions": "2"}',
+            # A stage of a small shop ends before Java's second compiler has paid for itself.
+            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
         }
 
     def call(self, *words: str, timeout_s: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:

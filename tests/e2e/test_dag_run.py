@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.spark, pytest.mark.airflow]
 
 
 def test_a_run_publishes_and_can_be_looked_at(installation: Installation) -> None:
-    run = installation.airflow("run", "--as-of", "2024-06-01", "--conf", '{"repurchase": "exclude", "list_length": 7}')
+    conf = {"repurchase": "exclude", "list_length": 7, "ranker_windows": 1}
+    run = installation.airflow("run", "--as-of", "2024-06-01", "--conf", json.dumps(conf))
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
     for task in ("clean_catalog", "embed_products", "build_recommendations", "publish_recommendations"):
         assert f"== {task}" in run.stdout
@@ -25,8 +26,9 @@ def test_a_run_publishes_and_can_be_looked_at(installation: Installation) -> Non
     pointer_path = Path(installation.environment["ARTIFACT_ROOT"]) / "stores/corner_shop/published/latest.json"
     pointer = json.loads(pointer_path.read_text())
     assert pointer["as_of"] == "2024-06-01"
-    # 60 customers, 7 products each: the Param reached the Spark app.
+    # 60 customers, 7 products each: the Params reached the Spark apps.
     assert pointer["tables"]["user_recommendations"]["rows"] == 420
+    assert pointer["metrics"]["ranker_windows"] == 1
 
     shown = installation.call("-m", "shelfkin", "show")
     assert shown.returncode == 0, shown.stderr
@@ -39,15 +41,16 @@ def test_a_run_publishes_and_can_be_looked_at(installation: Installation) -> Non
 
 
 def test_a_failed_run_ends_with_the_reason_and_the_next_step(installation: Installation) -> None:
-    events = installation.stores / "data" / "events.csv"
-    hidden = events.rename(events.with_suffix(".hidden"))
+    # The catalogue: without it hardly a stage is left to run, without events all that cluster still would.
+    catalogue = installation.stores / "data" / "products.csv"
+    hidden = catalogue.rename(catalogue.with_suffix(".hidden"))
     try:
         run = installation.airflow("run", "--as-of", "2024-06-01")
     finally:
-        hidden.rename(events)
+        hidden.rename(catalogue)
     assert run.returncode != 0
     last = run.stdout.strip().splitlines()[-3:]
-    assert last[0].startswith("clean_events failed (source):") and "events.csv" in last[0]
+    assert last[0].startswith("clean_catalog failed (source):") and "products.csv" in last[0]
     assert last[1].startswith("Next step: ")
 
 
