@@ -132,15 +132,16 @@ def run(stage: Stage) -> None:
     write_parameters(stage, tuned)
     stage.progress("scoring lists against the %s days from %s", window.horizon_days, window.cut.date())
     baselines = Baselines(fitted)
-    names = baselines.names
-    peers = baselines.contestants((name, tuned.parameters(task, name)) for task in TASKS for name in names)
+    asked = [(task, name) for task in TASKS for name in baselines.names]
+    peers = baselines.contestants((name, tuned.parameters(task, name)) for task, name in asked)
+    peer = dict(zip(asked, peers, strict=True))
     found = evaluate(
         {
             task: [
                 *ours(fitted, settings.blend_for(repurchase), rankers.judged[task]),
-                *peers[number * len(names) : (number + 1) * len(names)],
+                *(peer[task, name] for name in baselines.names),
             ]
-            for number, (task, repurchase) in enumerate(TASKS.items())
+            for task, repurchase in TASKS.items()
         },
         wanted,
         window,

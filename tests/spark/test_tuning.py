@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shelfkin.evaluation import baselines as peers
-from shelfkin.evaluation import tuning
-from shelfkin.evaluation.backtest import Window, dated_purchases, truth
+from shelfkin.evaluation import contestants, tuning
+from shelfkin.evaluation.backtest import HEADLINE_K, Window, dated_purchases, truth
 from shelfkin.evaluation.baselines import Baselines, choices
 from shelfkin.evaluation.tuning import Tried, Tuned, tune
 from shelfkin.recommending.model import fit_model, item_numbers, no_neighbours, read_catalogue
@@ -78,6 +78,22 @@ def test_the_best_on_the_window_is_chosen_and_of_equal_ones_the_first(
     assert sum(one.chosen for one in tuned.tried) == 2
     # A task in which nothing was chosen is judged with the defaults.
     assert tuned.parameters("new", "popularity") == next(choices(peers.GRIDS["popularity"]))
+
+
+def test_lists_of_several_jobs_are_those_of_one(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[int] = []
+    ask = contestants._by_one_job
+
+    def counted(asked: Any, users: Any) -> Any:
+        jobs.append(len(asked))
+        return ask(asked, users)
+
+    monkeypatch.setattr(contestants, "_by_one_job", counted)
+    together = tuned_by(spark, "lately")
+    monkeypatch.setattr(contestants, "MAX_ROWS", 2 * N_USERS * HEADLINE_K)
+    assert tuned_by(spark, "lately") == together
+    # Three columns of popularity, two ways of counting own purchases: all at once, then two at a time.
+    assert jobs == [5, 2, 2, 1]
 
 
 def test_too_few_users_choose_nothing(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
