@@ -28,7 +28,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.ui.enabled": "false",
             "spark.sql.shuffle.partitions": "2",
             "spark.default.parallelism": "2",
-            # Planning anew at every exchange is a fifth of the time of small tables; the whole runs of tests/e2e do so.
+            # Adaptive plans cost small tables a fifth of their time. The whole runs of tests/e2e keep them.
             "spark.sql.adaptive.enabled": "false",
             "spark.driver.memory": "2g",
             "spark.driver.bindAddress": "127.0.0.1",
