@@ -80,3 +80,14 @@ def test_a_user_without_products_gets_a_list_too(spark: SparkSession) -> None:
     als = fitted(spark, store(), {"a": []})
     users = spark.createDataFrame([("a",)], "user_id string")
     assert len(als.lists(users, Policy(3, "exclude"))) == 3
+
+
+def test_policies_asked_together_get_what_each_gets_alone(spark: SparkSession) -> None:
+    als = fitted(spark, store(), {"a": [0], "b": [4, 5], "c": []})
+    users = spark.createDataFrame([("a",), ("b",), ("c",)], "user_id string")
+    policies = [Policy(2, "exclude"), Policy(3, "allow")]
+    together = als.lists_each(users, policies)
+    assert [listed(lists) for lists in together] == [listed(als.lists(users, policy)) for policy in policies]
+    # What one policy bars is still there for the next.
+    assert listed(together[0])["b"][0] == "p3"
+    assert set(listed(together[1])["b"]) == {"p3", "p4", "p5"}

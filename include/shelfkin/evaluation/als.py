@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.evaluation.contestants import Contestant
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.policies import Policy, first_of_twins
@@ -22,7 +23,7 @@ _LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
-class AlsContestant:
+class AlsContestant(Contestant):
     """Lists of `recommending.als.Als`.
 
     Attributes
@@ -42,39 +43,61 @@ class AlsContestant:
     histories: DataFrame
     als: Als
 
-    def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
+    def lists_each(self, users: DataFrame, policies: Sequence[Policy]) -> list[pd.DataFrame]:
         """Return the lists of the users whose histories are there: ``user_id``, ``rank``, ``product_id``."""
         asking = self.histories.join(F.broadcast(users), "user_id", how="left_semi")
         columns = ["user_id", "items", "strengths", "n_bought", "last_days"]
         asked = asking.select(*columns).toPandas().sort_values("user_id")
         # What hardly anybody bought has no factors, and no score.
         candidates = np.flatnonzero(self.items.allowed & self.als.factors.any(axis=1))
+        if len(candidates) == 0:
+            return [self._table([], []) for _ in policies]
         factors = self.als.factors[candidates].astype(np.float64).T
-        n_users = max(1, _SCORES_PER_BLOCK // max(len(candidates), 1))
-        found = [pd.DataFrame({"user_id": [], "rank": np.empty(0, dtype=np.int64), "product_id": []})]
-        for start in range(0, len(asked) if len(candidates) else 0, n_users):
-            found += self._block(asked.iloc[start : start + n_users], candidates, factors, policy)
-        return pd.concat(found, ignore_index=True)
+        n_users = max(1, _SCORES_PER_BLOCK // len(candidates))
+        blocks = (asked.iloc[start : start + n_users] for start in range(0, len(asked), n_users))
+        found = [best for block in blocks for best in self._block(block, candidates, factors, policies)]
+        return [self._table(asked["user_id"].tolist(), [best[n] for best in found]) for n in range(len(policies))]
 
     def _block(
-        self, asked: pd.DataFrame, candidates: np.ndarray, factors: np.ndarray, policy: Policy
-    ) -> Iterator[pd.DataFrame]:
+        self, asked: pd.DataFrame, candidates: np.ndarray, factors: np.ndarray, policies: Sequence[Policy]
+    ) -> Iterator[list[np.ndarray]]:
+        """Yield the items of each user's lists, best first, one list for each policy."""
         scores = self.als.users(self._strengths(asked)) @ factors
         place = np.full(self.items.n_items, -1)
         place[candidates] = np.arange(len(candidates))
-        rows = zip(asked["user_id"], asked["items"], asked["n_bought"], asked["last_days"], scores, strict=True)
-        for user, items, n_bought, last_days, row in rows:
+        for items, n_bought, last_days, row in zip(
+            asked["items"], asked["n_bought"], asked["last_days"], scores, strict=True
+        ):
             past = np.asarray(items)
-            barred = place[policy.barred(past, np.asarray(n_bought), np.asarray(last_days))]
-            row[barred[barred >= 0]] = -np.inf
-            n = min(_LOOKED_AT * policy.list_length, len(row))
-            head = np.argpartition(-row, n - 1)[:n]
-            places = head[np.lexsort((head, -row[head]))]
-            order = candidates[places[np.isfinite(row[places])]]
-            best = order[first_of_twins(self.items.texts[order], np.isin(order, past))][: policy.list_length]
-            yield pd.DataFrame(
-                {"user_id": user, "rank": np.arange(1, len(best) + 1), "product_id": self.items.product_ids[best]}
-            )
+            barred = [policy.barred(past, np.asarray(n_bought), np.asarray(last_days)) for policy in policies]
+            yield [
+                self._best(row, candidates, place[out], past, policy.list_length)
+                for out, policy in zip(barred, policies, strict=True)
+            ]
+
+    def _best(
+        self, scores: np.ndarray, candidates: np.ndarray, barred: np.ndarray, past: np.ndarray, length: int
+    ) -> np.ndarray:
+        """Return the best items of one list; `barred` are places among the candidates, -1 for what is none."""
+        scores = scores.copy()
+        scores[barred[barred >= 0]] = -np.inf
+        n = min(_LOOKED_AT * length, len(scores))
+        head = np.argpartition(-scores, n - 1)[:n]
+        places = head[np.lexsort((head, -scores[head]))]
+        order = candidates[places[np.isfinite(scores[places])]]
+        return order[first_of_twins(self.items.texts[order], np.isin(order, past))][:length]
+
+    def _table(self, user_ids: Sequence[str], best: Sequence[np.ndarray]) -> pd.DataFrame:
+        lengths = np.array([len(items) for items in best], dtype=np.int64)
+        items = np.concatenate([np.empty(0, np.int64), *best])
+        before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return pd.DataFrame(
+            {
+                "user_id": np.repeat(np.asarray(user_ids, dtype=object), lengths),
+                "rank": np.arange(len(items)) - before + 1,
+                "product_id": self.items.product_ids[items],
+            }
+        )
 
     def _strengths(self, asked: pd.DataFrame) -> sp.csr_array:
         indptr = np.concatenate([[0], np.cumsum(asked["items"].map(len))])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -24,23 +25,31 @@ MAX_ROWS = 5_000_000
 _SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
 
 
-class Contestant(Protocol):
-    """One recommender of the backtest."""
+class Contestant(ABC):
+    """One recommender of the backtest.
 
-    @property
-    def name(self) -> str:
-        """As in ``recommender_metrics.model``."""
+    Attributes
+    ----------
+    name
+        As in ``recommender_metrics.model``.
+    histories
+        The histories of the users that it knows.
+    """
 
-    @property
-    def histories(self) -> DataFrame:
-        """The histories of the users that it knows."""
+    name: str
+    histories: DataFrame
+
+    @abstractmethod
+    def lists_each(self, users: DataFrame, policies: Sequence[Policy]) -> list[pd.DataFrame]:
+        """Return the lists under each policy, as `lists` does; what policies share is worked out once."""
 
     def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
         """Return lists, ``user_id``, ``rank`` (from 1), ``product_id``, for those of `users` (``user_id``) it knows."""
+        return self.lists_each(users, [policy])[0]
 
 
 @dataclass(frozen=True)
-class SignalContestant:
+class SignalContestant(Contestant):
     """Lists by the path that makes the nightly ones: from the products' signals, a blend of them and maybe a ranker.
 
     Attributes
@@ -79,9 +88,10 @@ class SignalContestant:
             self.items, self.weights, policy, learned=self.learned, explain=False, by_orders=not self.faded
         )
 
-    def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
+    def lists_each(self, users: DataFrame, policies: Sequence[Policy]) -> list[pd.DataFrame]:
         """Return the lists of known users; a list is filled up with popular products."""
-        return lists_of({self.name: (self, policy)}, users)[self.name]
+        found = lists_of({number: (self, policy) for number, policy in enumerate(policies)}, users)
+        return [found[number] for number in range(len(policies))]
 
 
 def lists_of(asked: Mapping[K, tuple[Contestant, Policy]], users: DataFrame) -> dict[K, pd.DataFrame]:
@@ -96,7 +106,10 @@ def lists_of(asked: Mapping[K, tuple[Contestant, Policy]], users: DataFrame) -> 
     """
     users = users.persist()
     by_signals = {key: (one, policy) for key, (one, policy) in asked.items() if isinstance(one, SignalContestant)}
-    found = {key: one.lists(users, policy) for key, (one, policy) in asked.items() if key not in by_signals}
+    found: dict[K, pd.DataFrame] = {}
+    for one in {id(one): one for key, (one, _) in asked.items() if key not in by_signals}.values():
+        of_one = {key: policy for key, (other, policy) in asked.items() if other is one}
+        found |= zip(of_one, one.lists_each(users, list(of_one.values())), strict=True)
     longest = max((policy.list_length for _, policy in asked.values()), default=1)
     n_together = max(1, MAX_ROWS // max(1, users.count() * longest))
     keys = list(by_signals)
