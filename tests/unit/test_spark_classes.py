@@ -21,7 +21,7 @@ def options() -> list[str]:
 
 def test_without_an_archive_there_is_no_word_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(settings, "SPARK_CLASSES", tmp_path / "none.jsa")
-    assert options() == ["-XX:+UseParallelGC"]
+    assert options() == shlex.split(settings.DRIVER_JAVA_OPTIONS)
 
 
 @pytest.mark.parametrize("folder", ["plain", "with a space"])
