@@ -13,7 +13,7 @@ STORE ?=
 AS_OF ?=
 CONF ?=
 # The store's profile learns from six windows, which takes as long as all the rest; CONF={} does so.
-DEMO_CONF := {"ranker_windows": 2}
+DEMO_CONF := {"ranker_windows": 1}
 PORT ?= 8080
 RECENT ?=
 N ?=
@@ -38,6 +38,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --python $(PY) --no-deps --editable .
 	@$(PY) -c "import lightgbm" 2>/dev/null || { echo "LightGBM needs the system's OpenMP library: install it (Debian/Ubuntu: apt-get install libgomp1; macOS: brew install libomp) and run this again."; exit 1; }
 	@$(PY) bin/share_spark_classes.py
+	@$(PY) bin/local_airflow.py setup
 	touch $(STAMP)
 
 demo: setup ## run the whole workflow on real data (Complete Journey), without any key
