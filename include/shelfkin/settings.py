@@ -29,9 +29,9 @@ _PATH_VARIABLES = ("SHELFKIN_DATA", "SHELFKIN_REFERENCE_DATA")
 
 # What `make setup` keeps of Spark's classes for its next starts (`bin/share_spark_classes.py`), if it could.
 SPARK_CLASSES = Path(sys.prefix) / "share" / "shelfkin" / "spark-classes.jsa"
-# On two cores a stage of a minute takes 14% less time with the parallel collector than with Java's default. Thresholds of
-# the second compiler are 20 times Java's own: most of what such a stage runs is run too seldom to earn back the time of
-# compiling it twice (decision 0029).
+# On two cores a stage of a minute takes 14% less time with the parallel collector than with Java's default. The second
+# compiler's thresholds are 20 times Java's own: most of what such a stage runs is run too seldom to earn back the time
+# of compiling it twice (decision 0029).
 DRIVER_JAVA_OPTIONS = (
     "-XX:+UseParallelGC -XX:Tier4InvocationThreshold=100000 -XX:Tier4MinInvocationThreshold=12000 "
     "-XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
