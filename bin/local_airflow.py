@@ -1,6 +1,6 @@
 """Airflow on this machine: one run without a scheduler, or all of Airflow on 127.0.0.1.
 
-    bin/local_airflow.py setup                     create the metadata database and the embedding pool
+    bin/local_airflow.py setup                     create the metadata database and its pools
     bin/local_airflow.py run --store S [--as-of D] [--conf JSON]
     bin/local_airflow.py up [--port 8080]          start Airflow in the background and print the login
     bin/local_airflow.py down                      stop it and everything that it started
@@ -125,6 +125,15 @@ def airflow(environment: dict[str, str], *words: str, quiet: bool = False) -> No
         if quiet:
             sys.stderr.write(result.stdout.decode(errors="replace")[-4000:])
         raise SystemExit(f"`airflow {' '.join(words)}` failed with status {result.returncode}.")
+
+
+def set_up() -> None:
+    """Prepare the database that `run` and `up` start here; one that somebody else keeps waits until it is asked for."""
+    if os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"):
+        print("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN is set: that database is prepared by the first run.")
+        return
+    with metadata_database() as url:
+        prepare({**local_environment(), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
 
 
 def prepare(environment: dict[str, str]) -> None:
@@ -387,8 +396,7 @@ def main() -> int:
         if flags.command == "run":
             return run_once(flags.store or Settings.from_env().default_store, flags.as_of, flags.conf)
         if flags.command == "setup":
-            with metadata_database() as url:
-                prepare({**local_environment(), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
+            set_up()
         elif flags.command == "up":
             up(flags.port)
         elif flags.command == "_serve":
