@@ -137,7 +137,7 @@ def set_up() -> None:
 
 
 def prepare(environment: dict[str, str]) -> None:
-    """Bring the database to this Airflow's schema and make the pool of the embedding stage."""
+    """Bring the database to this Airflow's schema and make the pools of the embedding and publishing stages."""
     stamp = HOME / "prepared"
     # A hash: the URL may hold a password.
     key = _sha256(

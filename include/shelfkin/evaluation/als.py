@@ -65,14 +65,12 @@ class AlsContestant(Contestant):
         scores = self.als.users(self._strengths(asked)) @ factors
         place = np.full(self.items.n_items, -1)
         place[candidates] = np.arange(len(candidates))
-        for items, n_bought, last_days, row in zip(
-            asked["items"], asked["n_bought"], asked["last_days"], scores, strict=True
-        ):
-            past = np.asarray(items)
-            barred = [policy.barred(past, np.asarray(n_bought), np.asarray(last_days)) for policy in policies]
+        rows = zip(asked["items"], asked["n_bought"], asked["last_days"], scores, strict=True)
+        for items, n_bought, last_days, row in rows:
+            past, had = np.asarray(items), (np.asarray(n_bought), np.asarray(last_days))
             yield [
-                self._best(row, candidates, place[out], past, policy.list_length)
-                for out, policy in zip(barred, policies, strict=True)
+                self._best(row, candidates, place[policy.barred(past, *had)], past, policy.list_length)
+                for policy in policies
             ]
 
     def _best(
