@@ -72,7 +72,7 @@ test: setup ## all tests but the slow drills, two files at once (WORKERS=0: one 
 	$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
-	$(PY) -m pytest tests/unit -m "not spark and not airflow and not slow"
+	$(PY) -m pytest -m "not spark and not airflow and not e2e and not slow"
 
 test-all: test ## every test, with the drills on a real scheduler and a Spark cluster
 	$(PY) -m pytest -m slow

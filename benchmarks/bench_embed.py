@@ -175,19 +175,15 @@ def spark_session() -> Any:
 
 def run_stage(session: Any, base_url: str, n_texts: int, folder: Path, **section: Any) -> Any:
     """Run the embedding stage on `n_texts` distinct texts; returns the stage."""
-    import importlib.util
     from datetime import date
 
     from pyspark.sql import functions as F  # noqa: N812
 
     from shelfkin.artifacts import Manifest, Root, RunPaths
-    from shelfkin.settings import Settings, StoreProfile
+    from shelfkin.profile import StoreProfile
+    from shelfkin.settings import Settings
     from shelfkin.stage import Stage
-
-    spec = importlib.util.spec_from_file_location("embed_app", PROJECT / "spark_apps" / "embed_products.py")
-    assert spec is not None and spec.loader is not None
-    app = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(app)
+    from shelfkin.stages import embed_products
 
     os.environ["OPENAI_BASE_URL"] = base_url
     root = Root.at(str(folder))
@@ -218,7 +214,7 @@ def run_stage(session: Any, base_url: str, n_texts: int, folder: Path, **section
         options=argparse.Namespace(model=None, dimensions=None, budget_usd=None, estimate=False),
         inputs={"clean_catalog": Manifest.read(root, root.join("in", "manifest.json"))},
     )
-    app.run(stage)
+    embed_products.run(stage)
     return stage
 
 

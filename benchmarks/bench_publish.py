@@ -24,11 +24,11 @@ import psycopg
 from pydantic import SecretStr
 
 from shelfkin.__main__ import read_pointer
+from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.serving.postgres import published_to_postgres
 from shelfkin.serving.postgres_tables import PUBLISHED_TABLES
 from shelfkin.settings import PostgresTarget, Settings
-from shelfkin.stage import parse_as_of
 
 N_PUBLISHES = 5
 PAGES = {

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import runpy
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +46,7 @@ class Shop:
     def run_stage(self, as_of: str, name: str, *flags: str) -> Any:
         """Run a Spark app in this process as of a date; return its manifest."""
         from shelfkin.artifacts import Manifest, Root, RunPaths
+        from shelfkin.stages import app_of
 
         paths = RunPaths(Root.at(str(self.artifacts)), self.store, date.fromisoformat(as_of), f"bench{''.join(flags)}")
         uri = paths.manifest_uri(name)
@@ -57,12 +56,7 @@ class Shop:
             given = [word for manifest in upstream for word in ("--input", manifest)]
             arguments = ["--store", self.store, "--as-of", as_of, "--run-id", paths.run_id]
             arguments += ["--artifact-root", str(self.artifacts), "--stores-dir", str(ROOT / "include" / "stores")]
-            before = sys.argv
-            sys.argv = [f"{name}.py", *arguments, *given, *flags]
-            try:
-                runpy.run_path(str(ROOT / "spark_apps" / f"{name}.py"), run_name="__main__")
-            finally:
-                sys.argv = before
+            app_of(name).main([*arguments, *given, *flags])
         return Manifest.read(paths.root, uri)
 
 

@@ -34,9 +34,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from shelfkin.app import check_not_in_the_future
 from shelfkin.errors import OptionError, ShelfkinError
 from shelfkin.settings import Settings
-from shelfkin.stage import check_not_in_the_future
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOME = Path(os.environ.get("AIRFLOW_HOME") or PROJECT / ".airflow")

@@ -1,6 +1,6 @@
 """Keep Spark's classes as Java has read and checked them, so that every stage starts in half the time.
 
-    bin/share_spark_classes.py          written to `settings.SPARK_CLASSES`; `make setup` does it
+    bin/share_spark_classes.py          written to `spark_submit.SPARK_CLASSES`; `make setup` does it
 
 By Java's dynamic class data sharing (JEP 350): a short Spark app runs, and the classes that it loaded are written to an
 archive on exit. Java uses an archive only with the Java and the jars that it was made with, and does without otherwise,
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shelfkin.settings import DRIVER_JAVA_OPTIONS, SPARK_CLASSES
+from shelfkin.spark_submit import DRIVER_JAVA_OPTIONS, SPARK_CLASSES
 
 TIMEOUT_S = 300
 

@@ -30,7 +30,8 @@ from pathlib import Path
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 from shelfkin.errors import ProfileError
-from shelfkin.settings import MAX_RANKER_WINDOWS, Settings, StoreProfile, store_names
+from shelfkin.profile import MAX_RANKER_WINDOWS, StoreProfile, store_names
+from shelfkin.settings import Settings
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -50,3 +50,12 @@ def reference_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set SHELFKIN_REFERENCE_DATA to the folder of the reference data sets (see README)")
     return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left with one at the end: whole runs, then Spark, then the rest."""
+
+    def place(item: pytest.Item) -> int:
+        return 0 if item.get_closest_marker("e2e") else 1 if item.get_closest_marker("spark") else 2
+
+    items.sort(key=place)

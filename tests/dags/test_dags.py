@@ -232,7 +232,7 @@ def golden(command: list[str], tmp_path: Path) -> str:
 def test_spark_submit_command_lines_are_golden(task_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This is what a cluster sees. After a change that is meant, write the files anew with UPDATE_GOLDEN=1."""
     monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))
-    monkeypatch.setattr("shelfkin.settings.SPARK_CLASSES", tmp_path / "none")
+    monkeypatch.setattr("shelfkin.spark_submit.SPARK_CLASSES", tmp_path / "none")
     dag = dags_of(load_dag_file())["product_recommendations__online_retail"]
     task = rendered(dag, task_id, as_of="2011-11-01", k=24, repurchase="exclude", model=None)
     command = submitted_command(task, monkeypatch, tmp_path)

@@ -18,7 +18,7 @@ import pytest
 from installation import Installation, temporary_folder
 from shelfkin.artifacts import Root, RunPaths
 from small_shop import events, products, write_csv, write_shop
-from stages import Run
+from stage_runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 

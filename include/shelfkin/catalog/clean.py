@@ -13,8 +13,8 @@ from pyspark.sql import types as T  # noqa: N812
 
 from shelfkin import sources
 from shelfkin.catalog import prices, text
+from shelfkin.profile import Catalog, StoreProfile
 from shelfkin.quarantine import Rule, first_broken, shown
-from shelfkin.settings import Catalog, StoreProfile
 from shelfkin.sources import RawTable
 
 # The levels of a path are tried for these in order; the first that occurs splits it.

@@ -32,7 +32,7 @@ from shelfkin.embedding.sender import Job, embed_share
 from shelfkin.embedding.store import Shard
 from shelfkin.embedding.texts import Plan
 from shelfkin.errors import ArtifactError, EmbeddingError, EmbeddingUnavailableError, OptionError
-from shelfkin.settings import Embedding
+from shelfkin.profile import Embedding
 
 log = logging.getLogger("shelfkin.embedding")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from shelfkin.artifacts import run_slug
 from shelfkin.errors import OptionError
-from shelfkin.settings import Embedding
+from shelfkin.profile import Embedding
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"

@@ -29,7 +29,7 @@ from shelfkin.embedding.sender import Job
 from shelfkin.embedding.store import Generation, VectorStore
 from shelfkin.embedding.tokens import is_exact
 from shelfkin.errors import OptionError
-from shelfkin.settings import Embedding
+from shelfkin.profile import Embedding
 
 # What batches leave unanswered (errors, expiry) goes into further batches while it is much; then the standard way.
 _BATCH_ROUNDS = 3

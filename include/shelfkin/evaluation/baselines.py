@@ -12,13 +12,13 @@ import scipy.sparse as sp
 
 from shelfkin.evaluation.als import AlsContestant
 from shelfkin.evaluation.contestants import Contestant, SignalContestant
+from shelfkin.profile import BlendWeights
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import ALPHA, REGULARISATION, Als
 from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.model import EASE_NEIGHBOURS, KNN_NEIGHBOURS, KNN_SHRINKAGE, Fitted
 from shelfkin.recommending.popularity import popular_scores
 from shelfkin.recommending.ranker import Learned, Ranker
-from shelfkin.settings import BlendWeights
 
 OURS = "shelfkin"
 

@@ -11,11 +11,11 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.profile import BlendWeights
 from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.lists import Recommender, recommend_each
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import Learned
-from shelfkin.settings import BlendWeights
 
 K = TypeVar("K")
 

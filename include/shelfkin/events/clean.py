@@ -16,8 +16,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
+from shelfkin.profile import Events, IdRule
 from shelfkin.quarantine import Rule, first_broken, shown
-from shelfkin.settings import Events, IdRule
 from shelfkin.sources import RawTable
 
 # Quantities are decimal numbers held as doubles: a remainder below this many units is rounding, not goods.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shelfkin.profile import BlendWeights
 from shelfkin.recommending.candidates import ItemModel
 from shelfkin.recommending.ordering import union
-from shelfkin.settings import BlendWeights
 
 SCORE_DECIMALS = 6
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from shelfkin.profile import BlendWeights
 from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, blend, item_scores, normalised
 from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.features import CANDIDATES_PER_SOURCE, BlockSignals
@@ -19,7 +20,6 @@ from shelfkin.recommending.policies import Policy, first_of_twins
 from shelfkin.recommending.ranker import Learned
 from shelfkin.recommending.reasons import contributions, shares
 from shelfkin.recommending.shelf_rules import PINNED, ShelfRules
-from shelfkin.settings import BlendWeights
 
 _USERS_PER_BLOCK = 256
 _USERS_PER_TASK = 512

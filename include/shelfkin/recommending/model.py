@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.errors import OptionError
+from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, collect_baskets, faded, next_order
@@ -28,7 +29,6 @@ from shelfkin.recommending.popularity import (
     trending_scores,
 )
 from shelfkin.recommending.timelines import purchase_type, type_names
-from shelfkin.settings import EventType, Recommending
 
 # Shared customers alone make item-kNN and the twins' choice; neighbours kept per product.
 KNN_NEIGHBOURS = 100

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from shelfkin.errors import OptionError
+from shelfkin.profile import Recommending
 from shelfkin.recommending.candidates import UserBlock
-from shelfkin.settings import Recommending
 
 Repurchase = Literal["allow", "exclude"]
 

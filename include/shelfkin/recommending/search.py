@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from threadpoolctl import threadpool_limits
 
 from shelfkin.mapped import MappedArray, Scratch
+from shelfkin.profile import Recommending
 from shelfkin.recommending import pruned
 from shelfkin.recommending.model import Catalogue, TextNeighbours, padded
 from shelfkin.recommending.nearest import ASKING_ROWS, exact_nearest
-from shelfkin.settings import Recommending
 
 # Texts whose true neighbours tell how much of them a pruned search finds.
 CALIBRATION_TEXTS = 2048

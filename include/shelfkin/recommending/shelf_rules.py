@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from shelfkin.profile import ListRules
 from shelfkin.recommending.blend import SCORE_DECIMALS, Signal
-from shelfkin.settings import ListRules
 
 PINNED = "pinned"
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.settings import EventType
+from shelfkin.profile import EventType
 
 # Whose a row is: a known user's, an order's that names no user, or a moment's of events with neither.
 USER, ORDER, MOMENT = 0, 1, 2

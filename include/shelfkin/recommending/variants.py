@@ -19,10 +19,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.profile import Recommending
 from shelfkin.recommending.model import Catalogue
 from shelfkin.recommending.nearest import exact_cosines
 from shelfkin.recommending.variant_names import variant_name
-from shelfkin.settings import Recommending
 
 # What stands in more names than this is no model number but a property: lga1155, 1080p.
 MAX_NAMES_PER_CODE = 20

@@ -12,7 +12,8 @@ import yaml
 
 from shelfkin.demo_data import materialise
 from shelfkin.errors import ProfileError
-from shelfkin.settings import Settings, load_profile, store_names
+from shelfkin.profile import load_profile, store_names
+from shelfkin.settings import Settings
 
 MINIMAL = {
     "store": "corner",

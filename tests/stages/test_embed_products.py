@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,22 +23,14 @@ from shelfkin.embedding.client import BadKeyError, BudgetError, InsufficientQuot
 from shelfkin.embedding.provider import Provider, choose_provider
 from shelfkin.embedding.store import VectorStore
 from shelfkin.errors import EmbeddingUnavailableError, OptionError
-from shelfkin.settings import Settings, StoreProfile
+from shelfkin.profile import StoreProfile
+from shelfkin.settings import Settings
 from shelfkin.stage import Stage
+from shelfkin.stages import embed_products
 
 pytestmark = pytest.mark.spark
 
-APP = Path(__file__).resolve().parents[2] / "spark_apps" / "embed_products.py"
 KEY = "sk-proj-PLANTED0123456789"
-
-
-@pytest.fixture(scope="module")
-def app() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("embed_products_app", APP)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -93,9 +83,9 @@ def stage_of(spark: Any, tmp_path: Path) -> Callable[..., Stage]:
     return make
 
 
-def run(app: ModuleType, stage: Stage) -> Stage:
+def run(stage: Stage) -> Stage:
     """Run the stage to its end, manifest included."""
-    app.run(stage)
+    embed_products.run(stage)
     stage.paths.root.put_json(stage.paths.manifest_uri(stage.name), stage.manifest())
     return stage
 
@@ -109,11 +99,11 @@ TEXTS = [f"title {i}" for i in range(21)]
 
 
 def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server, caplog: pytest.LogCaptureFixture
+    stage_of: Callable[..., Stage], server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "shelfkin")
     first = stage_of(TEXTS + TEXTS[:5] + TEXTS[:2])
-    run(app, first)
+    run(first)
     assert sorted(server.texts) == sorted(TEXTS)
     assert all(len(request.body["input"]) <= 4 for request in server.seen)
     found = vectors_of(first)
@@ -132,10 +122,10 @@ def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
 
     # The catalogue changes: only the new text goes out. Then nothing changes.
     second = stage_of([*TEXTS[3:], "a new title"])
-    run(app, second)
+    run(second)
     assert server.texts[21:] == ["a new title"]
     third = stage_of(TEXTS)
-    run(app, third)
+    run(third)
     assert len(server.seen) == n_requests + 1
     assert third.metrics["requests_sent"] == 0 and third.metrics["generation"] == 2
     # A model that tiktoken doesn't know: tokens are bounded by bytes.
@@ -147,14 +137,14 @@ def test_each_distinct_text_is_sent_once_and_a_second_run_sends_nothing(
 
 
 def test_a_refusal_keeps_what_is_paid_and_the_next_run_sends_the_rest(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+    stage_of: Callable[..., Stage], server: Server
 ) -> None:
     def good(handler: faulty.Handler, texts: list[str]) -> None:
         handler.reply(200, faulty.answer(faulty.entries(texts)))
 
     server.faults = [good, good, *[refuse(429, "insufficient_quota")] * 50]
     with pytest.raises(InsufficientQuotaError) as caught:
-        app.run(stage_of(TEXTS))
+        embed_products.run(stage_of(TEXTS))
     assert caught.value.next_step
     # Two tasks run at once: each may have had one request under way when the first refusal came.
     assert len(server.seen) <= 4
@@ -164,15 +154,13 @@ def test_a_refusal_keeps_what_is_paid_and_the_next_run_sends_the_rest(
     server.faults.clear()
     server.seen.clear()
     second = stage_of(TEXTS)
-    run(app, second)
+    run(second)
     assert sorted(server.texts) == sorted(set(TEXTS) - paid)
     assert second.metrics["texts_reused"] == len(paid)
     assert len(vectors_of(second)) == 21
 
 
-def test_passing_faults_of_every_kind_change_no_vector(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
-) -> None:
+def test_passing_faults_of_every_kind_change_no_vector(stage_of: Callable[..., Stage], server: Server) -> None:
     server.faults = [
         refuse(429, "rate_limit_exceeded", headers={"retry-after-ms": "10"}),
         faulty.reset,
@@ -183,47 +171,45 @@ def test_passing_faults_of_every_kind_change_no_vector(
         faulty.truncated_json,
     ]
     stage = stage_of(TEXTS)
-    run(app, stage)
+    run(stage)
     found = vectors_of(stage)
     assert all(found[sha(text)][1].tobytes() == vector_of(text).tobytes() for text in TEXTS)
     assert stage.metrics["requests_sent"] == len(server.seen)
 
 
-def test_a_server_that_stays_away_is_a_retryable_error(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
-) -> None:
+def test_a_server_that_stays_away_is_a_retryable_error(stage_of: Callable[..., Stage], server: Server) -> None:
     server.faults = [refuse(503)] * 200
     with pytest.raises(EmbeddingUnavailableError) as caught:
-        app.run(stage_of(TEXTS[:2], deadline_s=1))
+        embed_products.run(stage_of(TEXTS[:2], deadline_s=1))
     assert caught.value.retryable
 
 
-def test_shards_of_a_killed_run_are_used(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+def test_shards_of_a_killed_run_are_used(stage_of: Callable[..., Stage], server: Server) -> None:
     stage = stage_of(TEXTS)
     store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
     paid = np.stack([vector_of(text) for text in TEXTS[:9]])
     store.write_shard("killed", 0, "request-1", [sha(text) for text in TEXTS[:9]], paid)
-    run(app, stage)
+    run(stage)
     assert sorted(server.texts) == sorted(TEXTS[9:])
     assert len(vectors_of(stage)) == 21
 
 
-def test_a_text_stored_twice_gives_one_row(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+def test_a_text_stored_twice_gives_one_row(stage_of: Callable[..., Stage], server: Server) -> None:
     stage = stage_of(TEXTS[:2])
     store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
     for journal, fill in (("run-a", 2.0), ("run-b", 1.0)):
         store.write_shard(journal, 0, "r", [sha(TEXTS[0])], np.full((1, faulty.DIMENSIONS), fill, np.float32))
-    run(app, stage)
+    run(stage)
     assert vectors_of(stage)[sha(TEXTS[0])][1].tolist() == [1.0] * faulty.DIMENSIONS
 
 
 def test_long_texts_are_split_at_sentences_and_averaged_by_tokens(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+    stage_of: Callable[..., Stage], server: Server
 ) -> None:
     # A model that tiktoken doesn't know: tokens are bounded by bytes.
     long = "A red mug for tea. It is large. " + "x" * 40
     stage = stage_of([long, "short"], max_tokens_per_input=32)
-    run(app, stage)
+    run(stage)
     parts = ["A red mug for tea. It is large. ", "x" * 20, "x" * 20]
     assert sorted(server.texts) == sorted([parts[0], parts[1], "short"])  # a part that comes twice is sent once
     mean = sum(len(part) * vector_of(part).astype(np.float64) for part in parts)
@@ -233,12 +219,10 @@ def test_long_texts_are_split_at_sentences_and_averaged_by_tokens(
     assert (stage.metrics["texts_distinct"], stage.metrics["texts_embedded"]) == (2, 3)
 
 
-def test_a_poisonous_text_is_found_and_the_rest_is_embedded(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
-) -> None:
+def test_a_poisonous_text_is_found_and_the_rest_is_embedded(stage_of: Callable[..., Stage], server: Server) -> None:
     server.poison = "title 7"
     stage = stage_of([*TEXTS, "title 7"], max_refused_share=0.05)
-    run(app, stage)
+    run(stage)
     assert set(vectors_of(stage)) == {sha(text) for text in TEXTS if text != "title 7"}
     refused = stage.spark.read.parquet(stage.table_uri("embedding_refused")).collect()
     assert [(row["text_hash"], row["n_products"], row["reason"]) for row in refused] == [
@@ -248,39 +232,39 @@ def test_a_poisonous_text_is_found_and_the_rest_is_embedded(
     # The next day it isn't sent again, unless the profile says so.
     n_requests = len(server.seen)
     again = stage_of(TEXTS, max_refused_share=0.05)
-    run(app, again)
+    run(again)
     assert len(server.seen) == n_requests and again.metrics["texts_refused"] == 1
     server.poison = None
     mended = stage_of(TEXTS, retry_refused=True)
-    run(app, mended)
+    run(mended)
     assert server.texts[-1] == "title 7" and len(vectors_of(mended)) == 21
 
 
-def test_too_many_refused_texts_end_the_run(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+def test_too_many_refused_texts_end_the_run(stage_of: Callable[..., Stage], server: Server) -> None:
     server.poison = "title"
     with pytest.raises(TooManyRefusedError, match="refused 2 texts"):
-        app.run(stage_of(TEXTS))
+        embed_products.run(stage_of(TEXTS))
     # Not every text was tried: 21 alone would have been 21 requests and the halving on top.
     assert len(server.seen) < 15
     # It was the server's fault: once that is mended, nothing stands as refused.
     server.poison = None
     stage = stage_of(TEXTS)
-    run(app, stage)
+    run(stage)
     assert len(vectors_of(stage)) == 21
 
 
 def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
+    stage_of: Callable[..., Stage], server: Server
 ) -> None:
     # 8 bytes a text bound its tokens; the server bills 7 a request.
     with pytest.raises(BudgetError, match="budget of 60 tokens") as caught:
-        app.run(stage_of(TEXTS, budget_tokens=60))
+        embed_products.run(stage_of(TEXTS, budget_tokens=60))
     assert 7 * len(server.seen) <= 60
     assert "only the rest" in caught.value.next_step
     paid = len(server.texts)
     assert paid > 0
     second = stage_of(TEXTS)
-    run(app, second)
+    run(second)
     assert len(server.texts) == 21 and second.metrics["texts_reused"] == paid
     # The ledger takes in the run that was stopped.
     assert second.metrics["tokens"] + second.metrics["tokens_of_unfinished_runs"] == 7 * len(server.seen)
@@ -289,46 +273,44 @@ def test_a_budget_stops_before_it_is_crossed_and_keeps_what_is_paid(
     assert len(ledger) == len(server.seen) and len({row["journal"] for row in ledger}) == 2
     # And no later ledger does so again.
     third = stage_of(TEXTS)
-    run(app, third)
+    run(third)
     assert third.spark.read.parquet(third.table_uri("embedding_ledger")).count() == 0
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", "schlüssel"])
 def test_a_key_that_no_header_can_carry_is_refused_before_the_first_request(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch, key: str
+    stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(BadKeyError) as caught:
-        app.run(stage_of(TEXTS[:1]))
+        embed_products.run(stage_of(TEXTS[:1]))
     assert server.seen == [] and key.strip() not in str(caught.value)
 
 
-def test_a_run_that_is_repeated_keeps_its_ledger(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server
-) -> None:
+def test_a_run_that_is_repeated_keeps_its_ledger(stage_of: Callable[..., Stage], server: Server) -> None:
     first = stage_of(TEXTS)
-    run(app, first)
+    run(first)
     # Somebody clears the task: the same run once more, with other texts by now.
     again = stage_of([*TEXTS, "a new title"])
     again.paths = first.paths
-    run(app, again)
+    run(again)
     ledger = again.spark.read.parquet(again.table_uri("embedding_ledger")).collect()
     assert len(ledger) == len(server.seen) and sum(row["n_tokens_billed"] for row in ledger) == 7 * len(server.seen)
     assert again.metrics["tokens"] == 7 and len(again.metrics["journals"]) == 2
 
 
-def test_a_budget_in_dollars_needs_a_price(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+def test_a_budget_in_dollars_needs_a_price(stage_of: Callable[..., Stage], server: Server) -> None:
     with pytest.raises(OptionError, match="no known price"):
-        app.run(stage_of(TEXTS, budget_usd=1.0))
+        embed_products.run(stage_of(TEXTS, budget_usd=1.0))
     assert server.seen == []
 
 
 def test_an_estimate_sends_nothing_and_names_the_price(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server, caplog: pytest.LogCaptureFixture
+    stage_of: Callable[..., Stage], server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "shelfkin")
     stage = stage_of([*TEXTS, "tiktoken is great!"], {"estimate": True}, model="text-embedding-3-large")
-    run(app, stage)
+    run(stage)
     assert server.seen == [] and stage.tables == {}
     # "title 7" is 3 tokens by cl100k_base ("title", " ", "7"), "tiktoken is great!" 6.
     assert stage.metrics["tokens_planned"] == 21 * 3 + 6
@@ -337,14 +319,14 @@ def test_an_estimate_sends_nothing_and_names_the_price(
 
 
 def test_batches_first_and_what_they_leave_the_standard_way(
-    app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = rehearsal.Settings(dimensions=8, batch_s=0.05, poison="title 7", batch_expiring_share=0.25)
     with rehearsal.running_rehearsal_server(settings) as (running, base_url):
         monkeypatch.setenv("OPENAI_BASE_URL", base_url)
         section = {"model": "text-embedding-3-small", "dimensions": 8, "max_refused_share": 0.05}
         stage = stage_of(TEXTS, mode="batch", batch_from_texts=10, batch_poll_s=0.05, **section)
-        run(app, stage)
+        run(stage)
         account = running.account
         assert set(vectors_of(stage)) == {sha(text) for text in TEXTS if text != "title 7"}
         # 21 texts: 6 requests of 4 (4 of them in time, or 5), one with the poison; the rest went the standard way.
@@ -358,23 +340,23 @@ def test_batches_first_and_what_they_leave_the_standard_way(
 
 
 def test_executors_that_can_not_reach_the_driver_leave_the_sending_to_it(
-    app: ModuleType, stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch
+    stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "executors_reach", lambda *_args: False)
     stage = stage_of(TEXTS)
-    run(app, stage)
+    run(stage)
     assert sorted(server.texts) == sorted(TEXTS)
     assert len(vectors_of(stage)) == 21 and stage.metrics["tokens"] == 7 * len(server.seen)
 
 
 def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
-    app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     titles = ["red mug", "crimson cup", "garden hose"]
     stage = stage_of(titles, model="text-embedding-3-small", dimensions=512)
-    run(app, stage)
+    run(stage)
     assert (stage.metrics["provider"], stage.metrics["dimensions"]) == ("local", 384)
     found = {text: vectors_of(stage)[sha(text)][1] for text in titles}
     assert found["red mug"] @ found["crimson cup"] > found["red mug"] @ found["garden hose"]
@@ -385,11 +367,11 @@ def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     monkeypatch.setattr("shelfkin.embedding.run.running_local_endpoint", refuse_start)
     # A key in the environment doesn't matter to an explicit choice of the bundled model.
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    app.run(stage_of(titles, {"model": "local"}))
+    embed_products.run(stage_of(titles, {"model": "local"}))
 
 
 def test_executors_without_the_key_are_found_before_the_first_request(
-    app: ModuleType, stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.environ.get("OPENAI_API_KEY"):
         pytest.skip("the Spark session of this run was started with a real OPENAI_API_KEY")
@@ -397,13 +379,13 @@ def test_executors_without_the_key_are_found_before_the_first_request(
     # Set now, it reaches this driver but not the Python workers of a JVM that was started without it.
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(BadKeyError, match="executors on") as caught:
-        app.run(stage_of(["red mug"], model="text-embedding-3-small"))
+        embed_products.run(stage_of(["red mug"], model="text-embedding-3-small"))
     assert KEY not in str(caught.value)
 
 
-def test_an_empty_catalogue_gives_empty_tables(app: ModuleType, stage_of: Callable[..., Stage], server: Server) -> None:
+def test_an_empty_catalogue_gives_empty_tables(stage_of: Callable[..., Stage], server: Server) -> None:
     stage = stage_of([])
-    run(app, stage)
+    run(stage)
     assert vectors_of(stage) == {} and server.seen == []
     json.dumps(stage.manifest())
 

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from shelfkin.artifacts import Manifest, Root, RunPaths
-
-APPS = Path(__file__).resolve().parents[1] / "spark_apps"
-
-READS = {
-    "clean_catalog": (),
-    "clean_events": (),
-    "embed_products": ("clean_catalog",),
-    "select_k": ("embed_products",),
-    "cluster_products": ("clean_catalog", "embed_products", "select_k"),
-    "evaluate_recommenders": ("clean_catalog", "clean_events", "embed_products", "cluster_products"),
-    "build_recommendations": (
-        "clean_catalog",
-        "clean_events",
-        "embed_products",
-        "cluster_products",
-        "evaluate_recommenders",
-    ),
-}
+from shelfkin.stages import STAGES, app_of
 
 
 @dataclass
@@ -51,16 +31,16 @@ class Run:
         """Run one stage; raises SystemExit where the program would end with status 1."""
         arguments = ["--store", self.store, "--as-of", self.as_of, "--run-id", self.run_id]
         arguments += ["--artifact-root", str(self.artifacts), "--stores-dir", str(self.stores)]
-        for upstream in READS[name]:
+        app = app_of(name)
+        for upstream in app.inputs:
             arguments += ["--input", self.manifests[upstream].uri]
-        with patch.object(sys, "argv", [f"{name}.py", *arguments, *flags]):
-            runpy.run_path(str(APPS / f"{name}.py"), run_name="__main__")
+        app.main([*arguments, *flags])
         self.manifests[name] = Manifest.read(self.paths.root, self.paths.manifest_uri(name))
         return self.manifests[name]
 
     def all_stages(self) -> Run:
         """Run every Spark stage in order."""
-        for name in READS:
+        for name in STAGES:
             self.stage(name)
         return self
 

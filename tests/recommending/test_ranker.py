@@ -15,6 +15,7 @@ from shelfkin.evaluation.backtest import Window
 from shelfkin.evaluation.bootstrap import paired_interval
 from shelfkin.evaluation.learning import Lessons, learn
 from shelfkin.evaluation.tuning import Tuned
+from shelfkin.profile import BlendWeights
 from shelfkin.recommending import training
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, faded, next_order
@@ -32,7 +33,6 @@ from shelfkin.recommending.model import shelf_numbers
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.ranker import MIN_USERS, Learned, Ranker, TrainingRows, train
 from shelfkin.recommending.training import lesson
-from shelfkin.settings import BlendWeights
 
 N_ITEMS = 6
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelfkin.errors import OptionError
+from shelfkin.profile import BlendWeights
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.candidates import ItemModel, UserBlock, content_relations, tastes
 from shelfkin.recommending.features import MAX_HISTORY
@@ -18,7 +19,6 @@ from shelfkin.recommending.policies import Policy, first_of_twins, on_sale
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
 from shelfkin.recommending.reasons import contributions, shares
 from shelfkin.recommending.recent import Filler, fill_up, recommend_from_recent
-from shelfkin.settings import BlendWeights
 
 
 def test_ease_on_two_items_by_hand() -> None:

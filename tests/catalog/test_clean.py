@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import runpy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +14,15 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
+from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled
 from shelfkin.catalog import clean, text
 from shelfkin.events import clean as events_clean
-from shelfkin.settings import StoreProfile
-from shelfkin.stage import main, parse_as_of
+from shelfkin.profile import StoreProfile
+from shelfkin.stages import app_of
 
 pytestmark = pytest.mark.spark
 
-PROJECT = Path(__file__).resolve().parents[2]
 CUTOFF = datetime(2020, 2, 1, tzinfo=UTC)
 
 
@@ -166,11 +165,10 @@ def run_app(name: str, tmp_path: Path, as_of: str) -> tuple[Root, dict[str, Any]
     """Run one app in this process, with the shared session; return its manifest or its error."""
     flags = ["--store", "kaesladen", "--stores-dir", str(tmp_path), "--artifact-root", str(tmp_path / "art")]
     flags += ["--as-of", as_of, "--run-id", "t"]
-    app = runpy.run_path(str(PROJECT / "spark_apps" / f"{name}.py"))
     root = Root.at(str(tmp_path / "art"))
     paths = RunPaths(root, "kaesladen", parse_as_of(as_of), "t")
     try:
-        main(name, app["run"], argv=flags)
+        app_of(name).main(flags)
     except SystemExit:
         return root, root.read_json(paths.error_uri(name))
     return root, Manifest.read(root, paths.manifest_uri(name)).content

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from shelfkin.artifacts import Root
 from shelfkin.mapped import Scratch
+from shelfkin.profile import Recommending
 from shelfkin.recommending import pruned, search
 from shelfkin.recommending.candidates import text_representatives
 from shelfkin.recommending.model import read_catalogue
@@ -19,7 +20,6 @@ from shelfkin.recommending.nearest import exact_nearest
 from shelfkin.recommending.search import catalogue_neighbours, nearest_texts
 from shelfkin.recommending.similar import SimilarModel, similar_products, similar_rows
 from shelfkin.recommending.variants import find_variants
-from shelfkin.settings import Recommending
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:

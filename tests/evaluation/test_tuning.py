@@ -13,9 +13,9 @@ from shelfkin.evaluation import contestants, tuning
 from shelfkin.evaluation.backtest import HEADLINE_K, Window, dated_purchases, truth
 from shelfkin.evaluation.baselines import Baselines, choices
 from shelfkin.evaluation.tuning import Tried, Tuned, tune
+from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.model import fit_model, item_numbers, no_neighbours, read_catalogue
 from shelfkin.recommending.timelines import timelines
-from shelfkin.settings import EventType, Recommending
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from shelfkin.serving.session import recommend_for_session
 from shelfkin.serving.session_index import SessionIndex
 from shelfkin.serving.show import show_run
 from small_shop import LAST_DAY, STORE, events, products, write_csv, write_shop
-from stages import Run
+from stage_runs import Run
 
 pytestmark = pytest.mark.spark
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shelfkin.embedding.batching import Limits, Text, pack
 from shelfkin.embedding.provider import choose_provider
 from shelfkin.errors import OptionError
-from shelfkin.settings import Embedding
+from shelfkin.profile import Embedding
 
 KEY = {"OPENAI_API_KEY": "sk-test"}
 SERVER = {"OPENAI_BASE_URL": "http://vectors.example:8080/v1/"}

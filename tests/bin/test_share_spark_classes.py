@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shelfkin import settings
+from shelfkin import spark_submit
 from shelfkin.settings import Settings
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bin" / "share_spark_classes.py"
@@ -20,8 +20,8 @@ def options() -> list[str]:
 
 
 def test_without_an_archive_there_is_no_word_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(settings, "SPARK_CLASSES", tmp_path / "none.jsa")
-    assert options() == shlex.split(settings.DRIVER_JAVA_OPTIONS)
+    monkeypatch.setattr(spark_submit, "SPARK_CLASSES", tmp_path / "none.jsa")
+    assert options() == shlex.split(spark_submit.DRIVER_JAVA_OPTIONS)
 
 
 @pytest.mark.parametrize("folder", ["plain", "with a space"])
@@ -31,7 +31,7 @@ def test_java_does_without_a_damaged_archive_and_says_nothing(
     archive = tmp_path / folder / "spark-classes.jsa"
     archive.parent.mkdir()
     archive.write_bytes(b"no archive" * 100)
-    monkeypatch.setattr(settings, "SPARK_CLASSES", archive)
+    monkeypatch.setattr(spark_submit, "SPARK_CLASSES", archive)
     assert f"-XX:SharedArchiveFile={archive}" in options()
     done = subprocess.run(["java", *options(), "-version"], capture_output=True, text=True, timeout=60, check=True)
     assert "warning" not in (done.stdout + done.stderr).lower()
@@ -52,8 +52,8 @@ def test_an_archive_that_cannot_be_made_is_no_failure(tmp_path: Path) -> None:
     code = f"""
 import runpy, sys
 from pathlib import Path
-import shelfkin.settings as settings
-settings.SPARK_CLASSES = Path({str(tmp_path)!r}) / "share" / "spark-classes.jsa"
+import shelfkin.spark_submit as spark_submit
+spark_submit.SPARK_CLASSES = Path({str(tmp_path)!r}) / "share" / "spark-classes.jsa"
 sys.executable = {str(python)!r}
 runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """

@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 from shelfkin import sources
 from shelfkin.errors import DataQualityError
 from shelfkin.events import clean
+from shelfkin.profile import Events, IdRule, Source
 from shelfkin.quarantine import check_share, counts_by_reason
-from shelfkin.settings import Events, IdRule, Source
 
 pytestmark = pytest.mark.spark
 

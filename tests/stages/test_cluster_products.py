@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,23 +19,16 @@ from shelfkin.clustering import choose_k
 from shelfkin.clustering.members import count_members, fingerprint
 from shelfkin.clustering.vectors import sample
 from shelfkin.errors import ArtifactError, DataQualityError, OptionError
-from shelfkin.settings import Settings, StoreProfile
+from shelfkin.profile import StoreProfile
+from shelfkin.settings import Settings
 from shelfkin.stage import Stage
+from shelfkin.stages import app_of
 
 pytestmark = pytest.mark.spark
 
-APPS = Path(__file__).resolve().parents[2] / "spark_apps"
 VECTORS_DDL = "text_hash string, n_products bigint, vector array<float>"
 PRODUCTS_DDL = "product_id string, title string, category_path array<string>, text_hash string, brand string"
 SHELVES = ("Yogurt", "Candles", "Batteries", "Greeting Cards", "Tents")
-
-
-def app(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_app", APPS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def sha(text: str) -> str:
@@ -101,7 +92,7 @@ def run_app(spark: Any, tmp_path: Path) -> Callable[..., Manifest]:
             options=argparse.Namespace(k=k),
             inputs=manifests,
         )
-        app(name).run(stage)
+        app_of(name).run(stage)
         uri = stage.paths.manifest_uri(name)
         root.put_json(uri, stage.manifest())
         return Manifest.read(root, uri)

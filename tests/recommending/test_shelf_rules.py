@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from shelfkin.profile import BlendWeights, ListRules
 from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.lists import Recommender
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.shelf_rules import ShelfRules, resolve
-from shelfkin.settings import BlendWeights, ListRules
 
 IDS = np.array(["a", "b", "c", "d", "e"], dtype=object)
 PRICES = np.array([1.0, 5.0, np.nan, 20.0, 9.0])

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin import sources
 from shelfkin.catalog.prices import parse_currency, parse_price
 from shelfkin.errors import SourceError
-from shelfkin.settings import IdRule, Source
+from shelfkin.profile import IdRule, Source
 
 pytestmark = pytest.mark.spark
 

@@ -17,6 +17,7 @@ from shelfkin.evaluation.baselines import GRIDS, Baselines, choices, ours
 from shelfkin.evaluation.beyond import Background
 from shelfkin.evaluation.learning import Lessons, Rankers, learn, windows_before
 from shelfkin.evaluation.tuning import Tried, Tuned
+from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.fading import DECIMALS, exact, rounded
@@ -35,7 +36,6 @@ from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import item_popularity
 from shelfkin.recommending.ranker import Learned
 from shelfkin.recommending.timelines import entries_before, purchase_type, timelines, type_names
-from shelfkin.settings import EventType, Recommending
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:

@@ -1,0 +1,224 @@
+"""A stage as a program: the flags that every Spark app shares, and what it leaves behind when it fails.
+
+Each module of `shelfkin.stages` holds one `App`; ``spark_apps/<stage>.py`` calls its `main`::
+
+    APP = App("clean_catalog", run, description=__doc__)
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled, utc_now
+from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, without_controls
+from shelfkin.settings import Settings
+from shelfkin.stage import Stage
+
+log = logging.getLogger("shelfkin")
+
+
+def parse_as_of(text: str) -> date:
+    """Return a date from YYYY-MM-DD; raises argparse.ArgumentTypeError otherwise."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2011-11-01") from error
+
+
+def optional(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a flag type for which the empty string means "as the store profile says".
+
+    The DAG always passes every flag, so that a command line has one shape; a Param left blank arrives as ``""``.
+    """
+
+    def parse(text: str) -> Any:
+        return None if text == "" else convert(text)
+
+    parse.__name__ = convert.__name__
+    return parse
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are OptionErrors, so that they reach error.json like any other."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise OptionError(f"{self.prog}: {message}.", next_step=f"See `python spark_apps/{self.prog}.py --help`.")
+
+
+def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    parser = _Parser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", required=True, help="name of the store profile")
+    parser.add_argument("--stores-dir", help="folder of store profiles (default: SHELFKIN_STORES_DIR)")
+    parser.add_argument("--artifact-root", help="path or URI of all artifacts (default: ARTIFACT_ROOT)")
+    parser.add_argument("--data-dir", help="folder of raw demo data (default: SHELFKIN_DATA)")
+    parser.add_argument("--as-of", required=True, type=parse_as_of, help="use only what was known before this date")
+    parser.add_argument("--run-id", required=True, help="unique name of the run")
+    parser.add_argument("--attempt", default="1", help="number of this try; each try writes to its own folder")
+    parser.add_argument("--input", action="append", default=[], help="manifest of a stage that this one reads")
+    return parser
+
+
+_FRAME_FLAGS = {"store", "stores_dir", "artifact_root", "data_dir", "as_of", "run_id", "attempt", "input"}
+
+
+@dataclass(frozen=True)
+class App:
+    """One stage as a program: its flags, the manifests that it needs, and the work it does.
+
+    Parameters
+    ----------
+    name
+        Stage name: task id, app file and artifact folder.
+    run
+        The stage's work.
+    inputs
+        Names of the stages whose manifests must be given with ``--input``.
+    add_flags
+        Adds the stage's own flags.
+    description
+        What ``--help`` says; the stage's module docstring.
+    """
+
+    name: str
+    run: Callable[[Stage], None]
+    inputs: tuple[str, ...] = ()
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None
+    description: str | None = None
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Parse flags, read inputs, do the stage's work, and write its manifest.
+
+        On failure it leaves ``error.json`` where the operator looks for it, prints the message as the last lines and
+        exits with status 1.
+        """
+        _configure_logging()
+        parser = _parser(self.name, self.description)
+        if self.add_flags is not None:
+            self.add_flags(parser)
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        started = time.monotonic()
+        try:
+            flags = parser.parse_args(arguments)
+            stage = _open_stage(self.name, flags, self.inputs)
+            # A retry must not find the error of the try before it.
+            _remove_error(stage.paths, self.name)
+            log.info("%s for store %s as of %s", self.name, stage.profile.store, stage.as_of)
+            self.run(stage)
+            check_reconciled(self.name, stage.counts)
+            stage.paths.root.put_json(stage.paths.manifest_uri(self.name), stage.manifest())
+            log.info("%s done in %.0f s", self.name, time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001 - the last frame of a program: everything becomes error.json
+            _report_failure(self.name, arguments, error)
+            raise SystemExit(1) from None
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
+    for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def check_not_in_the_future(as_of: date) -> None:
+    """Raise OptionError for a date that has not begun: what is known before it isn't known yet.
+
+    Published once, such a date would also keep every later day from becoming the latest.
+    """
+    today = datetime.now(UTC).date()
+    if as_of > today:
+        raise OptionError(
+            f"as_of={as_of} lies in the future; today is {today} (UTC).", next_step="Choose today or an earlier date."
+        )
+
+
+def _open_stage(name: str, flags: argparse.Namespace, needed: Sequence[str]) -> Stage:
+    check_not_in_the_future(flags.as_of)
+    # Flags, not defaults: on a worker this package runs from a zip, and knows nothing of the project's folders.
+    given_folders = {
+        "SHELFKIN_STORES_DIR": flags.stores_dir,
+        "ARTIFACT_ROOT": flags.artifact_root,
+        "SHELFKIN_DATA": flags.data_dir,
+    }
+    settings = Settings.from_env({**os.environ, **{name: value for name, value in given_folders.items() if value}})
+    root = Root.at(settings.artifact_root)
+    manifests = [Manifest.read(root, uri) for uri in flags.input]
+    given = {manifest.stage: manifest for manifest in manifests}
+    missing = [stage for stage in needed if stage not in given]
+    if missing:
+        raise ArtifactError(
+            f"{name} needs the manifests of {', '.join(missing)}; it was given {', '.join(given) or 'none'}.",
+            next_step="Pass --input <manifest.json> for each.",
+        )
+    own = argparse.Namespace(**{key: value for key, value in vars(flags).items() if key not in _FRAME_FLAGS})
+    return Stage(
+        name=name,
+        paths=RunPaths(root, flags.store, flags.as_of, flags.run_id),
+        profile=settings.profile(flags.store),
+        settings=settings,
+        attempt=f"attempt-{flags.attempt}-{os.urandom(3).hex()}",
+        options=own,
+        inputs={stage: given[stage] for stage in needed},
+    )
+
+
+def _remove_error(paths: RunPaths, name: str) -> None:
+    uri = paths.error_uri(name)
+    if paths.root.exists(uri):
+        paths.root.fs.rm_file(uri)
+
+
+def _report_failure(name: str, arguments: Sequence[str], error: Exception) -> None:
+    known = isinstance(error, ShelfkinError)
+    if not known:
+        print(
+            without_controls("".join(traceback.format_exception(error)), keep="\n\t"),
+            file=sys.stderr,
+            end="",
+            flush=True,
+        )
+    content = {
+        "stage": name,
+        "kind": error.kind if isinstance(error, ShelfkinError) else "unexpected",
+        # What we didn't foresee may be a lost executor or a network fault: let Airflow try again.
+        "retryable": error.retryable if isinstance(error, ShelfkinError) else True,
+        "message": error.message if isinstance(error, ShelfkinError) else _first_lines(error),
+        "next_step": error.next_step if isinstance(error, ShelfkinError) else "Read the traceback in the task log.",
+        "failed_at": utc_now(),
+    }
+    # A net under the places that quote shop text: whatever still gets here can't rewrite the reader's terminal.
+    content |= {key: without_controls(str(content[key]), keep="\n") for key in ("message", "next_step")}
+    uri = _error_uri(name, arguments)
+    if uri is not None:
+        root, path = uri
+        root.put_json(path, content)
+    log.error("%s failed (%s): %s", name, content["kind"], content["message"])
+    if content["next_step"]:
+        log.error("Next step: %s", content["next_step"])
+
+
+def _first_lines(error: Exception, limit: int = 600) -> str:
+    return f"{type(error).__name__}: {error}"[:limit]
+
+
+def _error_uri(name: str, arguments: Sequence[str]) -> tuple[Root, str] | None:
+    """Find where error.json goes even when the flags as a whole were refused."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    for flag in ("--store", "--artifact-root", "--as-of", "--run-id"):
+        parser.add_argument(flag)
+    try:
+        found, _ = parser.parse_known_args(list(arguments))
+        as_of = parse_as_of(found.as_of or "")
+    except (argparse.ArgumentError, argparse.ArgumentTypeError):
+        return None
+    if not found.store or not found.run_id:
+        return None
+    root = Root.at(found.artifact_root or Settings.from_env().artifact_root)
+    return root, RunPaths(root, found.store, as_of, found.run_id).error_uri(name)

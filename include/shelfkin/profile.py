@@ -1,0 +1,502 @@
+"""Store profiles: one YAML file that describes one shop.
+
+Nothing here imports pyspark or Airflow, so that the DAG processor can read profile names and schedules.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shelfkin.errors import ProfileError
+
+# Profile paths may name these; anything else in ${...} is refused, so that a profile can't read the environment.
+_PATH_VARIABLES = ("SHELFKIN_DATA", "SHELFKIN_REFERENCE_DATA")
+# Each takes a model of its own to fit; beyond a year of months nothing was tried.
+MAX_RANKER_WINDOWS = 12
+
+
+def _valid_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+def _valid_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name!r} is not an IANA time zone such as Europe/London or UTC") from error
+    return name
+
+
+def _valid_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError(f"{name!r} is not a text encoding such as utf-8, latin-1 or cp1252") from error
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_valid_encoding)]
+Pattern = Annotated[str, AfterValidator(_valid_pattern)]
+Timezone = Annotated[str, AfterValidator(_valid_timezone)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """Raw files in one format.
+
+    `path` is a local path (relative to the profile's folder), or a Hadoop/fsspec URI; it may hold globs, and
+    ``${SHELFKIN_DATA}`` or ``${SHELFKIN_REFERENCE_DATA}``. Files ending in .gz are unpacked. `columns` names the
+    columns of files without a header. `multiline: false` lets Spark split one large CSV file, if no field holds a line
+    break. `decimal_mark` settles numbers such as "1,299" where the default guess would be wrong.
+    """
+
+    path: str
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    encoding: Encoding = "utf-8"
+    separator: str = Field(",", min_length=1, max_length=2)
+    quote: str = Field('"', min_length=1, max_length=1)
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    multiline: bool = True
+    decimal_mark: Literal[".", ","] | None = None
+
+    @model_validator(mode="after")
+    def _columns_for_headerless(self) -> Source:
+        if self.format == "csv" and not self.header and not self.columns:
+            raise ValueError("header: false needs `columns`, the names of the file's columns in order")
+        if self.columns and (self.header or self.format != "csv"):
+            raise ValueError("`columns` is only for csv files with header: false")
+        return self
+
+
+class IdRule(_Section):
+    """How raw ids become ids: outer white space goes, `strip_suffix` goes, case is folded, then `pattern` must match
+    the whole id. What doesn't match is not a product (or a user), and is quarantined."""
+
+    pattern: Pattern = r".+"
+    case: Literal["keep", "upper", "lower"] = "keep"
+    strip_suffix: str = ""
+
+
+class CatalogFields(_Section):
+    """Raw column of each product field.
+
+    `title` may name several columns, joined by ", "; it is empty when the first of them is. `category_path` may name
+    several columns, one per level; a single column is split at its separator, or read as a JSON list.
+    """
+
+    product_id: str
+    title: str | tuple[str, ...]
+    description: str | None = None
+    brand: str | None = None
+    category_path: str | tuple[str, ...] | None = None
+    price: str | None = None
+    in_stock: str | None = None
+    updated_at: str | None = None
+
+
+class Catalog(_Section):
+    """Where the catalogue is and how to read it.
+
+    kind
+        ``snapshot``: one undated file, used for every as_of and recorded as ``point_in_time: false``.
+        ``dated_snapshots``: `source.path` holds ``{snapshot_date}`` and, optionally, ``{revision}``; a run reads the
+        highest revision of the newest date before its as_of.
+        ``events``: derived from the order lines before as_of: the most frequent clean title and the last price.
+    """
+
+    kind: Literal["snapshot", "dated_snapshots", "events"]
+    source: Source | None = None
+    fields: CatalogFields
+    product_id: IdRule = IdRule()
+    # Titles, and categories as the shop writes them, that are notes, tests or fees rather than products; matched
+    # anywhere in the clean text.
+    not_a_product: Pattern | None = None
+    not_a_product_category: Pattern | None = None
+    category_separator: str | None = Field(None, description="default: the first of > | / :: that occurs")
+    fold_shouting: bool = Field(False, description="turn ALL-CAPS titles and categories into Sentence case")
+    max_text_chars: int = Field(8000, ge=20)
+    max_quarantined_share: Share = 0.2
+
+    @model_validator(mode="after")
+    def _source_fits_kind(self) -> Catalog:
+        if self.kind == "events" and self.source is not None:
+            raise ValueError("kind: events derives the catalogue from the event files; leave `source` out")
+        if self.kind != "events" and self.source is None:
+            raise ValueError(f"kind: {self.kind} needs `source`")
+        has_date = self.source is not None and "{snapshot_date}" in self.source.path
+        if (self.kind == "dated_snapshots") != has_date:
+            raise ValueError("`{snapshot_date}` in source.path goes with kind: dated_snapshots, and only with it")
+        return self
+
+
+class EventFields(_Section):
+    """Raw column of each event field. Without `event_type`, every event is of the first type listed."""
+
+    user_id: str
+    product_id: str
+    occurred_at: str
+    event_type: str | None = None
+    quantity: str | None = None
+    order_id: str | None = None
+    price: str | None = None
+
+
+class EventType(_Section):
+    """What one kind of event says about taste: `weight`, halved every `half_life_days`."""
+
+    weight: float = Field(1.0, gt=0)
+    half_life_days: float = Field(120.0, gt=0)
+    aliases: tuple[str, ...] = ()
+
+
+class Cancellations(_Section):
+    """Which rows undo a purchase: an order id of this pattern, or a negative quantity (a return)."""
+
+    order_id_pattern: Pattern | None = None
+    negative_quantity: bool = True
+
+
+class Events(_Section):
+    """Where the event log is and how to read it."""
+
+    source: Source
+    fields: EventFields
+    user_id: IdRule = IdRule()
+    product_id: IdRule | None = Field(None, description="default: the catalogue's rule")
+    timestamp_format: str | None = Field(None, description="Spark pattern; default: ISO 8601")
+    event_types: dict[str, EventType] = Field(default_factory=lambda: {"purchase": EventType()}, min_length=1)
+    cancellations: Cancellations = Cancellations()
+    require_positive_price: bool = False
+    max_quantity: float | None = Field(None, gt=0)
+    earliest: date = Field(
+        date(1990, 1, 1), description="older times are placeholders such as 1970-01-01 or 1900-01-01"
+    )
+    max_quarantined_share: Share = 0.2
+
+    @model_validator(mode="after")
+    def _types_need_column(self) -> Events:
+        if len(self.event_types) > 1 and self.fields.event_type is None:
+            raise ValueError("several event_types need fields.event_type, the column that tells them apart")
+        if self.require_positive_price and self.fields.price is None:
+            raise ValueError("require_positive_price needs fields.price")
+        return self
+
+
+class Embedding(_Section):
+    """The text that stands for a product, and the model that embeds it.
+
+    `text` is a recipe: field names in braces; a piece between | bars is left out when a field in it is empty.
+    `model` and `dimensions` are what OPENAI_API_KEY or OPENAI_BASE_URL is asked for; without either, or with
+    ``model: local``, the bundled model embeds. Tokens are bounded by UTF-8 bytes.
+    """
+
+    text: str = "{title}|. {description}"
+    model: str = Field("text-embedding-3-small", min_length=1)
+    dimensions: int | None = Field(None, ge=1)
+    # OpenAI's limits of one request and one input; lower them for a smaller server.
+    max_inputs_per_request: int | None = Field(None, ge=1, le=2048, description="default: 512 bundled, 2048 elsewhere")
+    max_tokens_per_request: int = Field(300_000, ge=1, le=300_000)
+    max_tokens_per_input: int = Field(8192, ge=16, description="longer texts are split at sentences and averaged")
+    timeout_s: float = Field(60.0, gt=0, description="longest wait for one answer")
+    deadline_s: float = Field(300.0, gt=0, description="from a batch's first failure to its success, waits included")
+    # The key's limits, as the account's page shows them; blank: learned from the first answer.
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+    requests_per_day: float | None = Field(None, gt=0)
+    tokens_per_day: float | None = Field(None, gt=0)
+    quota_headroom: float = Field(0.01, ge=0, lt=1, description="share of every limit that is left unused")
+    # Servers may count by the second: 60,000 requests a minute as 1,000 a second.
+    quota_burst_s: float = Field(5.0, gt=0, le=60, description="seconds' worth of quota that may leave at once")
+    max_requests_under_way: int = Field(64, ge=1, le=4096)
+    coordinator_port: int = Field(0, ge=0, le=65_535, description="of the quota coordinator on the driver; 0: any")
+    mode: Literal["standard", "batch"] = Field("standard", description="batch: half the price, within a day")
+    batch_from_texts: int = Field(10_000, ge=1, description="fewer new texts than this go the standard way")
+    batch_poll_s: float = Field(60.0, gt=0)
+    batch_max_enqueued_tokens: int | None = Field(None, ge=1, description="the account's batch queue limit")
+    max_refused_share: float = Field(
+        0.01, ge=0, le=1, description="of the distinct texts, that the server may refuse; one always may"
+    )
+    retry_refused: bool = Field(False, description="send texts again that the server once refused for good")
+    budget_tokens: int | None = Field(None, ge=1, description="a run stops before it spends more")
+    budget_usd: float | None = Field(None, gt=0)
+    usd_per_million_tokens: float | None = Field(None, ge=0, description="blank: the price table of the package")
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Embedding:
+        known = {"title", "description", "brand", "category_path", "category"}
+        unknown = set(re.findall(r"{([^}]*)}", self.text)) - known
+        if unknown:
+            raise ValueError(f"text names {sorted(unknown)}; a recipe may use {sorted(known)}")
+        return self
+
+
+class Clustering(_Section):
+    """How many clusters, and how much of the catalogue is looked at to find them."""
+
+    k: Annotated[int, Field(ge=1, le=9_999)] | Literal["auto"] = "auto"
+    k_min: int = Field(5, ge=2, le=9_999)
+    k_max: int = Field(60, ge=2, le=9_999, description="limits of the automatic k: what the shop can make use of")
+    # Scores of 8,000 texts have standard errors of about 0.002 (0.012 where some texts stand for hundreds of
+    # products), well below their differences between neighbouring k.
+    sweep_sample: int = Field(8_000, ge=100, le=50_000, description="distinct texts on which k is chosen")
+    # 200,000 vectors of 384 numbers are 300 MB on the driver.
+    fit_in_process_up_to: int = Field(
+        200_000, ge=0, le=2_000_000, description="distinct texts; more are fitted on the executors, where they lie"
+    )
+    min_cluster_size: int = Field(5, ge=1, description="products; an automatic k with a smaller cluster is set aside")
+    max_cluster_share: float = Field(0.5, gt=0, le=1, description="of the products, that one cluster may hold")
+    n_starts: int = Field(3, ge=1, le=50, description="random starts of the final fit, of which the best is kept")
+    seed: int = Field(0, ge=0)
+    # Sends top terms and a few titles of each new cluster to the server of OPENAI_API_KEY or OPENAI_BASE_URL.
+    naming_model: str | None = Field(
+        None, min_length=1, description="chat model that words the names; blank: none does"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Clustering:
+        if self.k_min > self.k_max:
+            raise ValueError(f"k_min={self.k_min} exceeds k_max={self.k_max}")
+        return self
+
+
+class BlendWeights(_Section):
+    """How much each signal adds to a recommendation's score; each is in [0, 1] before it is weighted.
+
+    own
+        What the user has bought or looked at, by faded strength.
+    co_purchase
+        What customers with the same products have.
+    content
+        What has a similar text.
+    popular, trending
+        What sells well these days; what sells better than it used to.
+    """
+
+    own: float = Field(1.0, ge=0)
+    co_purchase: float = Field(0.4, ge=0)
+    content: float = Field(0.0, ge=0)
+    popular: float = Field(0.6, ge=0)
+    trending: float = Field(0.2, ge=0)
+
+
+class ListRules(_Section):
+    """What the shop wants of its lists beyond their order. The backtest judges lists without these rules."""
+
+    min_price: float | None = Field(None, ge=0, description="cheaper products aren't shown; unknown prices are")
+    max_price: float | None = Field(None, ge=0, description="dearer products aren't shown; unknown prices are")
+    max_per_cluster: int | None = Field(None, ge=1, description="products of one cluster in a list")
+    max_per_brand: int | None = Field(None, ge=1, description="products of one brand in a list")
+    diversity: Share = Field(0.0, description="0: best first; towards 1: unlike what stands above (MMR)")
+    pinned: list[str] = Field([], max_length=50, description="product ids that lead every list, in this order")
+    blocked: list[str] = Field([], description="product ids that are never shown")
+    boosts: dict[str, Annotated[float, Field(ge=-10, le=10)]] = Field(
+        {}, description="product id or brand:<name> to standard deviations of a list's scores, above or below 0"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ListRules:
+        if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
+            raise ValueError(f"min_price {self.min_price} is above max_price {self.max_price}")
+        both = sorted(set(self.pinned) & set(self.blocked))
+        if both:
+            raise ValueError(f"{', '.join(both)} can't be pinned and blocked")
+        return self
+
+
+class Recommending(_Section):
+    """Shape and policy of the lists, the blend behind them, and the window in which they are judged.
+
+    The default blends were tuned on Online Retail, 30-day windows from 2011-05-01 to 2011-08-01.
+    """
+
+    list_length: int = Field(20, ge=1, le=500)
+    similar_length: int = Field(20, ge=1, le=200)
+    repurchase: Literal["allow", "exclude"] = "allow"
+    repurchase_after_days: int | None = Field(
+        None, ge=1, description="with repurchase: allow, what was bought within so many days doesn't come back yet"
+    )
+    rules: ListRules = ListRules()
+    horizon_days: int = Field(30, ge=1, description="how far ahead a list is judged in the backtest")
+    blend: BlendWeights = Field(BlendWeights(), description="for repurchase: allow")
+    blend_exclude: BlendWeights = Field(
+        BlendWeights(co_purchase=1.0, content=0.2, popular=0.0, trending=0.6), description="for repurchase: exclude"
+    )
+    popular_half_life_days: float = Field(4.0, gt=0, description="popular means: in orders of the last days")
+    ease_max_items: int = Field(5000, ge=0, le=20000, description="above: item-kNN in place of EASE^R")
+    ease_l2: float = Field(200.0, gt=0, description="ridge penalty of EASE^R")
+    max_fall: Share = Field(0.25, description="share of the last published NDCG@10 that a new run may lose")
+    ranker_windows: int = Field(
+        3, ge=0, le=MAX_RANKER_WINDOWS, description="past windows the ranker learns from; 0: the blend ranks"
+    )
+    ranker_max_age_days: int = Field(
+        7, ge=0, description="rankers of a published day are taken over until they are so old; 0: learn in every run"
+    )
+    ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
+    similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
+    # Exactness is worth some seconds: see docs/decisions/0020-search-by-size.md.
+    search_exact_up_to: int = Field(
+        50_000, ge=0, description="distinct texts that are all compared with each other; beyond, only likely ones are"
+    )
+    search_recall: float = Field(
+        0.98, gt=0, le=0.999, description="share of the true neighbours that the search beyond must find"
+    )
+    variants: bool = Field(True, description="group near-identical products, and show one of a group in a list")
+    variants_by_colour: bool = Field(
+        True,
+        description="colours are variants; false where a colour is a kind, as of wine or beans",
+    )
+    variants_min_cosine: float = Field(0.75, ge=0, le=1, description="of a variant's text with its group's middle")
+
+    def blend_for(self, repurchase: str) -> BlendWeights:
+        """Return the weights of a repurchase policy."""
+        return self.blend if repurchase == "allow" else self.blend_exclude
+
+
+class StoreProfile(_Section):
+    """One shop, as one YAML file describes it.
+
+    ``schedule`` is a cron expression; without one the store is frozen and runs only when triggered, then usually with
+    ``default_as_of``, which also pre-fills the trigger form.
+    """
+
+    store: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    title: str
+    description: str = ""
+    timezone: Timezone = "UTC"
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    schedule: str | None = None
+    start_date: date | None = None
+    default_as_of: date | None = None
+    max_staleness_days: int | None = Field(None, ge=1)
+    enabled: bool = True
+    materialise: Literal["complete_journey"] | None = None
+    catalog: Catalog
+    events: Events | None = None
+    embedding: Embedding = Embedding()
+    clustering: Clustering = Clustering()
+    recommending: Recommending = Recommending()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StoreProfile:
+        if self.catalog.kind == "events" and self.events is None:
+            raise ValueError("catalog.kind: events needs an `events` section")
+        if self.schedule is not None and len(self.schedule.split()) != 5:
+            raise ValueError(f"schedule {self.schedule!r} is not a cron expression of five fields")
+        if self.schedule is not None and self.start_date is None:
+            raise ValueError("schedule needs start_date, the first day that a backfill may reach")
+        return self
+
+    @property
+    def point_in_time(self) -> bool:
+        """Whether a run as of a past day sees the catalogue as it was then."""
+        return self.catalog.kind != "snapshot"
+
+
+def load_profile(path: Path) -> StoreProfile:
+    """Read and check one store profile.
+
+    Raises
+    ------
+    ProfileError
+        The file isn't valid YAML, a key is unknown, missing or has a wrong value; the message names file and key.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path} is not UTF-8: {error}") from error
+    if not isinstance(raw, dict):
+        raise ProfileError(f"{path} holds no mapping; a store profile starts with `store: <name>`.")
+    try:
+        profile = StoreProfile.model_validate(raw)
+    except ValidationError as error:
+        raise ProfileError(_explain(path, error), next_step="Correct these keys in the profile.") from error
+    if profile.store != path.stem:
+        raise ProfileError(f"{path} says store: {profile.store}; file name and store must be the same.")
+    return profile
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} key(s) are wrong."]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: unknown key; allowed here: {', '.join(_allowed_keys(problem['loc']))}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: this key is required")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {key}: {text}; it is {str(problem['input'])[:80]!r}")
+    return "\n".join(lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = StoreProfile
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            continue  # a key of a free mapping such as event_types.<name>: the model stays that of its values
+        model = _section_of(field.annotation)
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def _section_of(annotation: Any) -> Any:
+    """Return the section class inside `X | None`, `dict[str, X]` or `X`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def store_names(stores_dir: Path) -> list[str]:
+    """Return the names of all profiles in a folder, sorted."""
+    return sorted(path.stem for path in stores_dir.glob("*.yaml"))
+
+
+def resolve_path(path: str, profile_dir: Path, variables: Mapping[str, str | None]) -> str:
+    """Return a profile's path as an absolute path or URI.
+
+    Raises
+    ------
+    ProfileError
+        The path names a variable that isn't allowed or isn't set.
+    """
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in _PATH_VARIABLES:
+            raise ProfileError(f"${{{name}}} in path {path!r} is not one of {', '.join(_PATH_VARIABLES)}.")
+        value = variables.get(name)
+        if not value:
+            raise ProfileError(
+                f"path {path!r} needs {name}, which is not set.",
+                next_step=f"Set {name} to the folder that holds this data; README says where to get it.",
+            )
+        return value
+
+    resolved = re.sub(r"\${([^}]*)}", substitute, path)
+    if "://" in resolved:
+        return resolved
+    return str(profile_dir / Path(resolved).expanduser())

@@ -1,0 +1,59 @@
+"""What spark-submit is told of a stage's driver: Java options and settings of Spark.
+
+Settings that results depend on stand in `shelfkin.spark`. This module imports no pyspark: the DAG processor reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from shelfkin.errors import ProfileError
+
+# What `make setup` keeps of Spark's classes for its next starts (`bin/share_spark_classes.py`), if it could.
+SPARK_CLASSES = Path(sys.prefix) / "share" / "shelfkin" / "spark-classes.jsa"
+# On two cores a stage of a minute takes 14% less time with the parallel collector than with Java's default. The second
+# compiler's thresholds are 20 times Java's own: most of what such a stage runs is run too seldom to earn back the time
+# of compiling it twice (decision 0029).
+DRIVER_JAVA_OPTIONS = (
+    "-XX:+UseParallelGC -XX:Tier4InvocationThreshold=100000 -XX:Tier4MinInvocationThreshold=12000 "
+    "-XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
+)
+# The UI of a job that lives for a minute is of no use and costs a Jetty server; WARN keeps a task log readable.
+_CONF = {"spark.ui.enabled": "false", "spark.log.level": "WARN"}
+
+
+def submit_conf(extra: str | None) -> dict[str, str]:
+    """Return the settings for ``spark-submit --conf``.
+
+    Parameters
+    ----------
+    extra
+        ``SHELFKIN_SPARK_CONF``: a JSON object of further settings, which win over ours; blank or None for none.
+    """
+    return {
+        **_CONF,
+        "spark.driver.extraJavaOptions": _driver_java_options(),
+        **_json_object("SHELFKIN_SPARK_CONF", extra),
+    }
+
+
+def _driver_java_options() -> str:
+    if not SPARK_CLASSES.is_file():
+        return DRIVER_JAVA_OPTIONS
+    # Another Java than the one that it was made with does without, and need not say so.
+    quiet = "-Xshare:auto -Xlog:disable -Xlog:all=error:stderr"
+    return f'{DRIVER_JAVA_OPTIONS} "-XX:SharedArchiveFile={SPARK_CLASSES}" {quiet}'
+
+
+def _json_object(name: str, text: str | None) -> dict[str, str]:
+    if not text:
+        return {}
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ProfileError(f"{name} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{name} must be a JSON object of Spark settings; it is {text[:80]!r}.")
+    return {key: str(value) for key, value in content.items()}
