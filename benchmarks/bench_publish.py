@@ -26,8 +26,8 @@ from pydantic import SecretStr
 from shelfkin.__main__ import read_pointer
 from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.serving.postgres import published_to_postgres
-from shelfkin.serving.postgres_tables import PUBLISHED_TABLES
+from shelfkin.serving.postgres_layout import PUBLISHED_TABLES
+from shelfkin.serving.postgres_publish import published_to_postgres
 from shelfkin.settings import PostgresTarget, Settings
 
 N_PUBLISHES = 5

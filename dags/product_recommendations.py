@@ -142,8 +142,9 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
     }
 
 
-def recommendations_dag(dag_id: str, profile: StoreProfile, settings: Settings) -> DAG:
+def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
     """Return one store's DAG: wiring only, every stage is a Spark app of the task's name."""
+    dag_id = settings.dag_id(profile.store)
     dag = DAG(
         dag_id=dag_id,
         dag_display_name=f"Recommendations: {profile.title}",
@@ -226,5 +227,4 @@ for store in store_names(SETTINGS.stores_dir):
         logging.getLogger(__name__).error("No DAG for store %s: %s", store, error)
         continue
     if profile.enabled:
-        suffix = "" if store == SETTINGS.default_store else f"__{store}"
-        globals()[f"dag_{store}"] = recommendations_dag(f"product_recommendations{suffix}", profile, SETTINGS)
+        globals()[f"dag_{store}"] = recommendations_dag(profile, SETTINGS)

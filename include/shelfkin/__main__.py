@@ -16,7 +16,7 @@ from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Root, RunPaths, latest_pointer_uri
 from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
 from shelfkin.lineage import read_lineage, stale_line
-from shelfkin.serving.index import open_index, open_session_index
+from shelfkin.serving.index import open_index
 from shelfkin.settings import Settings
 
 
@@ -43,11 +43,8 @@ def show(settings: Settings, store: str, as_of: str) -> None:
     pointer = read_pointer(settings, store, as_of)
     root = Root.at(settings.artifact_root)
     warning = stale_line(_lineage(settings, store, pointer))
-    with (
-        open_session_index(root, pointer, _cache()) as sessions,
-        open_index(root, pointer["serving_index"], _cache()) as db,
-    ):
-        for line in show_run(db, sessions, pointer["metrics"], warning):
+    with open_index(root, pointer, _cache()) as index:
+        for line in show_run(index, pointer["metrics"], warning):
             print(line)
 
 
@@ -64,7 +61,7 @@ def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
     if not recent_ids:
         raise OptionError("No product ids were given.", next_step="Write RECENT=P316,P333,P1115.")
     pointer = read_pointer(settings, store, "")
-    with open_session_index(Root.at(settings.artifact_root), pointer, _cache()) as index:
+    with open_index(Root.at(settings.artifact_root), pointer, _cache()) as index:
         began = time.perf_counter()
         found = recommend_for_session(index, recent_ids, n)
         elapsed_ms = 1000 * (time.perf_counter() - began)

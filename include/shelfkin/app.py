@@ -20,6 +20,7 @@ from typing import Any
 
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled, utc_now
 from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, without_controls
+from shelfkin.run_progress import ProgressHandler
 from shelfkin.settings import Settings
 from shelfkin.stage import Stage
 
@@ -123,6 +124,7 @@ class App:
 
 def _configure_logging() -> None:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
+    logging.getLogger().addHandler(ProgressHandler())
     for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -118,6 +118,10 @@ class Settings:
             publish_postgres=PostgresTarget.from_env(env),
         )
 
+    def dag_id(self, store: str) -> str:
+        """Return the id of a store's DAG."""
+        return "product_recommendations" + ("" if store == self.default_store else f"__{store}")
+
     def path_variables(self) -> dict[str, str | None]:
         """Return what ``${...}`` in a profile's paths may stand for."""
         return {

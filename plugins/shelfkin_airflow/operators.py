@@ -18,10 +18,13 @@ from airflow.sdk.log import mask_secret
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.errors import ShelfkinError
 from shelfkin.packaging import package_zip
+from shelfkin.run_progress import report, reported
 from shelfkin.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from shelfkin.serving.publish import PublishResult
 
 # Seconds between two looks at an older day of the same backfill.
 _POLL_INTERVAL_S = 20
@@ -107,6 +110,14 @@ class SparkStageOperator(SparkSubmitOperator):
         """Run the stage and return ``{manifest, manifest_sha256, rows_*, scalars}``."""
         if self.in_date_order:
             wait_for_older_days(context)
+        with reported(self.task_id):
+            self._submit(context)
+        manifest = Manifest.read(self.paths.root, self.paths.manifest_uri(self.task_id))
+        message = manifest.xcom()
+        self.log.info("%s: %s", self.task_id, ", ".join(f"{key}={value}" for key, value in message.items()))
+        return message
+
+    def _submit(self, context: Context) -> None:
         require_java()
         error_uri = self.paths.error_uri(self.task_id)
         if self.paths.root.exists(error_uri):
@@ -119,10 +130,6 @@ class SparkStageOperator(SparkSubmitOperator):
         except AirflowException:
             self._explain_failure()
             raise
-        manifest = Manifest.read(self.paths.root, self.paths.manifest_uri(self.task_id))
-        message = manifest.xcom()
-        self.log.info("%s: %s", self.task_id, ", ".join(f"{key}={value}" for key, value in message.items()))
-        return message
 
     def _explain_failure(self) -> None:
         """Raise with the stage's own account of its failure, as AirflowFailException if a retry is no use.
@@ -182,15 +189,26 @@ class PublishOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish, and return the pointer's path and whether ``latest.json`` moved."""
+        with reported(self.task_id):
+            result = self._publish()
+            for line in result.log_lines:
+                self.log.info(line)
+                report("line", line)
+        if result.published:
+            context["outlet_events"][published_alias(self.store)].add(
+                published_asset(self.store), extra={"as_of": self.as_of, "run_id": self.run_id}
+            )
+        return result.xcom()
+
+    def _publish(self) -> PublishResult:
         from shelfkin.serving.publish import publish_run
 
-        paths = RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id)
         try:
             postgres = Settings.from_env().publish_postgres
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())
-            result = publish_run(
-                paths,
+            return publish_run(
+                RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id),
                 [str(uri) for uri in self.input_manifests],
                 publish=self.publish == "True",
                 override_gate=self.override_gate == "True",
@@ -201,13 +219,6 @@ class PublishOperator(BaseOperator):
                 raise
             # `from None`: the message is made to be shown; what lies behind it may not be.
             raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from None
-        for line in result.log_lines:
-            self.log.info(line)
-        if result.published:
-            context["outlet_events"][published_alias(self.store)].add(
-                published_asset(self.store), extra={"as_of": self.as_of, "run_id": self.run_id}
-            )
-        return result.xcom()
 
 
 def published_asset(store: str) -> Asset:

@@ -18,7 +18,6 @@ from shelfkin.recommending.model import check_result_size
 from shelfkin.recommending.policies import Policy, first_of_twins, on_sale
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
 from shelfkin.recommending.reasons import contributions, shares
-from shelfkin.recommending.recent import Filler, fill_up, recommend_from_recent
 
 
 def test_ease_on_two_items_by_hand() -> None:
@@ -227,46 +226,6 @@ def test_new_twins_collapse_in_a_list() -> None:
     )
     # 2 and 3 are twins that the user has both had; of the new twins 0 and 1 only the more popular one stays.
     assert [entry.item for entry in entries] == [2, 3, 0, 4]
-
-
-def test_recent_session_adds_up_and_never_repeats() -> None:
-    rows = [("a", "x", 0.5), ("b", "x", 0.5), ("b", "a", 1.0), ("b", "y", 0.8), ("b", "z", 0.7), ("c", "q", 1.0)]
-    texts = {"b": "t1", "z": "t1", "x": "t2", "y": "t3"}
-    # "b" is the newest: x scores 0.5 * 0.8 + 0.5, y 0.8; z is b's exact twin.
-    expected = [("x", 0.9, "similar", "b"), ("y", 0.8, "similar", "b")]
-    assert recommend_from_recent(rows, ["a", "b"], 5, texts) == expected
-    assert recommend_from_recent(reversed(rows), ["a", "b"], 1, texts) == expected[:1]
-    assert recommend_from_recent(rows, ["b", "a", "b"], 5, texts) == expected
-    assert recommend_from_recent(rows, ["unknown"], 5, texts) == []
-
-
-def test_what_speaks_most_for_a_product_is_weighted_by_its_place_in_the_session() -> None:
-    # 0.9 two steps back is 0.576: less than 0.6 of the newest. At a tie the newer one is named.
-    rows = [("a", "x", 0.9), ("c", "x", 0.6), ("b", "y", 0.5), ("c", "y", 0.4)]
-    found = recommend_from_recent(rows, ["a", "b", "c"], 5, {})
-    assert [(one.product, one.because, one.score) for one in found] == [("x", "c", 1.176), ("y", "c", 0.8)]
-
-
-def test_a_list_is_filled_with_what_is_popular_in_the_clusters_then_in_the_store_then_typical() -> None:
-    fillers = [
-        Filler(None, 1, "P", "tP", True),
-        Filler(None, 2, "T", "tT", False),
-        Filler(7, 1, "a1", "ta1", True),
-        Filler(7, 2, "a2", "ta2", False),
-        Filler(9, 1, "b1", "tb1", True),
-        Filler(9, 2, "twin of r", "tr", True),
-        Filler(9, 3, "a1", "ta1", True),
-    ]
-    # s and t are of cluster 7 (1 + 0.64), r of cluster 9 (0.8): cluster 7 begins, and its newest product speaks.
-    clusters = {"t": 7, "r": 9, "s": 7}
-    found = fill_up(fillers, ["t", "r", "s"], clusters, taken=["b1"], shown=["tr", "tb1"], n=9)
-    assert found == [
-        ("a1", 0.0, "popular_in_cluster", "s"),
-        ("P", 0.0, "popular", None),
-        ("a2", 0.0, "typical_of_cluster", "s"),
-        ("T", 0.0, "typical", None),
-    ]
-    assert fill_up(fillers[::-1], ["t", "r", "s"], clusters, taken=["b1"], shown=["tr", "tb1"], n=2) == found[:2]
 
 
 def test_vectors_beyond_the_drivers_limit_are_refused_with_the_numbers() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import fsspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -19,12 +18,11 @@ from hypothesis import strategies as st
 from finished_run import SCHEMAS, Rows, stamped_rows, write_run
 from shelfkin import __main__ as command
 from shelfkin import tables
-from shelfkin.artifacts import Root
 from shelfkin.errors import ArtifactError, OptionError
-from shelfkin.serving.index import open_session_index
+from shelfkin.serving.build_index import TABLES, build_index
+from shelfkin.serving.index import MAX_RECENT, Filler, Product, ServingIndex, SimilarProduct
 from shelfkin.serving.publish import publish_run
-from shelfkin.serving.session import SessionList, recommend_for_session
-from shelfkin.serving.session_index import MAX_RECENT, SessionIndex, build_session_index
+from shelfkin.serving.session import SessionList, fill_up, most_similar, recommend_for_session
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Item:
 
 def write_index(
     folder: Path, items: list[Item], similar: list[tuple[str, str, float]], popular: dict[str, list[str]]
-) -> SessionIndex:
-    """Build the session index of a shop: the tables as publishing has them, one after the other."""
+) -> ServingIndex:
+    """Build the serving index of a shop of these tables."""
     rows: Rows = {table: [] for table in SCHEMAS}
     for item in items:
         rows[tables.PRODUCTS].append(
@@ -64,12 +62,11 @@ def write_index(
         for rank, product_id in enumerate(ids, start=1):
             rows[tables.POPULAR_PRODUCTS].append({"scope": scope, "rank": rank, "product_id": product_id, "score": 1.0})
     with duckdb.connect() as db:
-        for table, (_, schema) in SCHEMAS.items():
-            db.register("given", pa.Table.from_pylist(rows[table], schema=schema))
-            db.execute(f"CREATE TABLE {table} AS SELECT * FROM given")
+        for table in TABLES:
+            db.register(table, pa.Table.from_pylist(rows[table], schema=SCHEMAS[table][1]))
         path = folder / f"{len(list(folder.iterdir()))}.sqlite"
-        build_session_index(db, path)
-    return SessionIndex(path)
+        build_index(db, ("shop", "2024-06-01", "r1"), path)
+    return ServingIndex(path)
 
 
 def shown(found: SessionList) -> list[tuple[str, str, str | None]]:
@@ -90,7 +87,7 @@ SHOP = [
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[SessionIndex]:
+def shop(tmp_path: Path) -> Iterator[ServingIndex]:
     similar = [
         *(("mug", "cup", 0.9), ("mug", "cup sold out", 0.95), ("mug", "mug again", 1.0)),
         *(("rake", "cup", 0.9), ("rake", "spade", 0.5)),
@@ -100,7 +97,7 @@ def shop(tmp_path: Path) -> Iterator[SessionIndex]:
         yield index
 
 
-def test_similar_first_then_popular_in_the_cluster_then_in_the_store_then_typical(shop: SessionIndex) -> None:
+def test_similar_first_then_popular_in_the_cluster_then_in_the_store_then_typical(shop: ServingIndex) -> None:
     assert shown(recommend_for_session(shop, ["mug"], 9)) == [
         ("cup", "similar", "mug"),
         ("saucer", "popular_in_cluster", "mug"),
@@ -110,7 +107,7 @@ def test_similar_first_then_popular_in_the_cluster_then_in_the_store_then_typica
     ]
 
 
-def test_unknown_products_are_reported_and_a_session_of_nothing_else_gets_what_is_popular(shop: SessionIndex) -> None:
+def test_unknown_products_are_reported_and_a_session_of_nothing_else_gets_what_is_popular(shop: ServingIndex) -> None:
     found = recommend_for_session(shop, ["x", "rake", "y", "x"], 2)
     assert found.unknown_ids == ("y", "x") and found.recent == (("rake", "title of rake"),)
     assert shown(found) == [("cup", "similar", "rake"), ("spade", "similar", "rake")]
@@ -126,12 +123,12 @@ def test_unknown_products_are_reported_and_a_session_of_nothing_else_gets_what_i
 @pytest.mark.parametrize(
     "hostile", ["' OR 1=1 --", '"; DROP TABLE product; --', "mug\0", "\udcff", "\x1b[2J", "?", "%", "", "x" * 100_000]
 )
-def test_hostile_ids_are_unknown_ids(shop: SessionIndex, hostile: str) -> None:
+def test_hostile_ids_are_unknown_ids(shop: ServingIndex, hostile: str) -> None:
     found = recommend_for_session(shop, [hostile, "mug"], 1)
     assert found.unknown_ids == (hostile,) and shown(found) == [("cup", "similar", "mug")]
 
 
-def test_only_the_newest_distinct_ids_count(shop: SessionIndex) -> None:
+def test_only_the_newest_distinct_ids_count(shop: ServingIndex) -> None:
     many = ["mug", *(f"x{number}" for number in range(999)), "rake", "rake"]
     found = recommend_for_session(shop, many, 1)
     assert found.n_ignored == 1001 - MAX_RECENT
@@ -139,7 +136,7 @@ def test_only_the_newest_distinct_ids_count(shop: SessionIndex) -> None:
 
 
 @pytest.mark.parametrize("n", [0, -1, 101])
-def test_a_length_out_of_range_is_refused(shop: SessionIndex, n: int) -> None:
+def test_a_length_out_of_range_is_refused(shop: ServingIndex, n: int) -> None:
     with pytest.raises(OptionError, match=f"n={n} is not a length from 1 to 100"):
         recommend_for_session(shop, ["mug"], n)
 
@@ -206,31 +203,76 @@ def test_whatever_the_shop_a_list_keeps_its_promises(
         assert recommend_for_session(index, recent, n) == found
 
 
-def test_threads_share_an_index(shop: SessionIndex) -> None:
+def test_threads_share_an_index(shop: ServingIndex) -> None:
     questions = [["mug"], ["rake"], ["mug", "rake"], ["x"], []] * 200
     expected = [recommend_for_session(shop, question, 5) for question in questions]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda question: recommend_for_session(shop, question, 5), questions)) == expected
 
 
-def test_an_index_elsewhere_is_fetched_once_and_an_old_pointer_says_what_to_do(tmp_path: Path) -> None:
-    paths, uris = write_run(tmp_path / "artifacts", stamped_rows(1))
-    publish_run(paths, uris, publish=True)
-    pointer = paths.root.read_json(paths.latest_uri())
-    remote = Root("memory://shelf")
-    remote.fs.put_file(pointer["session_index"], "memory://shelf/i.sqlite")
-    moved = {**pointer, "session_index": "memory://shelf/i.sqlite"}
-    with open_session_index(remote, moved, tmp_path / "cache") as index:
-        assert len(recommend_for_session(index, ["p000001"], 3).items) == 3
-    fsspec.filesystem("memory").pipe_file("/shelf/i.sqlite", b"not fetched again")
-    with open_session_index(remote, moved, tmp_path / "cache") as index:
-        assert recommend_for_session(index, ["p000001"], 3).recent == (("p000001", "title 1"),)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["i.sqlite"]
-    before = {key: value for key, value in pointer.items() if key != "session_index"}
-    for old, says in ((before, "has no session index"), ({**pointer, "session_index": "/gone"}, "which is gone")):
-        with pytest.raises(ArtifactError, match=says) as caught:
-            open_session_index(paths.root, old, tmp_path)
-        assert "Publish again" in caught.value.next_step
+def product(number: int, text: int, cluster: int | None = None) -> Product:
+    return Product(number, f"p{number}", None, None, None, None, None, None, text, cluster)
+
+
+def similar(number: int, score: float, text: int | None = None, sellable: bool = True) -> SimilarProduct:
+    return SimilarProduct(number, number if text is None else text, sellable, score, 0.0, 0.0)
+
+
+A, B, C = product(1, text=1), product(2, text=2), product(3, text=3)
+TWIN, SOLD_OUT = similar(13, 0.7, text=2), similar(14, 0.9, sellable=False)
+
+
+def test_a_session_adds_up_and_never_repeats() -> None:
+    rows = {
+        1: [similar(11, 0.5)],
+        2: [
+            similar(11, 0.5),
+            similar(1, 1.0),
+            similar(12, 0.8),
+            similar(13, 0.7, text=2),
+            similar(14, 0.9, sellable=False),
+        ],
+        3: [similar(15, 1.0)],
+    }
+    # B is the newest: 11 scores 0.5 * 0.8 + 0.5, 12 0.8; one is B's exact twin.
+    expected = [(11, 11, 0.9, "similar", 2), (12, 12, 0.8, "similar", 2)]
+    assert most_similar(rows, [A, B], 5) == expected
+    assert most_similar(dict(reversed(rows.items())), [A, B], 1) == expected[:1]
+    assert most_similar(rows, [], 5) == []
+
+
+def test_what_speaks_most_for_a_product_is_weighted_by_its_place_in_the_session() -> None:
+    # 0.9 two steps back is 0.576: less than 0.6 of the newest. At a tie the newer one is named.
+    rows = {1: [similar(11, 0.9)], 2: [similar(12, 0.5)], 3: [similar(11, 0.6), similar(12, 0.4)]}
+    suggestions = most_similar(rows, [A, B, C], 5)
+    assert [(one.number, one.because, one.score) for one in suggestions] == [(11, 3, 1.176), (12, 3, 0.8)]
+
+
+def test_of_equal_scores_the_more_popular_product_comes_first() -> None:
+    assert [one.number for one in most_similar({1: [similar(9, 0.5), similar(8, 0.5)]}, [A], 5)] == [8, 9]
+
+
+def test_a_list_is_filled_with_what_is_popular_in_the_clusters_then_in_the_store_then_typical() -> None:
+    fillers = [
+        Filler(None, 1, 21, 21, True),
+        Filler(None, 2, 22, 22, False),
+        Filler(7, 1, 31, 31, True),
+        Filler(7, 2, 32, 32, False),
+        Filler(9, 1, 41, 41, True),
+        Filler(9, 2, 42, 2, True),
+        Filler(9, 3, 31, 31, True),
+    ]
+    # Products 3 and 1 are of cluster 7 (1 + 0.64), 2 of cluster 9 (0.8): cluster 7 begins, and its newest speaks.
+    recent = [product(1, 1, cluster=7), product(2, 2, cluster=9), product(3, 3, cluster=7)]
+    listed = most_similar({3: [similar(41, 0.5)]}, recent, 9)
+    suggestions = fill_up(fillers, recent, listed, 9)
+    assert [(one.number, one.score, one.strategy, one.because) for one in suggestions] == [
+        (31, 0.0, "popular_in_cluster", 3),
+        (21, 0.0, "popular", None),
+        (32, 0.0, "typical_of_cluster", 3),
+        (22, 0.0, "typical", None),
+    ]
+    assert fill_up(fillers[::-1], recent, listed, 2) == suggestions[:2]
 
 
 @pytest.fixture

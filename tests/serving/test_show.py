@@ -6,11 +6,12 @@ import unicodedata
 from itertools import islice
 from pathlib import Path
 
-import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfkin.serving.session_index import SessionIndex
+from finished_run import stamped_rows, write_run
+from shelfkin.serving.index import open_index
+from shelfkin.serving.publish import publish_run
 from shelfkin.serving.show import printable, show_run
 
 
@@ -34,11 +35,11 @@ def test_long_text_without_blanks_is_cut_not_swallowed() -> None:
     assert printable("X" * 70, 20) == "X" * 16 + " ..."
 
 
-def test_a_warning_stands_on_top_and_can_not_steer_a_terminal() -> None:
-    db = duckdb.connect()
-    db.execute("CREATE TABLE run AS SELECT 'shop' AS store, '2011-11-02' AS as_of, 'r' AS run_id")
-    head = "Store shop, as of 2011-11-02 (run r)"
-    sessions = SessionIndex(Path("/not/asked"))
-    stale = list(islice(show_run(db, sessions, {}, "Stale:\x1b[2J run it again."), 3))
-    assert stale == [head, "Stale:[2J run it again.", ""]
-    assert list(islice(show_run(db, sessions, {}), 2)) == [head, ""]
+def test_a_warning_stands_on_top_and_can_not_steer_a_terminal(tmp_path: Path) -> None:
+    paths, uris = write_run(tmp_path, stamped_rows(1))
+    publish_run(paths, uris, publish=True)
+    with open_index(paths.root, paths.root.read_json(paths.latest_uri()), tmp_path) as index:
+        head = "Store shop, as of 2024-06-01 (run r1)"
+        stale = list(islice(show_run(index, {}, "Stale:\x1b[2J run it again."), 3))
+        assert stale == [head, "Stale:[2J run it again.", ""]
+        assert list(islice(show_run(index, {}), 2)) == [head, ""]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from pyspark.sql import SparkSession
 
@@ -17,10 +14,9 @@ from shelfkin.artifacts import Manifest, RunPaths
 from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 from shelfkin.evaluation.baselines import OURS
 from shelfkin.recommending import ranker
-from shelfkin.serving.index import open_index, open_session_index
+from shelfkin.serving.index import ServingIndex, open_index
 from shelfkin.serving.publish import PublishResult, publish_run
 from shelfkin.serving.session import recommend_for_session
-from shelfkin.serving.session_index import SessionIndex
 from shelfkin.serving.show import show_run
 from small_shop import LAST_DAY, STORE, events, products, write_csv, write_shop
 from stage_runs import Run
@@ -256,23 +252,17 @@ def test_publish_moves_forward_only_and_what_if_moves_nothing(finished: Run, tmp
     root.put_json(finished.paths.latest_uri(), pointer)
 
 
-@contextmanager
-def opened(published: PublishResult) -> Iterator[tuple[duckdb.DuckDBPyConnection, SessionIndex]]:
-    root, metrics = published.manifest.root, published.manifest.content["metrics"]
-    pointer = {"run_id": "test", "store": STORE, "session_index": metrics["session_index"]}
-    with (
-        open_index(root, metrics["serving_index"], Path("/unused")) as db,
-        open_session_index(root, pointer, Path("/unused")) as sessions,
-    ):
-        yield db, sessions
+def opened(published: PublishResult) -> ServingIndex:
+    pointer = {"run_id": "test", "store": STORE, **published.manifest.content["metrics"]}
+    return open_index(published.manifest.root, pointer, Path("/unused"))
 
 
 def test_the_index_answers_show_and_recommend(finished: Run) -> None:
     uris = [manifest.uri for manifest in finished.manifests.values()]
     published = publish_run(finished.paths, uris, publish=False)
-    with opened(published) as (db, sessions):
-        text = "\n".join(show_run(db, sessions, finished.manifests["evaluate_recommenders"].content["metrics"]))
-        found = recommend_for_session(sessions, ["S001", "S030", "NOPE"], 5)
+    with opened(published) as index:
+        text = "\n".join(show_run(index, finished.manifests["evaluate_recommenders"].content["metrics"]))
+        found = recommend_for_session(index, ["S001", "S030", "NOPE"], 5)
     assert "CLUSTERS (" in text and text.count("CUSTOMER C") == 3 and "QUALITY: what customers bought" in text
     assert found.unknown_ids == ("NOPE",)
     assert [item.rank for item in found.items] == [1, 2, 3, 4, 5]
@@ -351,9 +341,9 @@ def test_a_store_without_events_says_so_and_still_finds_similar_products(spark: 
     assert "no events" in built.content["metrics"]["skipped_reason"]
     assert built.rows("similar_products") > 0
     published = publish_run(run.paths, [manifest.uri for manifest in run.manifests.values()], publish=True)
-    with opened(published) as (db, sessions):
-        found = recommend_for_session(sessions, ["S001", "S060"], 100)
-        text = "\n".join(show_run(db, sessions, built.content["metrics"]))
+    with opened(published) as index:
+        found = recommend_for_session(index, ["S001", "S060"], 100)
+        text = "\n".join(show_run(index, built.content["metrics"]))
     # All there is: 72 texts, of which the session has seen two.
     assert len(found.items) == 70 and not {item.product_id for item in found.items} & {"S001", "S060"}
     assert "no personal lists" in text

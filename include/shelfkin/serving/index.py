@@ -1,111 +1,142 @@
-"""The indexes of a run: one DuckDB file that answers questions without scanning parquet, and one for sessions."""
+"""A run's serving index: one SQLite file that answers by key in microseconds, whatever else holds the run's tables."""
 
 from __future__ import annotations
 
+import json
 import os
-import tempfile
-from collections.abc import Mapping
+import sqlite3
+import threading
+import unicodedata
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import duckdb
+import numpy as np
 
-from shelfkin import tables
-from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.artifacts import Root
 from shelfkin.errors import ArtifactError
-from shelfkin.serving.reading import table_dataset
-from shelfkin.serving.session_index import SessionIndex, build_session_index
 
-# What a look-up asks for, and the order that lets DuckDB skip blocks: its zone maps work on sorted columns.
-_SORTED_BY = {
-    tables.PRODUCTS: "product_id",
-    tables.CLUSTERS: "cluster_id",
-    tables.PRODUCT_CLUSTERS: "product_id",
-    tables.SIMILAR_PRODUCTS: "product_id, rank",
-    tables.PRODUCT_VARIANTS: "variant_group, product_id",
-    tables.USER_RECOMMENDATIONS: "user_id, rank",
-    tables.POPULAR_PRODUCTS: "scope, rank",
-    tables.RECOMMENDER_METRICS: "cut, task, metric, k, model",
-}
+LAYOUT = 1
+# The longest list for a session, and the recent products that count for it: the fiftieth step back weighs 0.8**50,
+# hardly 1/70,000.
+MAX_LENGTH = 100
+MAX_RECENT = 50
+# So many texts fill the longest list, whatever of them the session has seen already.
+MAX_FILLERS = MAX_LENGTH + MAX_RECENT
+# The scope of fillers for the whole store; the others are cluster ids.
+STORE_SCOPE = -1
+MAX_SEARCH_WORDS = 10
+# One similar product in a packed value.
+SIMILAR = np.dtype(
+    [
+        *(("number", "<i4"), ("text", "<i4"), ("sellable", "?")),
+        *(("score", "<f4"), ("content_score", "<f4"), ("co_purchase_score", "<f4")),
+    ]
+)
+_PUBLISH_AGAIN = "Publish again: clear the run's task publish_recommendations, or make a new run."
 
-RECENT_EVENTS_PER_USER = 20
+
+class Product(NamedTuple):
+    """A product of the index; `number` is its name inside (1 is the most popular), and equal texts are exact twins."""
+
+    number: int
+    product_id: str
+    title: str | None
+    brand: str | None
+    category_path: list[str] | None
+    price: float | None
+    currency: str | None
+    in_stock: int | None
+    text: int
+    cluster: int | None
 
 
-def build_indexes(paths: RunPaths, manifests: Mapping[str, Manifest], uri: str, session_uri: str) -> None:
-    """Write the serving index of a run as one file at `uri`, and its session index as one at `session_uri`.
+class SimilarProduct(NamedTuple):
+    """One similar product; `sellable` is False if it was sold out as of the run."""
 
-    The serving index holds the published tables, sorted by what look-ups ask for, ``recent_events`` (each known user's
-    last 20 events) and ``run`` (one row that names the run).
+    number: int
+    text: int
+    sellable: bool
+    score: float
+    content_score: float
+    co_purchase_score: float
 
-    Parameters
+
+class Filler(NamedTuple):
+    """A product that may fill up a list.
+
+    Attributes
     ----------
-    manifests
-        Stage name to manifest; every table of `_SORTED_BY` that one of them names goes in.
+    cluster
+        The cluster that it fills for, or None: the whole store.
+    rank
+        Place within that, from 1.
+    is_popular
+        Whether it was ordered lately; otherwise it is there because it is typical.
     """
-    with tempfile.TemporaryDirectory(prefix="shelfkin-index-") as folder:
-        local = Path(folder) / "index.duckdb"
-        with duckdb.connect(str(local)) as db:
-            for manifest in manifests.values():
-                for table, order in _SORTED_BY.items():
-                    if table in manifest.content["tables"]:
-                        _copy_table(db, manifest, table, f"SELECT * FROM source ORDER BY {order}")
-                if tables.EVENTS in manifest.content["tables"]:
-                    _copy_table(db, manifest, tables.EVENTS, _RECENT_EVENTS, as_table="recent_events")
-            db.execute(
-                "CREATE TABLE run AS SELECT ?::VARCHAR AS store, ?::DATE AS as_of, ?::VARCHAR AS run_id",
-                [paths.store, paths.as_of, paths.run_id],
-            )
-            session = Path(folder) / "session.sqlite"
-            build_session_index(db, session)
-        paths.root.put_file(session, session_uri)
-        paths.root.put_file(local, uri)
+
+    cluster: int | None
+    rank: int
+    number: int
+    text: int
+    is_popular: bool
 
 
-_RECENT_EVENTS = f"""
-    SELECT user_id, product_id, event_type, occurred_at, quantity
-    FROM source WHERE user_id IS NOT NULL
-    QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY occurred_at DESC, product_id) <= {RECENT_EVENTS_PER_USER}
-    ORDER BY user_id, occurred_at DESC, product_id
-"""
+class Cluster(NamedTuple):
+    """A row of the table ``clusters``."""
+
+    cluster_id: int
+    name: str | None
+    size: int
+    top_terms: list[str]
+    representative_product_ids: list[str]
+    status: str
 
 
-def _copy_table(
-    db: duckdb.DuckDBPyConnection, manifest: Manifest, table: str, query: str, as_table: str | None = None
-) -> None:
-    db.register("source", table_dataset(manifest, table))
-    db.execute(f"CREATE TABLE {as_table or table} AS {query}")
-    db.unregister("source")
+class Metric(NamedTuple):
+    """A row of the table ``recommender_metrics``; `cut` is an ISO date."""
+
+    cut: str
+    horizon_days: int
+    task: str
+    model: str
+    metric: str
+    k: int
+    value: float
+    users: int
 
 
-def open_index(root: Root, uri: str, cache: Path) -> duckdb.DuckDBPyConnection:
-    """Return a read-only connection to a serving index; a remote one is copied to `cache` once.
+class UserPage(NamedTuple):
+    """What is known of a user.
 
-    Threads don't share a connection: each takes ``connection.cursor()``.
-
-    Parameters
+    Attributes
     ----------
-    cache
-        Folder for copies of remote indexes; files there are named by the index's URI.
+    recommendations
+        The list, best first: product_id, score, strategy and reasons (dictionaries of product_id and share).
+    recent_events
+        The last 20 events, newest first: product_id, event_type, occurred_at and quantity.
     """
-    return duckdb.connect(str(_local_copy(root, uri, cache)), read_only=True)
+
+    recommendations: list[dict[str, Any]]
+    recent_events: list[dict[str, Any]]
 
 
-def open_session_index(root: Root, pointer: Mapping[str, Any], cache: Path) -> SessionIndex:
-    """Return the session index that a published pointer names; a remote one is copied to `cache` once.
+def open_index(root: Root, pointer: Mapping[str, Any], cache: Path) -> ServingIndex:
+    """Return the serving index that a published pointer names; a remote one is copied to `cache` once.
 
     Raises
     ------
     ArtifactError
-        The run was published by a version that made none, or the file is gone.
+        The run was published by an older version, or the file is gone.
     """
-    uri = pointer.get("session_index")
-    if uri is None or not root.exists(uri):
-        lacks = "has no session index" if uri is None else f"names {uri}, which is gone"
-        raise ArtifactError(
-            f"The published run {pointer['run_id']} of store {pointer['store']} {lacks}.",
-            next_step="Publish again: clear the run's task publish_recommendations, or make a new run.",
-        )
-    return SessionIndex(_local_copy(root, uri, cache))
+    uri = pointer["serving_index"]
+    run = f"The published run {pointer['run_id']} of store {pointer['store']}"
+    if not uri.endswith(".sqlite"):
+        raise ArtifactError(f"{run} has an index of an older version: {uri}.", next_step=_PUBLISH_AGAIN)
+    if not root.exists(uri):
+        raise ArtifactError(f"{run} names {uri}, which is gone.", next_step=_PUBLISH_AGAIN)
+    return ServingIndex(_local_copy(root, uri, cache))
 
 
 def _local_copy(root: Root, uri: str, cache: Path) -> Path:
@@ -119,3 +150,145 @@ def _local_copy(root: Root, uri: str, cache: Path) -> Path:
         root.fs.get_file(uri, str(partial))
         partial.replace(local)
     return local
+
+
+class ServingIndex:
+    """Look-ups in a serving index. Threads may share one: each gets a connection of its own at its first question.
+
+    Parameters
+    ----------
+    path
+        A file that `build_index` wrote. It must not change while it is open: SQLite is told so, and takes no locks.
+
+    Raises
+    ------
+    ArtifactError
+        The file is of another version of shelfkin.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        self._of_thread = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        ((layout,),) = self._ask("PRAGMA user_version")
+        if layout != LAYOUT:
+            self.close()
+            raise ArtifactError(f"{path} has layout {layout}; this version reads {LAYOUT}.", next_step=_PUBLISH_AGAIN)
+
+    def __enter__(self) -> ServingIndex:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections of all threads; none of them may be asking."""
+        while self._connections:
+            self._connections.pop().close()
+
+    def run(self) -> tuple[str, str, str]:
+        """Return store, as_of and run id."""
+        return self._ask("SELECT store, as_of, run_id FROM run")[0]
+
+    def products(self, product_ids: Sequence[str]) -> list[Product]:
+        """Return those of `product_ids` that the store has, in any order."""
+        return self._products("product_id", [one for one in product_ids if _is_text(one)])
+
+    def numbered(self, numbers: Sequence[int]) -> list[Product]:
+        """Return products by number, in any order."""
+        return self._products("number", numbers)
+
+    def search(self, typed: str, n: int) -> list[Product]:
+        """Return up to `n` products whose title or id has words that begin as those typed do, popular ones first.
+
+        Parameters
+        ----------
+        typed
+            What somebody has typed so far, in any case, with or without accents; words in any order. Only the first
+            10 words count.
+        """
+        words = "".join(" " if unicodedata.category(one)[0] == "C" else one for one in typed).split()
+        if not words:
+            return []
+        quoted = " ".join('"{}"*'.format(word.replace('"', '""')) for word in words[:MAX_SEARCH_WORDS])
+        numbers = self._ask("SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid LIMIT ?", [quoted, n])
+        return sorted(self.numbered([number for (number,) in numbers]))
+
+    def similar(self, numbers: Sequence[int]) -> dict[int, list[SimilarProduct]]:
+        """Return the similar products of those products that have some, by number, most similar first."""
+        rows = self._ask(f"SELECT product, packed FROM similar WHERE product IN ({_places(numbers)})", numbers)
+        return {
+            product: [SimilarProduct(*row) for row in np.frombuffer(packed, SIMILAR).tolist()]
+            for product, packed in rows
+        }
+
+    def fillers(self, clusters: Sequence[int], n: int) -> list[Filler]:
+        """Return the first `n` fillers of each cluster and of the store, in any order."""
+        rows = self._ask(
+            "SELECT f.scope, f.rank, f.product, p.text, f.is_popular FROM filler f JOIN product p "
+            f"ON p.number = f.product WHERE f.scope IN ({_places([*clusters, STORE_SCOPE])}) AND f.rank <= ?",
+            [*clusters, STORE_SCOPE, n],
+        )
+        return [
+            Filler(None if scope == STORE_SCOPE else scope, rank, product, text, bool(is_popular))
+            for scope, rank, product, text, is_popular in rows
+        ]
+
+    def user(self, user_id: str) -> UserPage | None:
+        """Return the list and the last events of a user, or None if neither is known."""
+        rows = self._ask("SELECT packed FROM user WHERE user_id = ?", [user_id])
+        return UserPage(**json.loads(zlib.decompress(rows[0][0]))) if rows else None
+
+    def clusters(self) -> list[Cluster]:
+        """Return all clusters, by id."""
+        rows = self._ask(f"SELECT {columns(Cluster)} FROM cluster ORDER BY cluster_id")
+        return [
+            Cluster._make([*head, json.loads(terms), json.loads(ids), status]) for *head, terms, ids, status in rows
+        ]
+
+    def example_product(self) -> Product | None:
+        """Return the most popular product that has similar ones."""
+        ((number,),) = self._ask("SELECT min(product) FROM similar")
+        return self.numbered([number])[0] if number is not None else None
+
+    def example_users(self) -> list[str]:
+        """Return up to three users with lists: those with the most, the median and few recent events."""
+        ((n_users,),) = self._ask("SELECT n_users_with_lists FROM run")
+        numbers = sorted({1, 1 + n_users // 2, 1 + 9 * n_users // 10} if n_users else ())
+        rows = self._ask(f"SELECT user_id FROM user WHERE number IN ({_places(numbers)}) ORDER BY number", numbers)
+        return [user_id for (user_id,) in rows]
+
+    def metrics(self) -> list[Metric]:
+        """Return the figures of every model, in any order."""
+        return list(map(Metric._make, self._ask(f"SELECT {columns(Metric)} FROM metric")))
+
+    def _products(self, column: str, values: Sequence[str] | Sequence[int]) -> list[Product]:
+        rows = self._ask(f"SELECT {columns(Product)} FROM product WHERE {column} IN ({_places(values)})", values)
+        return [Product._make([*row[:4], json.loads(row[4]) if row[4] else None, *row[5:]]) for row in rows]
+
+    def _ask(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        connection = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            # Used by one thread, but closed by whichever closes the index.
+            connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+            self._of_thread.connection = connection
+            self._connections.append(connection)
+        return connection.execute(query, values).fetchall()
+
+
+def columns(row: type[NamedTuple]) -> str:
+    """Return the names of a row's columns, as a query lists them."""
+    return ", ".join(row._fields)
+
+
+def _places(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string is Unicode text: what came over a command line may hold bytes that aren't."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

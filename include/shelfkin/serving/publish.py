@@ -1,8 +1,8 @@
-"""Publishing a run: its indexes, a shop's Postgres where one is set, then the pointers that readers follow."""
+"""Publishing a run: its serving index, a shop's Postgres where one is set, then the pointers that readers follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, sha256_hex, utc_now
 from shelfkin.errors import ArtifactError, GateError
-from shelfkin.serving.index import build_indexes
+from shelfkin.serving.build_index import write_index
+from shelfkin.serving.run_tables import manifest_with
 from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
 
 if TYPE_CHECKING:
-    from shelfkin.serving.postgres import PostgresPublish
+    from shelfkin.serving.postgres_publish import PostgresPublish
 
 STAGE = "publish_recommendations"
 
@@ -42,7 +43,7 @@ def publish_run(
     override_gate: bool = False,
     postgres: PostgresTarget | None = None,
 ) -> PublishResult:
-    """Check a finished run, build its indexes and move the published pointers to it.
+    """Check a finished run, build its serving index and move the published pointers to it.
 
     The tables were written under paths of their own and are never touched again, so a reader that follows a pointer
     sees one whole run. ``as_of=<date>.json`` always moves; ``latest.json`` moves only forward in as_of, and an equal
@@ -57,7 +58,7 @@ def publish_run(
     manifest_uris
         Manifests of all stages of the run.
     publish
-        False makes a what-if run: the indexes are built, no pointer moves, Postgres isn't touched.
+        False makes a what-if run: the index is built, no pointer moves, Postgres isn't touched.
     override_gate
         Publish although evaluate_recommenders' gate refuses this run.
     postgres
@@ -75,36 +76,13 @@ def publish_run(
     started_at = utc_now()
     manifests = {manifest.stage: manifest for manifest in (Manifest.read(paths.root, uri) for uri in manifest_uris)}
     _check_same_run(paths, manifests)
-    found = _published_tables(manifests)
-    content_key = _content_key(manifests)
-    index_uri = f"{paths.attempt_uri(STAGE, 'index')}/{content_key}.duckdb"
-    session_uri = f"{paths.attempt_uri(STAGE, 'index')}/{content_key}.sqlite"
-    # The serving index is written last: where it stands, both do.
-    if not paths.root.exists(index_uri):
-        build_indexes(paths, manifests, index_uri, session_uri)
-    metrics = _metrics(manifests)
+    pointer = _pointer(paths, manifests)
+    if not paths.root.exists(pointer["serving_index"]):
+        write_index(paths, manifests, pointer["serving_index"])
     if publish and not override_gate:
-        _check_gate(metrics)
-    pointer = {
-        "format_version": FORMAT_VERSION,
-        "store": paths.store,
-        "as_of": paths.as_of.isoformat(),
-        "run_id": paths.run_id,
-        "tables": found,
-        "serving_index": index_uri,
-        "session_index": session_uri,
-        "manifests": {stage: manifest.uri for stage, manifest in sorted(manifests.items())},
-        "metrics": metrics,
-        "published_at": utc_now(),
-    }
+        _check_gate(pointer["metrics"])
     is_latest = publish and _is_newest(paths)
-    database: AbstractContextManager[PostgresPublish | None] = nullcontext()
-    if is_latest and postgres is not None:
-        # Imported only here: an installation without a database needs no libpq.
-        from shelfkin.serving.postgres import published_to_postgres
-
-        database = published_to_postgres(postgres, paths, manifests, content_key)
-    with database as in_postgres:
+    with _in_postgres(postgres if is_latest else None, paths, manifests) as in_postgres:
         if publish:
             paths.root.put_json(paths.published_uri(), pointer)
         if is_latest:
@@ -124,8 +102,7 @@ def publish_run(
         "plots": {},
         "counts": {},
         "metrics": {
-            "serving_index": index_uri,
-            "session_index": session_uri,
+            "serving_index": pointer["serving_index"],
             "postgres_run": in_postgres.run if in_postgres else None,
         },
         "started_at": started_at,
@@ -136,45 +113,56 @@ def publish_run(
         manifest=Manifest.read(paths.root, paths.manifest_uri(STAGE)),
         published=publish,
         is_latest=is_latest,
-        log_lines=(*_log_lines(paths, found, publish, is_latest), *(in_postgres.lines if in_postgres else ())),
+        log_lines=(*_log_lines(paths, pointer, publish, is_latest), *(in_postgres.lines if in_postgres else ())),
     )
 
 
-def _check_same_run(paths: RunPaths, manifests: dict[str, Manifest]) -> None:
+def _check_same_run(paths: RunPaths, manifests: Mapping[str, Manifest]) -> None:
+    expected = (paths.store, paths.as_of.isoformat(), paths.run_id)
     for manifest in manifests.values():
-        seen = (manifest.content["store"], manifest.content["as_of"], manifest.content["run_id"])
-        expected = (paths.store, paths.as_of.isoformat(), paths.run_id)
-        if seen != expected:
-            raise ArtifactError(f"{manifest.uri} belongs to run {seen}, not to {expected}.")
+        run = (manifest.content["store"], manifest.content["as_of"], manifest.content["run_id"])
+        if run != expected:
+            raise ArtifactError(f"{manifest.uri} belongs to run {run}, not to {expected}.")
 
 
-def _published_tables(manifests: dict[str, Manifest]) -> dict[str, dict[str, Any]]:
-    found = {
-        table: {"path": manifest.table_uri(table), "rows": manifest.rows(table)}
-        for table in PUBLISHED
-        for manifest in manifests.values()
-        if table in manifest.content["tables"]
+def _pointer(paths: RunPaths, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Return the content of a pointer file: where the run's tables and its index are, and how good its lists are."""
+    evaluated = manifests.get("evaluate_recommenders")
+    tables = {table: manifest_with(manifests, table) for table in PUBLISHED}
+    return {
+        "format_version": FORMAT_VERSION,
+        "store": paths.store,
+        "as_of": paths.as_of.isoformat(),
+        "run_id": paths.run_id,
+        "tables": {
+            table: {"path": manifest.table_uri(table), "rows": manifest.rows(table)}
+            for table, manifest in tables.items()
+        },
+        "serving_index": f"{paths.attempt_uri(STAGE, 'index')}/{_content_key(manifests)}.sqlite",
+        "manifests": {stage: manifest.uri for stage, manifest in sorted(manifests.items())},
+        "metrics": dict(evaluated.content["metrics"]) if evaluated else {},
+        "published_at": utc_now(),
     }
-    missing = sorted(set(PUBLISHED) - set(found))
-    if missing:
-        raise ArtifactError(
-            f"No stage of this run wrote {', '.join(missing)}.", next_step="Clear the run and let every stage run."
-        )
-    return found
 
 
-def _content_key(manifests: dict[str, Manifest]) -> str:
+def _content_key(manifests: Mapping[str, Manifest]) -> str:
     """Name the index by what went in: a cleared and repeated run gets another file, a retry finds its own."""
     joined = "".join(manifest.sha256 for _, manifest in sorted(manifests.items()))
     return sha256_hex(joined.encode())[:16]
 
 
-def _metrics(manifests: dict[str, Manifest]) -> dict[str, Any]:
-    evaluated = manifests.get("evaluate_recommenders")
-    return dict(evaluated.content["metrics"]) if evaluated else {}
+def _in_postgres(
+    postgres: PostgresTarget | None, paths: RunPaths, manifests: Mapping[str, Manifest]
+) -> AbstractContextManager[PostgresPublish | None]:
+    if postgres is None:
+        return nullcontext()
+    # Imported only here: an installation without a database needs no libpq.
+    from shelfkin.serving.postgres_publish import published_to_postgres
+
+    return published_to_postgres(postgres, paths, manifests, _content_key(manifests))
 
 
-def _check_gate(metrics: dict[str, Any]) -> None:
+def _check_gate(metrics: Mapping[str, Any]) -> None:
     if metrics.get("gate") == "refuse":
         raise GateError(
             f"Nothing was published: {metrics['gate_reason']}.",
@@ -190,8 +178,8 @@ def _is_newest(paths: RunPaths) -> bool:
     return paths.as_of >= date.fromisoformat(latest["as_of"])
 
 
-def _log_lines(paths: RunPaths, found: dict[str, dict[str, Any]], publish: bool, is_latest: bool) -> list[str]:
-    lines = [f"{table}: {entry['rows']:,} rows at {entry['path']}" for table, entry in found.items()]
+def _log_lines(paths: RunPaths, pointer: Mapping[str, Any], publish: bool, is_latest: bool) -> list[str]:
+    lines = [f"{table}: {entry['rows']:,} rows at {entry['path']}" for table, entry in pointer["tables"].items()]
     if not publish:
         return [*lines, "What-if run: nothing was published."]
     where = paths.latest_uri() if is_latest else f"{paths.published_uri()} (latest.json names a newer as_of and stays)"

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import duckdb
-
-from shelfkin.recommending.recent import POPULAR, POPULAR_IN_CLUSTER, SIMILAR, TYPICAL, TYPICAL_OF_CLUSTER
-from shelfkin.serving.session import SessionItem, recommend_for_session
-from shelfkin.serving.session_index import SessionIndex
+from shelfkin.serving.index import Product, ServingIndex
+from shelfkin.serving.session import (
+    POPULAR,
+    POPULAR_IN_CLUSTER,
+    SIMILAR,
+    TYPICAL,
+    TYPICAL_OF_CLUSTER,
+    SessionItem,
+    recommend_for_session,
+)
 
 N_CLUSTERS = 40
-N_CUSTOMERS = 3
-N_LINES = 8
+N_NEIGHBOURS = 8
+N_BOUGHT = 6
 N_REPEATS = 4
 N_DISCOVERIES = 4
 LEAST_SHARE_SHOWN = 0.05
+METRICS_AT = 10
 
 
 def printable(text: str | None, width: int = 60) -> str:
@@ -34,159 +40,98 @@ def printable(text: str | None, width: int = 60) -> str:
     return kept if len(kept) <= width else kept[: width - 4].rstrip() + " ..."
 
 
-def show_run(
-    db: duckdb.DuckDBPyConnection, sessions: SessionIndex, metrics: dict[str, Any], warning: str = ""
-) -> Iterator[str]:
+def show_run(index: ServingIndex, metrics: Mapping[str, Any], warning: str = "") -> Iterator[str]:
     """Yield the lines of the summary of a run.
 
     Parameters
     ----------
-    db, sessions
-        The run's serving index and session index.
     metrics
         The evaluation's metrics, from the published pointer.
     warning
         One line on top, such as that the run's clusters are stale.
     """
-    store, as_of, run_id = _one(db, "SELECT store, as_of, run_id FROM run")
+    store, as_of, run_id = index.run()
     yield f"Store {store}, as of {as_of} (run {run_id})"
     if warning:
         yield printable(warning, 200)
-    yield ""
-    yield from _clusters(db)
-    yield ""
-    yield from _product(db)
-    yield ""
-    yield from _customers(db, sessions)
-    yield ""
-    yield from _quality(db, metrics)
+    for part in (_clusters(index), _product(index), _customers(index), _quality(index, metrics)):
+        yield ""
+        yield from part
 
 
-def _clusters(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    rows = db.execute("""
-        SELECT c.cluster_id, c.name, c.size,
-               list(p.title ORDER BY position) AS examples
-        FROM clusters c
-        LEFT JOIN (
-            SELECT cluster_id, unnest(representative_product_ids) AS product_id,
-                   generate_subscripts(representative_product_ids, 1) AS position
-            FROM clusters
-        ) r USING (cluster_id)
-        LEFT JOIN products p USING (product_id)
-        WHERE c.size > 0
-        GROUP BY ALL ORDER BY c.size DESC, c.cluster_id
-    """).fetchall()
-    yield f"CLUSTERS ({len(rows)})"
+def _clusters(index: ServingIndex) -> Iterator[str]:
+    clusters = sorted((one for one in index.clusters() if one.size > 0), key=lambda one: (-one.size, one.cluster_id))
+    shown = clusters[:N_CLUSTERS]
+    products = _by_id(index, [product_id for one in shown for product_id in one.representative_product_ids])
+    yield f"CLUSTERS ({len(clusters)})"
     yield f"  {'name':<38} {'products':>8}  for example"
-    for _, name, size, examples in rows[:N_CLUSTERS]:
+    for one in shown:
+        examples = (
+            products[product_id].title for product_id in one.representative_product_ids if product_id in products
+        )
         titles = list(dict.fromkeys(printable(title, 34) for title in examples if title))[:2]
-        yield f"  {printable(name, 38):<38} {size:>8,}  {'; '.join(titles)}"
-    if len(rows) > N_CLUSTERS:
-        yield f"  ... and {len(rows) - N_CLUSTERS} more"
+        yield f"  {printable(one.name, 38):<38} {one.size:>8,}  {'; '.join(titles)}"
+    if len(clusters) > len(shown):
+        yield f"  ... and {len(clusters) - len(shown)} more"
 
 
-def _product(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    """The most popular product that has neighbours, or else the first by id."""
-    chosen = db.execute("""
-        SELECT s.product_id FROM (SELECT DISTINCT product_id FROM similar_products) s
-        LEFT JOIN (SELECT product_id, max(score) AS score FROM popular_products WHERE scope = 'all' GROUP BY ALL) p
-        USING (product_id)
-        ORDER BY p.score DESC NULLS LAST, s.product_id LIMIT 1
-    """).fetchone()
-    if chosen is None:
+def _product(index: ServingIndex) -> Iterator[str]:
+    product = index.example_product()
+    if product is None:
         yield "SIMILAR PRODUCTS: none in this run"
         return
-    (title,) = _one(db, "SELECT title FROM products WHERE product_id = ?", chosen[0])
-    yield f"SIMILAR PRODUCTS of {printable(title)} [{printable(chosen[0], 30)}]"
-    rows = db.execute(
-        """
-        SELECT s.rank, s.similar_product_id, p.title, s.score, s.content_score, s.co_purchase_score
-        FROM similar_products s LEFT JOIN products p ON p.product_id = s.similar_product_id
-        WHERE s.product_id = ? ORDER BY s.rank LIMIT ?
-        """,
-        [chosen[0], N_LINES],
-    ).fetchall()
-    for rank, product_id, other, score, content, co_purchase in rows:
+    yield f"SIMILAR PRODUCTS of {printable(product.title)} [{printable(product.product_id, 30)}]"
+    similar = index.similar([product.number])[product.number][:N_NEIGHBOURS]
+    products = {other.number: other for other in index.numbered([one.number for one in similar])}
+    for rank, one in enumerate(similar, start=1):
+        other = products[one.number]
         yield (
-            f"  {rank:>2}  {printable(other, 52):<52} [{printable(product_id, 30)}]  "
-            f"score {score:.2f} (content {content:.2f}, co-purchase {co_purchase or 0:.2f})"
+            f"  {rank:>2}  {printable(other.title, 52):<52} [{printable(other.product_id, 30)}]  "
+            f"score {one.score:.2f} (content {one.content_score:.2f}, co-purchase {one.co_purchase_score:.2f})"
         )
 
 
-def _customers(db: duckdb.DuckDBPyConnection, sessions: SessionIndex) -> Iterator[str]:
-    """Three customers whose lists differ in kind: those with the median, the most and few recent events."""
-    users = [
-        row[0]
-        for row in db.execute("""
-            WITH counts AS (
-                SELECT r.user_id, count(e.product_id) AS n
-                FROM (SELECT DISTINCT user_id FROM user_recommendations) r
-                JOIN recent_events e USING (user_id) GROUP BY ALL
-            ), ranked AS (
-                SELECT user_id, row_number() OVER (ORDER BY n DESC, md5(user_id)) AS position, count(*) OVER () AS total
-                FROM counts
-            )
-            SELECT user_id FROM ranked
-            WHERE position IN (1, 1 + total // 2, 1 + (9 * total) // 10) ORDER BY position
-        """).fetchall()
-    ]
+def _customers(index: ServingIndex) -> Iterator[str]:
+    users = index.example_users()
     if not users:
         yield "CUSTOMERS: this store has no events of known customers, so there are no personal lists."
-        return
-    for number, user in enumerate(users[:N_CUSTOMERS]):
+    for number, user_id in enumerate(users):
         if number:
             yield ""
-        yield from _customer(db, sessions, user)
+        yield from _customer(index, user_id)
 
 
-def _customer(db: duckdb.DuckDBPyConnection, sessions: SessionIndex, user: str) -> Iterator[str]:
-    yield f"CUSTOMER {printable(user, 30)}"
+def _customer(index: ServingIndex, user_id: str) -> Iterator[str]:
+    page = index.user(user_id)
+    if page is None:
+        return
+    ranked = list(enumerate(page.recommendations, start=1))
+    repeats = [line for line in ranked if line[1]["strategy"] == "repurchase"][:N_REPEATS]
+    discoveries = [line for line in ranked if line[1]["strategy"] != "repurchase"][:N_DISCOVERIES]
+    recent_ids = [event["product_id"] for event in page.recent_events]
+    shown = [one for _, one in repeats + discoveries]
+    of_reasons = [reason["product_id"] for one in shown for reason in one["reasons"] or ()]
+    products = _by_id(index, [*recent_ids, *(one["product_id"] for one in shown), *of_reasons])
+    yield f"CUSTOMER {printable(user_id, 30)}"
     yield "  bought lately:"
-    bought = db.execute(
-        """
-        SELECT e.occurred_at::DATE, p.title FROM recent_events e LEFT JOIN products p USING (product_id)
-        WHERE e.user_id = ? ORDER BY e.occurred_at DESC, e.product_id LIMIT 6
-        """,
-        [user],
-    ).fetchall()
-    for day, title in bought:
-        yield f"    {day}  {printable(title) or '(not in the catalogue)'}"
+    for event in page.recent_events[:N_BOUGHT]:
+        bought = products.get(event["product_id"])
+        yield f"    {event['occurred_at'][:10]}  {printable(bought and bought.title) or '(not in the catalogue)'}"
     yield "  recommended:"
-    yield from _recommended(db, user, "r.strategy = 'repurchase'", N_REPEATS)
-    discoveries = list(_recommended(db, user, "r.strategy <> 'repurchase'", N_DISCOVERIES))
-    yield from discoveries or _for_the_last_basket(db, sessions, user)
+    for rank, one in repeats + discoveries:
+        title = printable(_title(products, one["product_id"]), 44)
+        yield f"    {rank:>2}  {title:<44}  {one['strategy']}{_because(one, products)}"
+    if not discoveries:
+        oldest_first = sorted((event["occurred_at"], event["product_id"]) for event in page.recent_events)
+        yield from _for_the_last_basket(index, [one for _, one in oldest_first if one in products])
 
 
-def _recommended(db: duckdb.DuckDBPyConnection, user: str, condition: str, n: int) -> Iterator[str]:
-    """The best `n` of a kind, each with its place in the list: repeats would else hide what is new to the customer."""
-    rows = db.execute(
-        f"""
-        SELECT r.rank, r.product_id, p.title, r.strategy, r.reasons
-        FROM user_recommendations r LEFT JOIN products p USING (product_id)
-        WHERE r.user_id = ? AND {condition} ORDER BY r.rank LIMIT ?
-        """,
-        [user, n],
-    ).fetchall()
-    for rank, product_id, title, strategy, reasons in rows:
-        yield f"    {rank:>2}  {printable(title, 44):<44}  {strategy}{_because(db, product_id, reasons)}"
-
-
-def _for_the_last_basket(db: duckdb.DuckDBPyConnection, sessions: SessionIndex, user: str) -> Iterator[str]:
+def _for_the_last_basket(index: ServingIndex, recent: Sequence[str]) -> Iterator[str]:
     """What goes with the last purchases, for a customer whose list holds nothing but repeats."""
-    recent = [
-        product_id
-        for (product_id,) in db.execute(
-            """
-            SELECT e.product_id FROM recent_events e JOIN products USING (product_id)
-            WHERE e.user_id = ? ORDER BY e.occurred_at, e.product_id
-            """,
-            [user],
-        ).fetchall()
-    ]
     if not recent:
         return
     yield "  nothing but repeats; new, from the last purchases:"
-    for item in recommend_for_session(sessions, recent, N_DISCOVERIES).items:
+    for item in recommend_for_session(index, recent, N_DISCOVERIES).items:
         yield f"        {printable(item.title, 44):<44}  {why(item, 36)}"
 
 
@@ -202,40 +147,42 @@ def why(item: SessionItem, width: int) -> str:
     }[item.strategy]
 
 
-def _because(db: duckdb.DuckDBPyConnection, product_id: str, reasons: list[dict[str, Any]] | None) -> str:
+def _because(recommended: Mapping[str, Any], products: Mapping[str, Product]) -> str:
     """The past products that speak for this one; those of less than 5% would only clutter the line."""
+    reasons = sorted(recommended["reasons"] or [], key=lambda reason: -reason["share"])[:2]
     parts = []
-    for reason in sorted(reasons or [], key=lambda entry: -entry["share"])[:2]:
-        if reason["share"] < LEAST_SHARE_SHOWN:
-            continue
-        if reason["product_id"] == product_id:
-            parts.append(f"buying it before {reason['share']:.0%}")
-            continue
-        row = db.execute("SELECT title FROM products WHERE product_id = ?", [reason["product_id"]]).fetchone()
-        parts.append(f"{printable(row[0] if row else reason['product_id'], 36)} {reason['share']:.0%}")
+    for reason in reasons:
+        if reason["share"] >= LEAST_SHARE_SHOWN:
+            itself = reason["product_id"] == recommended["product_id"]
+            what = "buying it before" if itself else printable(_title(products, reason["product_id"]), 36)
+            parts.append(f"{what} {reason['share']:.0%}")
     return f", because of {' and '.join(parts)}" if parts else ""
 
 
-def _quality(db: duckdb.DuckDBPyConnection, metrics: dict[str, Any]) -> Iterator[str]:
+def _quality(index: ServingIndex, metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics.get("skipped_reason"):
         yield f"QUALITY: not judged ({metrics['skipped_reason']})"
         return
-    rows = db.execute("""
-        SELECT cut, horizon_days, task, model,
-               max(value) FILTER (metric = 'ndcg'), max(value) FILTER (metric = 'recall'), max(users)
-        FROM recommender_metrics WHERE k = 10 GROUP BY ALL ORDER BY cut DESC, task, 5 DESC
-    """).fetchall()
-    if not rows:
+    figures = [one for one in index.metrics() if one.k == METRICS_AT]
+    if not figures:
         yield "QUALITY: no backtest in this run"
         return
-    cut, horizon_days = rows[0][:2]
-    yield f"QUALITY: what customers bought in the {horizon_days} days from {cut}, predicted from what came before"
+    newest = max(figures)
+    values = {(one.task, one.model, one.metric): one for one in figures if one.cut == newest.cut}
+    yield (
+        f"QUALITY: what customers bought in the {newest.horizon_days} days from {newest.cut}, "
+        "predicted from what came before"
+    )
     yield f"  {'task':<5} {'model':<22} {'NDCG@10':>8} {'recall@10':>10} {'customers':>10}"
-    for row_cut, _, task, model, ndcg, recall, users in rows:
-        if row_cut == cut:
-            yield f"  {task:<5} {model:<22} {ndcg:>8.4f} {recall:>10.4f} {users:>10,}"
+    of_ndcg = [one for one in values.values() if one.metric == "ndcg"]
+    for one in sorted(of_ndcg, key=lambda one: (one.task, -one.value)):
+        recall = values[one.task, one.model, "recall"].value
+        yield f"  {one.task:<5} {one.model:<22} {one.value:>8.4f} {recall:>10.4f} {one.users:>10,}"
 
 
-def _one(db: duckdb.DuckDBPyConnection, query: str, *values: object) -> tuple[Any, ...]:
-    row = db.execute(query, list(values)).fetchone()
-    return row if row is not None else (None,)
+def _by_id(index: ServingIndex, product_ids: Sequence[str]) -> dict[str, Product]:
+    return {product.product_id: product for product in index.products(list(dict.fromkeys(product_ids)))}
+
+
+def _title(products: Mapping[str, Product], product_id: str) -> str | None:
+    return products[product_id].title if product_id in products else product_id

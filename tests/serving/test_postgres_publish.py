@@ -28,14 +28,15 @@ from finished_run import stamped_rows, write_run
 from shelfkin import tables
 from shelfkin.artifacts import Root, RunPaths
 from shelfkin.errors import ArtifactError, ProfileError, PublishError, PublishUnavailableError, ShelfkinError
-from shelfkin.serving import postgres
+from shelfkin.serving import postgres_publish
+from shelfkin.serving.postgres_layout import PUBLISHED_TABLES
 from shelfkin.serving.publish import PublishResult, publish_run
 from shelfkin.settings import PostgresTarget, Settings
 
 SCHEMA = "shelfkin_shop"
 PASSWORD = "PLANTED-7e57/c0ffee"
 PASSWORD_IN_URL = PASSWORD.replace("/", "%2F")
-VIEWS = [table.name for table in postgres.PUBLISHED_TABLES]
+VIEWS = [table.name for table in PUBLISHED_TABLES]
 # Every table's number of rows and one stamped column.
 STAMPED = {
     tables.CLUSTERS: "size",
@@ -306,7 +307,7 @@ def test_a_clean_up_that_fails_costs_nothing(shop: Shop, monkeypatch: pytest.Mon
         shop.publish(day, day)
     with psycopg.connect(shop.url) as locker, monkeypatch.context() as patch:
         # Rows of run 1 are held: the clean-up after run 4 waits for them, then gives up.
-        patch.setattr(postgres, "_WAIT_FOR_OTHERS_S", 1)
+        patch.setattr(postgres_publish, "_WAIT_FOR_OTHERS_S", 1)
         locker.execute(f"SELECT * FROM {SCHEMA}.all_products WHERE run = 1 FOR UPDATE")
         busy = shop.publish(4, day=4)
     assert "Postgres: old runs were not removed (55P03); the next publish does it." in busy.log_lines
@@ -335,7 +336,7 @@ def test_an_administrators_lock_delays_the_publish_and_no_reader(shop: Shop) -> 
 
 
 def test_a_second_publish_of_the_same_store_waits_and_then_says_so(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_WAIT_FOR_OTHERS_S", 1)
+    monkeypatch.setattr(postgres_publish, "_WAIT_FOR_OTHERS_S", 1)
     with psycopg.connect(shop.url) as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [SCHEMA])
         with pytest.raises(PublishUnavailableError, match="Another publish of store shop") as caught:
