@@ -10,6 +10,9 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 PREPARED := $(VENV)/.prepared
 
+# uv reads none of pip's settings; behind a company's proxy only the system's certificates know its key.
+export UV_SYSTEM_CERTS ?= 1
+
 STORE ?=
 AS_OF ?=
 CONF ?=
@@ -21,7 +24,7 @@ N ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-session bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -95,8 +98,8 @@ bench-ablation: setup ## benchmark: what text, clusters, sequence and season add
 bench-cold: setup ## benchmark: products without any history, ranked by text and cluster (STORE=...)
 	$(PY) benchmarks/bench_cold.py $(STORE)
 
-bench-session: setup ## benchmark: lists for sessions, beside the same answers from DuckDB and Parquet (STORE=...)
-	$(PY) benchmarks/bench_session.py --store '$(STORE)'
+bench-serving: setup ## benchmark: the serving index, its look-ups beside DuckDB's (STORE=... or a made-up shop of PRODUCTS=...)
+	$(PY) benchmarks/bench_serving.py $(if $(STORE),--store '$(STORE)') $(if $(PRODUCTS),--products '$(PRODUCTS)')
 
 bench-publish: setup ## benchmark: a run published to Postgres five times, with readers beside it (STORE=...)
 	$(PY) benchmarks/bench_publish.py --store '$(STORE)'

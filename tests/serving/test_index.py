@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
@@ -90,9 +90,12 @@ def test_a_user_has_a_list_with_reasons_and_recent_events_with_products_that_are
 
 
 def test_clusters_figures_and_the_run_are_there(index: ServingIndex) -> None:
-    assert index.run() == ("shop", "2024-06-01", "r1")
-    assert index.clusters() == [(1, "name 3", 3, ["x"], [], "kept")]
-    assert index.metrics() == [(str(date(2024, 1, 1)), 14, "all", "ours", "ndcg", 10, 3.0, 7)]
+    run = {"store": "shop", "as_of": "2024-06-01", "run_id": "r1", "n_users_with_lists": 5}
+    assert index.run() == run
+    (cluster,) = index.clusters()
+    assert (cluster["cluster_id"], cluster["name"], cluster["size"], cluster["top_terms"]) == (1, "name 3", 3, ["x"])
+    (figure,) = index.metrics()
+    assert (figure["cut"], figure["metric"], figure["k"], figure["value"]) == ("2024-01-01", "ndcg", 10, 3.0)
     assert index.example_product().product_id in TITLES
 
 
@@ -140,7 +143,7 @@ def test_an_index_elsewhere_is_fetched_once(tmp_path: Path) -> None:
     remote.fs.put_file(pointer["serving_index"], "memory://shelf/i.sqlite")
     moved = {**pointer, "serving_index": "memory://shelf/i.sqlite"}
     with open_index(remote, moved, tmp_path / "cache") as index:
-        assert index.run() == ("shop", "2024-06-01", "r1")
+        assert index.run()["run_id"] == "r1"
     fsspec.filesystem("memory").pipe_file("/shelf/i.sqlite", b"not fetched again")
     with open_index(remote, moved, tmp_path / "cache") as index:
         assert index.products(["p000001"])[0].title == "title 1"

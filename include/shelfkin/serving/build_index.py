@@ -22,7 +22,7 @@ import numpy as np
 from shelfkin import tables
 from shelfkin.artifacts import Manifest, RunPaths
 from shelfkin.errors import ArtifactError
-from shelfkin.serving.index import LAYOUT, MAX_FILLERS, SIMILAR, STORE_SCOPE, Metric, Product, SimilarProduct, columns
+from shelfkin.serving.index import LAYOUT, MAX_FILLERS, SIMILAR, STORE_SCOPE, Product, SimilarProduct, columns
 from shelfkin.serving.run_tables import manifest_with, table_dataset
 
 # What the queries below read.
@@ -42,17 +42,13 @@ _ROWS_AT_ONCE = 100_000
 # A prefix of up to three characters has a list of its own: without it, every product whose title has a word with such a
 # beginning would be looked at.
 _SCHEMA = """
-    CREATE TABLE run (store TEXT, as_of TEXT, run_id TEXT, n_users_with_lists INTEGER);
+    CREATE TABLE document (name TEXT PRIMARY KEY, content TEXT NOT NULL);
     CREATE TABLE product (number INTEGER PRIMARY KEY, product_id TEXT NOT NULL UNIQUE, title TEXT, brand TEXT,
         category_path TEXT, price REAL, currency TEXT, in_stock INTEGER, text INTEGER NOT NULL, cluster INTEGER);
     CREATE TABLE similar (product INTEGER PRIMARY KEY, packed BLOB NOT NULL);
     CREATE TABLE filler (scope INTEGER, rank INTEGER, product INTEGER NOT NULL, is_popular INTEGER NOT NULL,
         PRIMARY KEY (scope, rank)) WITHOUT ROWID;
     CREATE TABLE user (number INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, packed BLOB NOT NULL);
-    CREATE TABLE cluster (cluster_id INTEGER PRIMARY KEY, name TEXT, size INTEGER, top_terms TEXT,
-        representative_product_ids TEXT, status TEXT);
-    CREATE TABLE metric (cut TEXT, horizon_days INTEGER, task TEXT, model TEXT, metric TEXT, k INTEGER, value REAL,
-        users INTEGER);
     CREATE VIRTUAL TABLE search USING fts5(product_id, title, content='', columnsize=0, prefix='1 2 3',
         tokenize='unicode61 remove_diacritics 2');
 """
@@ -127,15 +123,18 @@ _USERS = f"""
     FROM lists FULL JOIN recent USING (user_id) ORDER BY number
 """
 
-_N_USERS_WITH_LISTS = "SELECT count(DISTINCT user_id) FROM user_recommendations"
-
-_CLUSTERS = """
-    SELECT cluster_id, name, size, to_json(coalesce(top_terms, []))::VARCHAR,
-           to_json(coalesce(representative_product_ids, []))::VARCHAR, status
-    FROM clusters
-"""
-_METRICS = f"SELECT {columns(Metric)} FROM (SELECT * REPLACE (cut::VARCHAR AS cut) FROM recommender_metrics)"
 _PRODUCTS = f"SELECT {columns(Product)} FROM numbered ORDER BY number"
+
+# What is read as a whole, as JSON.
+_DOCUMENTS = """
+    SELECT 'run', to_json({store: $1, as_of: $2, run_id: $3, n_users_with_lists: count(DISTINCT user_id)})
+    FROM user_recommendations
+    UNION ALL
+    SELECT 'clusters', to_json(coalesce(list(c ORDER BY size DESC, cluster_id), [])) FROM clusters c
+    UNION ALL
+    SELECT 'metrics', to_json(coalesce(list(m ORDER BY cut DESC, task, model, metric, k), []))
+    FROM recommender_metrics m
+"""
 
 
 def write_index(paths: RunPaths, manifests: Mapping[str, Manifest], uri: str) -> None:
@@ -189,9 +188,7 @@ def build_index(db: duckdb.DuckDBPyConnection, run: tuple[str, str, str], path: 
             fill("similar", _packed_similar(db.sql(_SIMILAR)))
             fill("filler", _rows(db, _FILLERS))
             fill("user", ((*user, zlib.compress(page.encode(), 1)) for *user, page in _rows(db, _USERS)))
-            fill("cluster", _rows(db, _CLUSTERS))
-            fill("metric", _rows(db, _METRICS))
-            fill("run", ((*run, *counts) for counts in _rows(db, _N_USERS_WITH_LISTS)))
+            fill("document", _rows(db, _DOCUMENTS, run))
         except sqlite3.IntegrityError as error:
             raise ArtifactError(
                 f"A table of this run holds a row twice ({error}).",
@@ -201,8 +198,8 @@ def build_index(db: duckdb.DuckDBPyConnection, run: tuple[str, str, str], path: 
         index.execute("INSERT INTO search (search) VALUES ('optimize')")
 
 
-def _rows(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any, ...]]:
-    result = db.execute(query)
+def _rows(db: duckdb.DuckDBPyConnection, query: str, values: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    result = db.execute(query, values)
     while rows := result.fetchmany(_ROWS_AT_ONCE):
         yield from rows
 

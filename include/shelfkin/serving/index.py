@@ -83,30 +83,6 @@ class Filler(NamedTuple):
     is_popular: bool
 
 
-class Cluster(NamedTuple):
-    """A row of the table ``clusters``."""
-
-    cluster_id: int
-    name: str | None
-    size: int
-    top_terms: list[str]
-    representative_product_ids: list[str]
-    status: str
-
-
-class Metric(NamedTuple):
-    """A row of the table ``recommender_metrics``; `cut` is an ISO date."""
-
-    cut: str
-    horizon_days: int
-    task: str
-    model: str
-    metric: str
-    k: int
-    value: float
-    users: int
-
-
 class UserPage(NamedTuple):
     """What is known of a user.
 
@@ -186,9 +162,17 @@ class ServingIndex:
         while self._connections:
             self._connections.pop().close()
 
-    def run(self) -> tuple[str, str, str]:
-        """Return store, as_of and run id."""
-        return self._ask("SELECT store, as_of, run_id FROM run")[0]
+    def run(self) -> dict[str, Any]:
+        """Return store, as_of, run_id and n_users_with_lists."""
+        return self._document("run")
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """Return the rows of the table ``clusters``, large ones first."""
+        return self._document("clusters")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of the table ``recommender_metrics``, newest cut first; dates are ISO strings."""
+        return self._document("metrics")
 
     def products(self, product_ids: Sequence[str]) -> list[Product]:
         """Return those of `product_ids` that the store has, in any order."""
@@ -239,13 +223,6 @@ class ServingIndex:
         rows = self._ask("SELECT packed FROM user WHERE user_id = ?", [user_id])
         return UserPage(**json.loads(zlib.decompress(rows[0][0]))) if rows else None
 
-    def clusters(self) -> list[Cluster]:
-        """Return all clusters, by id."""
-        rows = self._ask(f"SELECT {columns(Cluster)} FROM cluster ORDER BY cluster_id")
-        return [
-            Cluster._make([*head, json.loads(terms), json.loads(ids), status]) for *head, terms, ids, status in rows
-        ]
-
     def example_product(self) -> Product | None:
         """Return the most popular product that has similar ones."""
         ((number,),) = self._ask("SELECT min(product) FROM similar")
@@ -253,14 +230,14 @@ class ServingIndex:
 
     def example_users(self) -> list[str]:
         """Return up to three users with lists: those with the most, the median and few recent events."""
-        ((n_users,),) = self._ask("SELECT n_users_with_lists FROM run")
+        n_users = self.run()["n_users_with_lists"]
         numbers = sorted({1, 1 + n_users // 2, 1 + 9 * n_users // 10} if n_users else ())
         rows = self._ask(f"SELECT user_id FROM user WHERE number IN ({_places(numbers)}) ORDER BY number", numbers)
         return [user_id for (user_id,) in rows]
 
-    def metrics(self) -> list[Metric]:
-        """Return the figures of every model, in any order."""
-        return list(map(Metric._make, self._ask(f"SELECT {columns(Metric)} FROM metric")))
+    def _document(self, name: str) -> Any:
+        ((content,),) = self._ask("SELECT content FROM document WHERE name = ?", [name])
+        return json.loads(content)
 
     def _products(self, column: str, values: Sequence[str] | Sequence[int]) -> list[Product]:
         rows = self._ask(f"SELECT {columns(Product)} FROM product WHERE {column} IN ({_places(values)})", values)

@@ -50,8 +50,7 @@ def show_run(index: ServingIndex, metrics: Mapping[str, Any], warning: str = "")
     warning
         One line on top, such as that the run's clusters are stale.
     """
-    store, as_of, run_id = index.run()
-    yield f"Store {store}, as of {as_of} (run {run_id})"
+    yield "Store {store}, as of {as_of} (run {run_id})".format(**index.run())
     if warning:
         yield printable(warning, 200)
     for part in (_clusters(index), _product(index), _customers(index), _quality(index, metrics)):
@@ -60,17 +59,15 @@ def show_run(index: ServingIndex, metrics: Mapping[str, Any], warning: str = "")
 
 
 def _clusters(index: ServingIndex) -> Iterator[str]:
-    clusters = sorted((one for one in index.clusters() if one.size > 0), key=lambda one: (-one.size, one.cluster_id))
+    clusters = [one for one in index.clusters() if one["size"] > 0]
     shown = clusters[:N_CLUSTERS]
-    products = _by_id(index, [product_id for one in shown for product_id in one.representative_product_ids])
+    products = _by_id(index, [key for one in shown for key in one["representative_product_ids"] or ()])
     yield f"CLUSTERS ({len(clusters)})"
     yield f"  {'name':<38} {'products':>8}  for example"
     for one in shown:
-        examples = (
-            products[product_id].title for product_id in one.representative_product_ids if product_id in products
-        )
+        examples = [products[key].title for key in one["representative_product_ids"] or () if key in products]
         titles = list(dict.fromkeys(printable(title, 34) for title in examples if title))[:2]
-        yield f"  {printable(one.name, 38):<38} {one.size:>8,}  {'; '.join(titles)}"
+        yield f"  {printable(one['name'], 38):<38} {one['size']:>8,}  {'; '.join(titles)}"
     if len(clusters) > len(shown):
         yield f"  ... and {len(clusters) - len(shown)} more"
 
@@ -163,21 +160,18 @@ def _quality(index: ServingIndex, metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics.get("skipped_reason"):
         yield f"QUALITY: not judged ({metrics['skipped_reason']})"
         return
-    figures = [one for one in index.metrics() if one.k == METRICS_AT]
+    figures = [one for one in index.metrics() if one["k"] == METRICS_AT]
     if not figures:
         yield "QUALITY: no backtest in this run"
         return
-    newest = max(figures)
-    values = {(one.task, one.model, one.metric): one for one in figures if one.cut == newest.cut}
-    yield (
-        f"QUALITY: what customers bought in the {newest.horizon_days} days from {newest.cut}, "
-        "predicted from what came before"
-    )
+    cut, days = figures[0]["cut"], figures[0]["horizon_days"]
+    yield f"QUALITY: what customers bought in the {days} days from {cut}, predicted from what came before"
     yield f"  {'task':<5} {'model':<22} {'NDCG@10':>8} {'recall@10':>10} {'customers':>10}"
-    of_ndcg = [one for one in values.values() if one.metric == "ndcg"]
-    for one in sorted(of_ndcg, key=lambda one: (one.task, -one.value)):
-        recall = values[one.task, one.model, "recall"].value
-        yield f"  {one.task:<5} {one.model:<22} {one.value:>8.4f} {recall:>10.4f} {one.users:>10,}"
+    of_metric = {(one["metric"], one["task"], one["model"]): one for one in figures if one["cut"] == cut}
+    ndcg = [one for one in of_metric.values() if one["metric"] == "ndcg"]
+    for one in sorted(ndcg, key=lambda one: (one["task"], -one["value"])):
+        recall = of_metric["recall", one["task"], one["model"]]["value"]
+        yield f"  {one['task']:<5} {one['model']:<22} {one['value']:>8.4f} {recall:>10.4f} {one['users']:>10,}"
 
 
 def _by_id(index: ServingIndex, product_ids: Sequence[str]) -> dict[str, Product]:
