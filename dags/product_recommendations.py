@@ -26,6 +26,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
@@ -50,9 +51,13 @@ This store's profile has no `schedule`: it runs only when triggered, and Airflow
 AS_OF = "{{ params.as_of or ((data_interval_end or dag_run.run_after) | ds) }}"
 
 
-def blank_if_none(name: str) -> str:
-    """Return a template for a Param that is an empty flag when it is left blank."""
-    return f"{{{{ '' if params.{name} is none else params.{name} }}}}"
+def flags(*params: str) -> list[str]:
+    """Return a stage's flags, each the template of the Param of its name; one that is left blank is an empty flag."""
+    return [
+        word
+        for name in params
+        for word in (f"--{name.replace('_', '-')}", f"{{{{ '' if params.{name} is none else params.{name} }}}}")
+    ]
 
 
 def run_params(profile: StoreProfile) -> dict[str, Param]:
@@ -168,7 +173,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
     with dag:
 
         def stage(
-            task_id: str, reads: tuple[SparkStageOperator, ...], flags: list[str], **kwargs
+            task_id: str, reads: tuple[SparkStageOperator, ...], stage_flags: list[str], **kwargs: Any
         ) -> SparkStageOperator:
             return SparkStageOperator(
                 task_id=task_id,
@@ -179,26 +184,25 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
                 store=profile.store,
                 as_of=AS_OF,
                 run_id="{{ run_id }}",
-                stage_flags=flags,
+                stage_flags=stage_flags,
                 input_manifests=[upstream.output["manifest"] for upstream in reads],
                 conf=settings.spark_conf,
                 driver_memory=settings.driver_memory,
                 **kwargs,
             )
 
-        lists = ["--list-length", blank_if_none("list_length"), "--repurchase", blank_if_none("repurchase")]
-        lists += ["--repurchase-after-days", blank_if_none("repurchase_after_days")]
-        model = ["--model", blank_if_none("model"), "--dimensions", blank_if_none("dimensions")]
-        model += ["--budget-usd", blank_if_none("budget_usd")]
+        lists = flags("list_length", "repurchase", "repurchase_after_days")
+        embedding = flags("model", "dimensions", "budget_usd")
 
         catalog = stage("clean_catalog", (), [], in_date_order=True)
         events = stage("clean_events", (), [], in_date_order=True)
         # One slot: two stages that embed at the same time would each believe that they own the API quota.
-        vectors = stage("embed_products", (catalog,), model, pool=EMBEDDING_POOL, execution_timeout=timedelta(hours=12))
-        chosen_k = stage("select_k", (vectors,), ["--k", blank_if_none("k")])
+        vectors = stage(
+            "embed_products", (catalog,), embedding, pool=EMBEDDING_POOL, execution_timeout=timedelta(hours=12)
+        )
+        chosen_k = stage("select_k", (vectors,), flags("k"))
         clusters = stage("cluster_products", (catalog, vectors, chosen_k), [])
-        learning = ["--ranker-windows", blank_if_none("ranker_windows")]
-        metrics = stage("evaluate_recommenders", (catalog, events, vectors, clusters), lists + learning)
+        metrics = stage("evaluate_recommenders", (catalog, events, vectors, clusters), lists + flags("ranker_windows"))
         tables = stage("build_recommendations", (catalog, events, vectors, clusters, metrics), lists)
         PublishOperator(
             task_id="publish_recommendations",

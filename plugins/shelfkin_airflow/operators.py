@@ -95,7 +95,7 @@ class SparkStageOperator(SparkSubmitOperator):
     @cached_property
     def paths(self) -> RunPaths:
         """Where the run's artifacts are; only after templates are rendered."""
-        return RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id)
+        return run_paths(self)
 
     def command_line(self, try_number: int) -> list[str]:
         """Return the stage's arguments."""
@@ -208,7 +208,7 @@ class PublishOperator(BaseOperator):
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())
             return publish_run(
-                RunPaths(Root.at(self.artifact_root), self.store, parse_as_of(self.as_of), self.run_id),
+                run_paths(self),
                 [str(uri) for uri in self.input_manifests],
                 publish=self.publish == "True",
                 override_gate=self.override_gate == "True",
@@ -231,12 +231,15 @@ def published_alias(store: str) -> AssetAlias:
     return AssetAlias(name=f"{store}_published")
 
 
-def parse_as_of(text: str) -> date:
-    """Return the run's date; raises AirflowFailException if the template rendered to something else."""
+def run_paths(task: SparkStageOperator | PublishOperator) -> RunPaths:
+    """Return where a task's run is; raises AirflowFailException if the template of as_of rendered to no date."""
     try:
-        return date.fromisoformat(text)
+        as_of = date.fromisoformat(task.as_of)
     except ValueError as error:
-        raise AirflowFailException(f"as_of={text!r} is not a date like 2011-11-01. Correct the Param as_of.") from error
+        raise AirflowFailException(
+            f"as_of={task.as_of!r} is not a date like 2011-11-01. Correct the Param as_of."
+        ) from error
+    return RunPaths(Root.at(task.artifact_root), task.store, as_of, task.run_id)
 
 
 def require_java() -> None:
