@@ -9,6 +9,8 @@ import pytest
 from finished_run import stamped_rows, write_run
 from shelfkin.artifacts import published_before
 from shelfkin.errors import GateError
+from shelfkin.serving import publish
+from shelfkin.serving.index import open_index
 from shelfkin.serving.publish import publish_run
 
 REFUSED = {"gate": "refuse", "gate_reason": "our lists lose to the baseline popularity beyond noise", "ndcg_at_10": 0.1}
@@ -39,3 +41,15 @@ def test_what_was_published_before_is_the_newest_older_day(tmp_path: Path) -> No
     assert [pointer["as_of"] for pointer in published_before(paths)] == ["2024-06-03"]
     assert [pointer["as_of"] for pointer in published_before(paths, 9)] == ["2024-06-03", "2024-06-01"]
     assert published_before(write_run(tmp_path, stamped_rows(1), as_of="2024-06-01", run_id="first")[0]) == []
+
+
+def test_a_run_published_by_an_older_version_gets_a_new_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, uris = write_run(tmp_path, stamped_rows(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "LAYOUT", 0)
+        publish_run(paths, uris, publish=True)
+    older = paths.root.read_json(paths.latest_uri())["serving_index"]
+    Path(older).write_bytes(b"an older layout")
+    publish_run(paths, uris, publish=True)
+    with open_index(paths.root, paths.root.read_json(paths.latest_uri()), tmp_path) as index:
+        assert index.run()["run_id"] == "r1"

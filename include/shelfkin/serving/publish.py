@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, sha256_hex, utc_now
 from shelfkin.errors import ArtifactError, GateError
 from shelfkin.serving.build_index import write_index
+from shelfkin.serving.index import LAYOUT
 from shelfkin.serving.run_tables import manifest_with
 from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
@@ -138,7 +139,7 @@ def _pointer(paths: RunPaths, manifests: Mapping[str, Manifest]) -> dict[str, An
             table: {"path": manifest.table_uri(table), "rows": manifest.rows(table)}
             for table, manifest in tables.items()
         },
-        "serving_index": f"{paths.attempt_uri(STAGE, 'index')}/{_content_key(manifests)}.sqlite",
+        "serving_index": f"{paths.attempt_uri(STAGE, 'index')}/{_content_key(manifests)}.v{LAYOUT}.sqlite",
         "manifests": {stage: manifest.uri for stage, manifest in sorted(manifests.items())},
         "metrics": dict(evaluated.content["metrics"]) if evaluated else {},
         "published_at": utc_now(),
