@@ -84,7 +84,7 @@ def test_a_user_has_a_list_with_reasons_and_recent_events_with_products_that_are
         [{"product_id": "gone", **event}, {"product_id": "p000003", **event}],
     )
     assert index.user("new") == UserPage([], page.recent_events[1:])
-    assert index.user("nobody") is None
+    assert index.user("nobody") is None and index.user("\udcff") is None
     # The users with lists, by their number of recent events.
     assert index.example_users()[0] == "u1" and "new" not in index.example_users()
 

@@ -220,7 +220,7 @@ class ServingIndex:
 
     def user(self, user_id: str) -> UserPage | None:
         """Return the list and the last events of a user, or None if neither is known."""
-        rows = self._ask("SELECT packed FROM user WHERE user_id = ?", [user_id])
+        rows = self._ask("SELECT packed FROM user WHERE user_id = ?", [user_id]) if _is_text(user_id) else []
         return UserPage(**json.loads(zlib.decompress(rows[0][0]))) if rows else None
 
     def example_product(self) -> Product | None:
