@@ -146,8 +146,7 @@ def draw_questions(tables: duckdb.DuckDBPyConnection, n: int) -> dict[str, Seque
 def asking_index(index: ServingIndex) -> dict[str, Ask]:
     def similar(product_id: str) -> object:
         (product,) = index.products([product_id])
-        found = index.similar([product.number]).get(product.number, [])
-        return index.numbered([one.number for one in found])
+        return index.numbered([one.number for one in index.similar([product.number]).get(product.number, [])])
 
     def user(user_id: str) -> object:
         page = index.user(user_id)

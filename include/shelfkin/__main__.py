@@ -55,7 +55,7 @@ def _lineage(settings: Settings, store: str, pointer: dict[str, Any]) -> dict[st
 def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
     """Print products for a handful of recently viewed ids, oldest first, and how long that took."""
     from shelfkin.serving.session import recommend_for_session
-    from shelfkin.serving.show import printable, why
+    from shelfkin.serving.show import show_session
 
     recent_ids = [part.strip() for part in recent.split(",") if part.strip()]
     if not recent_ids:
@@ -63,23 +63,11 @@ def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
     pointer = read_pointer(settings, store, "")
     with open_index(Root.at(settings.artifact_root), pointer, _cache()) as index:
         began = time.perf_counter()
-        found = recommend_for_session(index, recent_ids, n)
+        session_list = recommend_for_session(index, recent_ids, n)
         elapsed_ms = 1000 * (time.perf_counter() - began)
-    if found.n_ignored:
-        n_counted = len(found.recent) + len(found.unknown_ids)
-        print(f"Warning: only the newest {n_counted} ids count; {found.n_ignored:,} older ones were left out.")
-    for product_id in found.unknown_ids:
-        print(f"Warning: {printable(product_id)} is not in the catalogue as of {pointer['as_of']}; it was left out.")
-    if found.recent:
-        print("Recently viewed:")
-        for product_id, title in found.recent:
-            print(f"      {printable(title):<60} [{printable(product_id, 30)}]")
-    else:
-        print(f"None of these ids is known to store {store} (another one: STORE=...), so this is what is popular.")
-    print("Recommended:")
-    for item in found.items:
-        print(f"  {item.rank:>2}  {printable(item.title):<60} [{printable(item.product_id, 30)}]  {why(item, 40)}")
-    print(f"{len(found.items)} products in {elapsed_ms:.1f} ms")
+    for line in show_session(session_list, store, pointer["as_of"]):
+        print(line)
+    print(f"{len(session_list.items)} products in {elapsed_ms:.1f} ms")
 
 
 def _cache() -> Path:

@@ -221,8 +221,8 @@ def submitted_command(task: SparkStageOperator, monkeypatch: pytest.MonkeyPatch,
 
 def golden(command: list[str], tmp_path: Path) -> str:
     text = "\n".join(command) + "\n"
-    for found, name in ((str(tmp_path), "<tmp>"), (str(PROJECT), "<project>")):
-        text = text.replace(found, name)
+    for path, name in ((str(tmp_path), "<tmp>"), (str(PROJECT), "<project>")):
+        text = text.replace(path, name)
     return (
         "\n".join("<package>.zip" if line.startswith("<tmp>/py_files/") else line for line in text.splitlines()) + "\n"
     )

@@ -57,7 +57,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingIndex]:
         yield opened
 
 
-def found(index: ServingIndex, typed: str, n: int = 9) -> list[str]:
+def ids_of_search(index: ServingIndex, typed: str, n: int = 9) -> list[str]:
     return [product.product_id for product in index.search(typed, n)]
 
 
@@ -119,8 +119,8 @@ def test_clusters_figures_and_the_run_are_there(index: ServingIndex) -> None:
     ],
 )
 def test_a_search_finds_beginnings_of_words_and_ids(index: ServingIndex, typed: str, ids: list[str]) -> None:
-    assert found(index, typed) == ids
-    assert found(index, typed, 1) == ids[:1]
+    assert ids_of_search(index, typed) == ids
+    assert ids_of_search(index, typed, 1) == ids[:1]
 
 
 @given(st.text(max_size=40))
@@ -132,7 +132,7 @@ def test_whatever_is_typed_a_search_answers(index: ServingIndex, typed: str) -> 
     "typed", ['"', "a OR b", "title:mug", "NEAR(a b)", "mug*", "^mug", "a\0b", "\udcff", "x " * 10_000]
 )
 def test_the_language_of_queries_is_not_spoken(index: ServingIndex, typed: str) -> None:
-    assert set(found(index, typed)) <= {"p000000", "p000002"}
+    assert set(ids_of_search(index, typed)) <= {"p000000", "p000002"}
 
 
 def test_an_index_elsewhere_is_fetched_once(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ class Shop:
         return self.admin.execute(statement, list(values)).fetchall()
 
     def served(self) -> tuple[Any, ...] | None:
-        found = self.query(f"SELECT run, run_id, as_of::text FROM {SCHEMA}.served_run")
-        return found[0] if found else None
+        rows = self.query(f"SELECT run, run_id, as_of::text FROM {SCHEMA}.served_run")
+        return rows[0] if rows else None
 
     def stamps(self) -> set[float]:
         return {
@@ -120,8 +120,8 @@ def wait_for(question: Callable[[], list[tuple[Any, ...]]], timeout_s: float = 6
     """Ask until there is an answer, and return its first row."""
     ends = time.monotonic() + timeout_s
     while time.monotonic() < ends:
-        if found := question():
-            return found[0]
+        if rows := question():
+            return rows[0]
         time.sleep(0.002)
     raise AssertionError(f"no answer within {timeout_s} s")
 
@@ -292,8 +292,8 @@ def test_statements_of_one_read_committed_transaction_follow_the_runs(shop: Shop
     with psycopg.connect(shop.url) as reader:
         for day in (1, 2, 3):
             shop.publish(day, day)
-            found = reader.execute(f"SELECT count(*), min(run), max(run) FROM {SCHEMA}.similar_products").fetchone()
-            assert found == (200, day, day)
+            counted = reader.execute(f"SELECT count(*), min(run), max(run) FROM {SCHEMA}.similar_products").fetchone()
+            assert counted == (200, day, day)
 
 
 def test_room_of_removed_runs_is_used_again(shop: Shop) -> None:
@@ -360,13 +360,13 @@ def watch_readers(shop: Shop, n_publishes: int) -> dict[str, int]:
     wrong: list[object] = []
 
     def check(kind: str, answers: list[str]) -> None:
-        found = set()
+        runs_seen = set()
         for name, text in zip(STAMPED, answers, strict=True):
             n, *stamp_and_run = text.strip("()").split(",")
-            found.add(tuple(stamp_and_run))
+            runs_seen.add(tuple(stamp_and_run))
             if int(n) != rows[name]:
                 wrong.append((kind, name, text))
-        if len(found) != 1:
+        if len(runs_seen) != 1:
             wrong.append((kind, answers))
         seen[kind].add(answers[0])
         asked[kind] += 1
@@ -532,8 +532,8 @@ def test_every_statement_of_the_documentation_runs(shop: Shop) -> None:
         for statement in statements:
             if statement.startswith(("CREATE ROLE shelfkin", "CREATE SCHEMA")):
                 continue
-            for found, here in (("my_shop", "shop"), ("= 16", "= 1"), ("'P316'", "'p000003'")):
-                statement = statement.replace(found, here)
+            for documented, here in (("my_shop", "shop"), ("= 16", "= 1"), ("'P316'", "'p000003'")):
+                statement = statement.replace(documented, here)
             key = "u3" if "user_id = $1" in statement else "p000003"
             cursor.execute(statement, [key] if "$1" in statement else None)
             if cursor.description:

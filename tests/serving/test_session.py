@@ -69,8 +69,8 @@ def write_index(
     return ServingIndex(path)
 
 
-def shown(found: SessionList) -> list[tuple[str, str, str | None]]:
-    return [(item.product_id, item.strategy, item.because_id) for item in found.items]
+def shown(listed: SessionList) -> list[tuple[str, str, str | None]]:
+    return [(item.product_id, item.strategy, item.because_id) for item in listed.items]
 
 
 SHOP = [
@@ -108,12 +108,12 @@ def test_similar_first_then_popular_in_the_cluster_then_in_the_store_then_typica
 
 
 def test_unknown_products_are_reported_and_a_session_of_nothing_else_gets_what_is_popular(shop: ServingIndex) -> None:
-    found = recommend_for_session(shop, ["x", "rake", "y", "x"], 2)
-    assert found.unknown_ids == ("y", "x") and found.recent == (("rake", "title of rake"),)
-    assert shown(found) == [("cup", "similar", "rake"), ("spade", "similar", "rake")]
+    answer = recommend_for_session(shop, ["x", "rake", "y", "x"], 2)
+    assert answer.unknown_ids == ("y", "x") and answer.recent == (("rake", "title of rake"),)
+    assert shown(answer) == [("cup", "similar", "rake"), ("spade", "similar", "rake")]
     for nothing_known in (["x"], []):
-        found = recommend_for_session(shop, nothing_known, 3)
-        assert shown(found) == [
+        answer = recommend_for_session(shop, nothing_known, 3)
+        assert shown(answer) == [
             ("rake again", "popular", None),
             ("spade", "popular", None),
             ("saucer", "typical", None),
@@ -124,15 +124,15 @@ def test_unknown_products_are_reported_and_a_session_of_nothing_else_gets_what_i
     "hostile", ["' OR 1=1 --", '"; DROP TABLE product; --', "mug\0", "\udcff", "\x1b[2J", "?", "%", "", "x" * 100_000]
 )
 def test_hostile_ids_are_unknown_ids(shop: ServingIndex, hostile: str) -> None:
-    found = recommend_for_session(shop, [hostile, "mug"], 1)
-    assert found.unknown_ids == (hostile,) and shown(found) == [("cup", "similar", "mug")]
+    answer = recommend_for_session(shop, [hostile, "mug"], 1)
+    assert answer.unknown_ids == (hostile,) and shown(answer) == [("cup", "similar", "mug")]
 
 
 def test_only_the_newest_distinct_ids_count(shop: ServingIndex) -> None:
     many = ["mug", *(f"x{number}" for number in range(999)), "rake", "rake"]
-    found = recommend_for_session(shop, many, 1)
-    assert found.n_ignored == 1001 - MAX_RECENT
-    assert found.recent == (("rake", "title of rake"),) and len(found.unknown_ids) == MAX_RECENT - 1
+    answer = recommend_for_session(shop, many, 1)
+    assert answer.n_ignored == 1001 - MAX_RECENT
+    assert answer.recent == (("rake", "title of rake"),) and len(answer.unknown_ids) == MAX_RECENT - 1
 
 
 @pytest.mark.parametrize("n", [0, -1, 101])
@@ -182,8 +182,8 @@ def test_whatever_the_shop_a_list_keeps_its_promises(
     popular = {scope: [one for one in listed if one in known] for scope, listed in drawn["popular"].items()}
     folder = tmp_path_factory.mktemp("index")
     with write_index(folder, drawn["items"], similar, popular) as index:
-        found = recommend_for_session(index, recent, n)
-    listed = [item.product_id for item in found.items]
+        answer = recommend_for_session(index, recent, n)
+    listed = [item.product_id for item in answer.items]
 
     def text(product_id: str) -> object:
         return known[product_id].text or (product_id,)
@@ -194,13 +194,13 @@ def test_whatever_the_shop_a_list_keeps_its_promises(
     assert len({text(one) for one in listed}) == len(listed) == min(n, len(possible - seen))
     assert not {text(one) for one in listed} & seen
     assert not [one for one in listed if known[one].sold_out]
-    scores = [item.score for item in found.items]
+    scores = [item.score for item in answer.items]
     assert scores == sorted(scores, reverse=True)
-    assert {item.because_id for item in found.items} <= {*recent, None}
+    assert {item.because_id for item in answer.items} <= {*recent, None}
     # The order of rows in the tables, and so of files and partitions, means nothing.
     shuffled = random.sample(drawn["items"], len(drawn["items"]))
     with write_index(folder, shuffled, random.sample(similar, len(similar)), popular) as index:
-        assert recommend_for_session(index, recent, n) == found
+        assert recommend_for_session(index, recent, n) == answer
 
 
 def test_threads_share_an_index(shop: ServingIndex) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a run in a terminal: clusters, one product with its neighbours, three customers."""
+"""What a person sees in a terminal: a run's clusters, similar products and customers, and a list for a session."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from shelfkin.serving.session import (
     TYPICAL,
     TYPICAL_OF_CLUSTER,
     SessionItem,
+    SessionList,
     recommend_for_session,
 )
 
@@ -129,10 +130,28 @@ def _for_the_last_basket(index: ServingIndex, recent: Sequence[str]) -> Iterator
         return
     yield "  nothing but repeats; new, from the last purchases:"
     for item in recommend_for_session(index, recent, N_DISCOVERIES).items:
-        yield f"        {printable(item.title, 44):<44}  {why(item, 36)}"
+        yield f"        {printable(item.title, 44):<44}  {_why(item, 36)}"
 
 
-def why(item: SessionItem, width: int) -> str:
+def show_session(answer: SessionList, store: str, as_of: str) -> Iterator[str]:
+    """Yield the lines of a list for a session: what of it was left out, what counts, and what is recommended."""
+    if answer.n_ignored:
+        n_counted = len(answer.recent) + len(answer.unknown_ids)
+        yield f"Warning: only the newest {n_counted} ids count; {answer.n_ignored:,} older ones were left out."
+    for product_id in answer.unknown_ids:
+        yield f"Warning: {printable(product_id)} is not in the catalogue as of {as_of}; it was left out."
+    if answer.recent:
+        yield "Recently viewed:"
+        for product_id, title in answer.recent:
+            yield f"      {printable(title):<60} [{printable(product_id, 30)}]"
+    else:
+        yield f"None of these ids is known to store {store} (another one: STORE=...), so this is what is popular."
+    yield "Recommended:"
+    for item in answer.items:
+        yield f"  {item.rank:>2}  {printable(item.title):<60} [{printable(item.product_id, 30)}]  {_why(item, 40)}"
+
+
+def _why(item: SessionItem, width: int) -> str:
     """Return in a few words why a product is in a session's list, safe in a terminal."""
     because = printable(item.because_title or item.because_id, width)
     return {
