@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -164,3 +166,15 @@ def test_an_index_of_another_version_or_one_that_is_gone_says_what_to_do(tmp_pat
         with pytest.raises(ArtifactError, match=says) as caught:
             open_index(paths.root, {**pointer, "serving_index": uri}, tmp_path)
         assert "Publish again" in caught.value.next_step
+
+
+def test_the_examples_of_the_documentation_run(tmp_path: Path) -> None:
+    paths, uris = write_run(tmp_path, shop_rows())
+    publish_run(paths, uris, publish=True)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    opened, whole_tables, _ = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    for documented, here in (("/srv/shelfkin/artifacts", str(tmp_path)), ("my_shop", "shop"), ("C17", "u1")):
+        opened = opened.replace(documented, here)
+    exec(opened.replace("P316", "p000003") + whole_tables, names)  # noqa: S102 - our own text
+    assert [len(names[name]) for name in ("others", "products")] == [5, 2] and names["page"].recent_events
