@@ -176,5 +176,5 @@ def test_the_examples_of_the_documentation_run(tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     for documented, here in (("/srv/shelfkin/artifacts", str(tmp_path)), ("my_shop", "shop"), ("C17", "u1")):
         opened = opened.replace(documented, here)
-    exec(opened.replace("P316", "p000003") + whole_tables, names)  # noqa: S102 - our own text
+    exec(opened.replace("P316", "p000010") + whole_tables, names)  # noqa: S102 - our own text
     assert [len(names[name]) for name in ("others", "products")] == [5, 2] and names["page"].recent_events
