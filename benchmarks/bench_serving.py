@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -231,7 +232,9 @@ def cold_ms(path: Path, recent: Sequence[str]) -> float:
 def built(name: str, build: Callable[[], None], path: Path) -> None:
     began = time.perf_counter()
     build()
-    print(f"{name}: {path.stat().st_size / 2**20:,.0f} MiB, built in {time.perf_counter() - began:.0f} s", flush=True)
+    seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    size = path.stat().st_size / 2**20
+    print(f"{name}: {size:,.0f} MiB, built in {seconds:.0f} s; the process's peak so far {peak:.1f} GiB", flush=True)
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def build_index(db: duckdb.DuckDBPyConnection, run: tuple[str, str, str], path: 
     Raises
     ------
     ArtifactError
-        A product or a cluster stands in its table twice.
+        A product stands in its table, or in that of its cluster, twice.
     """
     db.execute("SET TimeZone = 'UTC'")
     db.execute(_NUMBERED_PRODUCTS)
