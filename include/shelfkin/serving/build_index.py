@@ -38,6 +38,7 @@ TABLES = (
 )
 RECENT_EVENTS_PER_USER = 20
 _ROWS_AT_ONCE = 100_000
+_USERS_AT_ONCE = 50_000
 
 # A prefix of up to three characters has a list of its own: without it, every product whose title has a word with such a
 # beginning would be looked at.
@@ -55,6 +56,86 @@ _SCHEMA = """
 
 # Equal texts are exact twins; a product without one is nobody's.
 _NUMBERED_PRODUCTS = """
+    CREATE TEMP TABLE numbered AS
+    SELECT row_number() OVER (ORDER BY popularity DESC NULLS LAST, n_events DESC NULLS LAST, product_id) AS number,
+           product_id, title, brand, to_json(category_path)::VARCHAR AS category_path, price, currency, in_stock,
+           dense_rank() OVER (ORDER BY text_hash NULLS LAST)
+               + CASE WHEN text_hash IS NULL THEN row_number() OVER (ORDER BY product_id) ELSE 0 END AS text,
+           cluster_id AS cluster, distance, in_stock IS DISTINCT FROM FALSE AS sellable
+    FROM products
+    LEFT JOIN product_clusters USING (product_id)
+    LEFT JOIN (SELECT product_id, max(score) AS popularity FROM popular_products GROUP BY ALL) USING (product_id)
+    LEFT JOIN (SELECT product_id, count(*) AS n_events FROM events GROUP BY ALL) USING (product_id)
+"""
+
+_SIMILAR = """
+    SELECT a.number AS product, b.number, b.text, b.sellable, s.score, coalesce(s.content_score, 0),
+           coalesce(s.co_purchase_score, 0)
+    FROM similar_products s
+    JOIN numbered a ON a.product_id = s.product_id
+    JOIN numbered b ON b.product_id = s.similar_product_id
+    ORDER BY product, s.rank, b.number
+"""
+
+# Of each cluster: what sells, then what lies nearest its centre. Of the store: what sells, then the nearest of every
+# cluster in turn, large clusters first, then what has no cluster. One product per text, and none that is sold out.
+_FILLERS = f"""
+    WITH popular AS (
+        SELECT CASE scope WHEN 'all' THEN {STORE_SCOPE} ELSE split_part(scope, ':', 2)::INT END AS scope,
+               number, text, rank, 1 AS is_popular, 0 AS turn
+        FROM popular_products JOIN numbered USING (product_id) WHERE sellable
+    ), by_distance AS (
+        SELECT number, text, cluster, row_number() OVER (PARTITION BY cluster ORDER BY distance, number) AS place,
+               count(*) OVER (PARTITION BY cluster) AS size
+        FROM numbered WHERE sellable
+    ), typical AS (
+        SELECT cluster AS scope, number, text, place AS rank, 0 AS is_popular, 0 AS turn
+        FROM by_distance WHERE cluster IS NOT NULL
+        UNION ALL
+        SELECT {STORE_SCOPE}, number, text, CASE WHEN cluster IS NULL THEN 2147483647 ELSE place END, 0,
+               row_number() OVER (ORDER BY size DESC, cluster, number)
+        FROM by_distance
+    ), distinct_texts AS (
+        SELECT * FROM (SELECT * FROM popular UNION ALL SELECT * FROM typical)
+        QUALIFY row_number() OVER (PARTITION BY scope, text ORDER BY is_popular DESC, rank, turn, number) = 1
+    )
+    SELECT scope, row_number() OVER (PARTITION BY scope ORDER BY is_popular DESC, rank, turn, number) AS place,
+           number, is_popular
+    FROM distinct_texts QUALIFY place <= {MAX_FILLERS} ORDER BY scope, place
+"""
+
+# Users with a list come first, those with most recent events before the others; of equals a hash decides.
+_NUMBERED_USERS = f"""
+    CREATE TEMP TABLE numbered_users AS
+    WITH lists AS (SELECT DISTINCT user_id, true AS has_list FROM user_recommendations),
+    recent AS (
+        SELECT user_id, least(count(*), {RECENT_EVENTS_PER_USER}) AS n_events
+        FROM events WHERE user_id IS NOT NULL GROUP BY user_id
+    )
+    SELECT row_number() OVER (ORDER BY has_list NULLS LAST, n_events DESC NULLS LAST, md5(user_id)) AS number, user_id
+    FROM lists FULL JOIN recent USING (user_id)
+"""
+
+_USERS = f"""
+    WITH lists AS (
+        SELECT user_id, list({{product_id: product_id, score: round(score, 6), strategy: strategy, reasons: reasons}}
+                             ORDER BY rank) AS recommendations
+        FROM user_recommendations SEMI JOIN users USING (user_id) GROUP BY user_id
+    ), newest AS (
+        SELECT * FROM events SEMI JOIN users USING (user_id)
+        QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY occurred_at DESC, product_id)
+                <= {RECENT_EVENTS_PER_USER}
+    ), recent AS (
+        SELECT user_id, list({{product_id: product_id, event_type: event_type, occurred_at: occurred_at::VARCHAR,
+                              quantity: quantity}} ORDER BY occurred_at DESC, product_id) AS events
+        FROM newest GROUP BY user_id
+    )
+    SELECT number, user_id,
+           to_json({{recommendations: coalesce(recommendations, []), recent_events: coalesce(events, [])}})
+    FROM users LEFT JOIN lists USING (user_id) LEFT JOIN recent USING (user_id) ORDER BY number
+"""
+
+_PRODUCTS = """
     CREATE TEMP TABLE numbered AS
     SELECT row_number() OVER (ORDER BY popularity DESC NULLS LAST, n_events DESC NULLS LAST, product_id) AS number,
            product_id, title, brand, to_json(category_path)::VARCHAR AS category_path, price, currency, in_stock,
@@ -174,6 +255,7 @@ def build_index(db: duckdb.DuckDBPyConnection, run: tuple[str, str, str], path: 
     """
     db.execute("SET TimeZone = 'UTC'")
     db.execute(_NUMBERED_PRODUCTS)
+    db.execute(_NUMBERED_USERS)
     with closing(sqlite3.connect(path)) as index, index:
         # Without a journal: a file that isn't finished is never seen.
         index.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
@@ -187,7 +269,7 @@ def build_index(db: duckdb.DuckDBPyConnection, run: tuple[str, str, str], path: 
             fill("product", _rows(db, _PRODUCTS))
             fill("similar", _packed_similar(db.sql(_SIMILAR)))
             fill("filler", _rows(db, _FILLERS))
-            fill("user", ((*user, zlib.compress(page.encode(), 1)) for *user, page in _rows(db, _USERS)))
+            fill("user", _packed_users(db))
             fill("document", _rows(db, _DOCUMENTS, run))
         except sqlite3.IntegrityError as error:
             raise ArtifactError(
@@ -202,6 +284,17 @@ def _rows(db: duckdb.DuckDBPyConnection, query: str, values: tuple[str, ...] = (
     result = db.execute(query, values)
     while rows := result.fetchmany(_ROWS_AT_ONCE):
         yield from rows
+
+
+def _packed_users(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, str, bytes]]:
+    """Yield number, id and page of each user; by so many at a time, because DuckDB holds lists in memory."""
+    ((n_users,),) = db.execute("SELECT count(*) FROM numbered_users").fetchall()
+    for first in range(1, n_users + 1, _USERS_AT_ONCE):
+        last = first + _USERS_AT_ONCE - 1
+        some = "CREATE OR REPLACE TEMP TABLE users AS SELECT * FROM numbered_users WHERE number BETWEEN ? AND ?"
+        db.execute(some, [first, last])
+        for number, user_id, page in _rows(db, _USERS):
+            yield number, user_id, zlib.compress(page.encode(), 1)
 
 
 def _packed_similar(ordered: duckdb.DuckDBPyRelation) -> Iterator[tuple[int, bytes]]:
