@@ -108,7 +108,7 @@ bench-similar: setup ## benchmark: nearest texts of all, beside FAISS flat, IVF 
 	$(PY) benchmarks/bench_similar.py $(or $(PART),all)
 
 rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...
-	$(PY) -m shelfkin.embedding.rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))
+	$(PY) -m rehearsal $(if $(RPM),--rpm $(RPM)) $(if $(TPM),--tpm $(TPM))
 
 lint: $(STAMP) ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

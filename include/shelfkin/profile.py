@@ -226,7 +226,6 @@ class Embedding(_Section):
     # Servers may count by the second: 60,000 requests a minute as 1,000 a second.
     quota_burst_s: float = Field(5.0, gt=0, le=60, description="seconds' worth of quota that may leave at once")
     max_requests_under_way: int = Field(64, ge=1, le=4096)
-    coordinator_port: int = Field(0, ge=0, le=65_535, description="of the quota coordinator on the driver; 0: any")
     mode: Literal["standard", "batch"] = Field("standard", description="batch: half the price, within a day")
     batch_from_texts: int = Field(10_000, ge=1, description="fewer new texts than this go the standard way")
     batch_poll_s: float = Field(60.0, gt=0)
@@ -435,11 +434,17 @@ def load_profile(path: Path) -> StoreProfile:
     return profile
 
 
+# Keys that earlier versions knew.
+_GONE = {"embedding.coordinator_port": "gone, because all requests leave from the driver itself"}
+
+
 def _explain(path: Path, error: ValidationError) -> str:
     lines = [f"{path}: {error.error_count()} key(s) are wrong."]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and key in _GONE:
+            lines.append(f"  {key}: {_GONE[key]}; delete this line")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"  {key}: unknown key; allowed here: {', '.join(_allowed_keys(problem['loc']))}")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: this key is required")

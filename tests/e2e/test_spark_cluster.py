@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pyspark
 import pytest
+from rehearsal.server import Settings, running_rehearsal_server
 
 from installation import Installation
-from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 

@@ -14,17 +14,17 @@ import openai
 import pyarrow.parquet as pq
 import pytest
 from openai.resources.batches import Batches
+from rehearsal.server import RehearsalServer, Settings, running_rehearsal_server
 
 from shelfkin.artifacts import Root
 from shelfkin.embedding.batch_api import INPUTS_PER_REQUEST, BatchRun, BatchSettings
-from shelfkin.embedding.batching import Limits, Text
-from shelfkin.embedding.client import BudgetError, EmbeddingClient
-from shelfkin.embedding.coordinator import Budget
+from shelfkin.embedding.failures import BudgetError
 from shelfkin.embedding.ledger import ledger_rows, summarise, unaccounted_journals
+from shelfkin.embedding.packing import Limits, Text
+from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.provider import Provider
-from shelfkin.embedding.rehearsal import RehearsalServer, Settings, running_rehearsal_server
-from shelfkin.embedding.store import VectorStore
 from shelfkin.embedding.tokens import counter_of
+from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import EmbeddingError
 
 MODEL, DIMENSIONS = "text-embedding-3-small", 8
@@ -56,18 +56,17 @@ class Desk:
         """Run to the end; returns what was said."""
         said: list[str] = []
         settings = BatchSettings(Limits(), poll_s=0.01, **options.pop("settings", {}))
-        with EmbeddingClient(self.provider, "") as client:
-            batches = BatchRun(
-                client,
-                self.provider,
-                self.store,
-                settings,
-                owner="m.json",
-                progress=lambda message, *args: said.append(message % args),
-                sleep=options.pop("sleep", lambda _s: __import__("time").sleep(0.02)),
-                **options,
-            )
-            batches.run(texts(names))
+        batches = BatchRun(
+            self.provider,
+            "",
+            self.store,
+            settings,
+            manifest="m.json",
+            progress=lambda message, *args: said.append(message % args),
+            sleep=options.pop("sleep", lambda _s: __import__("time").sleep(0.02)),
+            **options,
+        )
+        batches.run(texts(names))
         return said
 
     def run_until_killed_in_its_wait(self, names: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 import traceback
 from collections.abc import Iterator
@@ -12,16 +14,15 @@ import pytest
 
 import embedding_server as faulty
 from embedding_server import DIMENSIONS, Server, refuse, running_server, vector_of
-from shelfkin.embedding.client import (
+from shelfkin.embedding.answers import UnusableAnswerError, read_answer
+from shelfkin.embedding.client import EmbeddingClient
+from shelfkin.embedding.failures import (
     BadKeyError,
     BadRequestError,
-    EmbeddingClient,
     InsufficientQuotaError,
     NoPermissionError,
     RequestFailedError,
     UnknownModelError,
-    UnusableAnswerError,
-    read_answer,
 )
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.rate_headers import retry_after_s
@@ -37,9 +38,19 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def client(server: Server, **options: float) -> EmbeddingClient:
-    provider = Provider("compatible", server.base_url, "some-model", DIMENSIONS, True)
-    return EmbeddingClient(provider, KEY, **options)
+def provider_at(base_url: str) -> Provider:
+    return Provider("compatible", base_url, "some-model", DIMENSIONS, True)
+
+
+def send(base_url: str, texts: list[str] = TEXTS, **options: float) -> tuple[np.ndarray, int | None]:
+    """Send one request and read its answer."""
+
+    async def ask() -> tuple[np.ndarray, int | None]:
+        async with EmbeddingClient(provider_at(base_url), KEY, **options) as client:
+            answer = await client.send(texts)
+            return answer.read(len(texts), DIMENSIONS)
+
+    return asyncio.run(ask())
 
 
 def expected() -> np.ndarray:
@@ -47,10 +58,10 @@ def expected() -> np.ndarray:
 
 
 def test_sends_what_was_asked_and_returns_vectors_in_order(server: Server) -> None:
-    answer = client(server).send(TEXTS)
-    assert answer.vectors.dtype == np.float32
-    np.testing.assert_array_equal(answer.vectors, expected())
-    assert answer.n_tokens == 7
+    vectors, n_tokens = send(server.base_url)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, expected())
+    assert n_tokens == 7
     assert server.seen[0].body == {
         "input": TEXTS,
         "model": "some-model",
@@ -63,7 +74,7 @@ def test_sends_what_was_asked_and_returns_vectors_in_order(server: Server) -> No
 @pytest.mark.parametrize("harmless", [faulty.shuffled, faulty.as_floats])
 def test_order_and_format_of_the_answer_do_not_matter(server: Server, harmless: faulty.Fault) -> None:
     server.faults = [harmless]
-    np.testing.assert_array_equal(client(server).send(TEXTS).vectors, expected())
+    np.testing.assert_array_equal(send(server.base_url)[0], expected())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +101,7 @@ def test_order_and_format_of_the_answer_do_not_matter(server: Server, harmless: 
 def test_what_each_failure_is_called(server: Server, fault: faulty.Fault, status: str, http_status: int | None) -> None:
     server.faults = [fault]
     with pytest.raises(RequestFailedError) as caught:
-        client(server).send(TEXTS)
+        send(server.base_url)
     assert (caught.value.status, caught.value.http_status) == (status, http_status)
     assert len(server.seen) == 1  # the SDK repeats nothing
 
@@ -98,30 +109,27 @@ def test_what_each_failure_is_called(server: Server, fault: faulty.Fault, status
 def test_an_answer_that_was_billed_and_is_of_no_use_says_what_was_billed(server: Server) -> None:
     server.faults = [faulty.too_few, faulty.truncated_json]
     with pytest.raises(RequestFailedError) as caught:
-        client(server).send(TEXTS)
+        send(server.base_url)
     assert caught.value.billed == 7
     with pytest.raises(RequestFailedError) as caught:
-        client(server).send(TEXTS)
+        send(server.base_url)
     assert caught.value.billed is None
 
 
 def test_a_slow_answer_is_lost_and_a_server_that_is_not_there_costs_nothing(server: Server) -> None:
     server.faults = [lambda handler, texts: time.sleep(0.6)]
     with pytest.raises(RequestFailedError) as caught:
-        client(server, timeout_s=0.1).send(TEXTS)
+        send(server.base_url, timeout_s=0.1)
     assert caught.value.status == "lost"
-    nowhere = Provider("compatible", "http://127.0.0.1:9/v1", "some-model", DIMENSIONS, True)
     with pytest.raises(RequestFailedError) as caught:
-        EmbeddingClient(nowhere, KEY).send(TEXTS)
+        send("http://127.0.0.1:9/v1")
     assert caught.value.status == "failed"
 
 
-def test_a_server_that_changes_its_vector_length_is_not_believed(server: Server) -> None:
-    provider = Provider("compatible", server.base_url, "some-model", None, False)
-    free = EmbeddingClient(provider, "")
-    assert free.send(TEXTS).vectors.shape == (3, DIMENSIONS)
-    with pytest.raises(RequestFailedError, match=f"length .{DIMENSIONS}.; expected 4"):
-        free.send(TEXTS, dimensions=4)
+def test_a_vector_length_that_was_not_asked_for_is_not_believed() -> None:
+    body = faulty.answer(faulty.entries(TEXTS))
+    with pytest.raises(UnusableAnswerError, match=f"length .{DIMENSIONS}.; expected 4"):
+        read_answer(body, 3, 4)
 
 
 def test_retry_after_as_http_date_and_nonsense() -> None:
@@ -138,6 +146,7 @@ def test_retry_after_as_http_date_and_nonsense() -> None:
     ("fault", "error"),
     [
         (refuse(429, "insufficient_quota"), InsufficientQuotaError),
+        (refuse(402, None, "Not enough credit"), InsufficientQuotaError),
         (refuse(401, "invalid_api_key", f"Incorrect API key provided: sk-proj-****WXYZ or {KEY}"), BadKeyError),
         (refuse(403, "model_not_allowed", f"Bearer {KEY}"), NoPermissionError),
         (refuse(404, "model_not_found"), UnknownModelError),
@@ -147,18 +156,33 @@ def test_retry_after_as_http_date_and_nonsense() -> None:
 def test_refusals_that_end_the_run_are_typed(server: Server, fault: faulty.Fault, error: type[EmbeddingError]) -> None:
     server.faults = [fault]
     with pytest.raises(RequestFailedError) as caught:
-        client(server).send(TEXTS)
+        send(server.base_url)
     assert caught.value.status == "terminal"
     assert type(caught.value.error) is error
     assert not caught.value.error.retryable and caught.value.error.next_step
     assert_no_key(str(caught.value.error))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"error": {"message": "longer than the model takes", "type": "x"}},
+        {"error": "longer than the model takes", "error_type": "Validation"},
+        {"detail": "longer than the model takes"},
+        [{"error": {"code": 400, "message": "longer than the model takes"}}],
+    ],
+)
+def test_the_servers_words_are_found_in_whatever_shape_they_come(server: Server, content: object) -> None:
+    server.faults = [lambda handler, texts: handler.reply(400, json.dumps(content).encode())]
+    with pytest.raises(RequestFailedError, match=r"HTTP 400.*: longer than the model takes"):
+        send(server.base_url)
+
+
 def test_a_400_about_the_settings_blames_no_text(server: Server) -> None:
     content = b'{"error": {"message": "no", "type": "invalid_request_error", "param": "dimensions", "code": null}}'
     server.faults = [lambda handler, texts: handler.reply(400, content)]
     with pytest.raises(RequestFailedError) as caught:
-        client(server).send(TEXTS)
+        send(server.base_url)
     assert caught.value.status == "terminal" and type(caught.value.error) is BadRequestError
 
 
@@ -171,7 +195,7 @@ def test_the_key_is_in_no_message_and_no_traceback(server: Server) -> None:
     ]
     for _ in range(4):
         with pytest.raises(RequestFailedError) as caught:
-            client(server).send(TEXTS)
+            send(server.base_url)
         assert_no_key("".join(traceback.format_exception(caught.value)))
         assert_no_key(f"{caught.value.said} {caught.value.error}")
     assert server.seen[0].authorization.endswith(KEY)  # it was really sent

@@ -14,8 +14,8 @@ import pytest
 from shelfkin.artifacts import Root
 from shelfkin.embedding.compaction import compact
 from shelfkin.embedding.provider import Provider
-from shelfkin.embedding.store import VectorStore
 from shelfkin.embedding.texts import stored_vectors
+from shelfkin.embedding.vector_store import VectorStore
 
 pytestmark = pytest.mark.spark
 
@@ -26,10 +26,10 @@ def store(tmp_path: Path) -> VectorStore:
     for number in range(12):
         hashes = [f"{value:02d}" for value in range(number, 36, 12)]
         vectors = np.full((3, 4), number, np.float32)
-        store.write_shard(f"run-{number % 3}", 0, f"r{number}", hashes, vectors)
+        store.write_shard(f"run-{number % 3}", f"r{number}", hashes, vectors)
     # A text that two runs paid for; one that a run was refused and another wasn't; one that stays refused.
-    store.write_shard("run-9", 0, "r1", ["00", "90"], np.full((2, 4), -1, np.float32))
-    store.write_refused("run-9", 0, "refused", {"90": "rude", "91": "rude"})
+    store.write_shard("run-9", "r1", ["00", "90"], np.full((2, 4), -1, np.float32))
+    store.write_refused("run-9", {"90": "rude", "91": "rude"})
     store.adopt_orphans()
     return store
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfkin.embedding.batching import Limits, Text, pack
+from shelfkin.embedding.packing import Limits, Text, pack
 from shelfkin.embedding.provider import choose_provider
 from shelfkin.errors import OptionError
 from shelfkin.profile import Embedding

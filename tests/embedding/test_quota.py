@@ -52,13 +52,15 @@ def test_a_days_limit_is_told_from_a_minutes_by_its_reset_time() -> None:
 
 def test_what_leaves_when_requests_bind() -> None:
     quota = Quota(RateLimits(requests_per_minute=60), headroom=0.0, burst_s=2.0)
-    # Two seconds' worth may leave at once, then one a second.
-    for _ in range(2):
-        assert quota.wait_s(10, 0.0) == 0
-        quota.take(10, 0.0)
+    # A second's worth at first, then one a second; two seconds' worth may be saved up.
+    assert quota.wait_s(10, 0.0) == 0
+    quota.take(10, 0.0)
     assert quota.wait_s(10, 0.0) == pytest.approx(1.0)
     assert quota.wait_s(10, 0.25) == pytest.approx(0.75)
-    assert quota.wait_s(10, 1.0) == 0
+    for _ in range(2):
+        assert quota.wait_s(10, 60.0) == 0
+        quota.take(10, 60.0)
+    assert quota.wait_s(10, 60.0) == pytest.approx(1.0)
 
 
 def test_a_request_larger_than_the_bucket_leaves_when_it_is_full_and_is_paid_off() -> None:
@@ -99,8 +101,8 @@ def test_before_any_answer_requests_are_small_and_afterwards_as_the_limits_say()
     quota.observe(headers((60, 59, 1.0), (600_000, 592_000, 0.8)), (0, 0), 1.0)
     assert quota.known
     assert (quota.limit("requests"), quota.limit("tokens")) == (60, 600_000)
-    # Five seconds' worth of tokens; and 1.25 times what a request must hold for tokens to bind.
-    assert quota.request_tokens() == 50_000
+    # A second's worth of tokens, or 1.25 times what a request must hold for tokens to bind.
+    assert quota.request_tokens() == 12_500
     quota.observe(headers((6, 5, 10.0), (600_000, 592_000, 0.8)), (0, 0), 2.0)
     assert quota.request_tokens() == 125_000
 
@@ -128,33 +130,55 @@ def test_a_key_that_others_use_too() -> None:
 
 
 def test_a_429_slows_down_once_and_recovers() -> None:
-    quota = Quota(RateLimits(requests_per_minute=60), headroom=0.0, burst_s=5.0)
-    assert quota.refuse(2.0, left_at=0.0, now=1.0)
+    quota = Quota(RateLimits(requests_per_minute=60), headroom=0.0, burst_s=0.25)
+    assert quota.refuse(1, 2.0, left_at=0.0, now=1.0)
     assert quota.pace == pytest.approx(0.7)
     assert quota.wait_s(1, 1.0) == pytest.approx(2.0)  # as long as the server asks, though the bucket would do sooner
     # Requests that left before the slow-down bring no news about the pace, only their waits.
-    assert not quota.refuse(4.0, left_at=0.5, now=1.5)
+    assert not quota.refuse(1, 4.0, left_at=0.5, now=1.5)
     assert quota.pace == pytest.approx(0.705)
     assert quota.wait_s(1, 1.5) == pytest.approx(4.0)
-    assert quota.refuse(None, left_at=2.0, now=2.5)
+    assert quota.refuse(1, None, left_at=2.0, now=2.5)
     assert quota.pace == pytest.approx(0.7 * 0.715)
     quota.wait_s(1, 62.5)
     assert quota.pace == 1.0
 
 
+def test_a_429_first_lowers_what_leaves_at_once_and_only_then_the_pace() -> None:
+    quota = Quota(RateLimits(tokens_per_minute=600_000), headroom=0.0, burst_s=5.0)
+    quota.observe(RateHeaders(), (0, 0), 0.0)
+    assert quota.request_tokens() == 10_000
+    # The refused request held half a second's worth: twice as much is no longer believed in.
+    assert quota.refuse(5_000, None, left_at=1.0, now=1.5)
+    assert (quota.burst_s, quota.pace, quota.request_tokens()) == (0.25, 1.0, 2_500)
+    # One that was packed before that says nothing new.
+    assert not quota.refuse(5_000, None, left_at=2.0, now=2.5)
+    assert quota.refuse(2_500, None, left_at=3.0, now=3.5)
+    assert (quota.burst_s, quota.pace) == (0.25, 0.7)
+
+
+def test_what_a_server_holds_is_read_from_what_is_left_and_what_comes_back() -> None:
+    quota = Quota(RateLimits(), burst_s=5.0)
+    quota.observe(headers((3_000, 2_999, 0.02), (1_000_000, 992_000, 0.48)), (0, 0), 0.0)
+    assert quota.burst_s == 5.0
+    # 16,667 tokens a second, of which 8,667 are left and 8,000 come back within 0.48 s: a second's worth.
+    quota.observe(headers(tokens=(1_000_000, 8_667, 0.48)), (0, 0), 1.0)
+    assert quota.burst_s == pytest.approx(0.5, rel=0.01)
+
+
 def test_a_429_from_a_server_that_says_there_is_plenty_left_is_not_about_us() -> None:
     quota = Quota(RateLimits())
     quota.observe(headers((600, 500, 10), (60_000, 50_000, 10)), (0, 0), 0.0)
-    assert not quota.refuse(None, left_at=0.5, now=1.0)
+    assert not quota.refuse(1_000, None, left_at=0.5, now=1.0)
     assert quota.pace == 1.0
-    assert quota.refuse(None, left_at=6.5, now=7.0)  # its word is too old by now
+    assert quota.refuse(1_000, None, left_at=6.5, now=7.0)  # its word is too old by now
 
 
 def test_a_guessed_limit_grows_until_the_server_refuses_again() -> None:
     quota = Quota(RateLimits())
     quota.observe(RateHeaders(), (0, 0), 0.0)
     quota.guess(100, 10_000, 10.0)
-    quota.refuse(None, left_at=9.0, now=10.0)
+    quota.refuse(100, None, left_at=9.0, now=10.0)
     assert quota.limit("tokens") == 10_000
     for second in range(11, 60):
         quota.wait_s(1, float(second))
@@ -177,7 +201,7 @@ def test_pacing_is_no_blockade() -> None:
     quota.take(8_000, 0.0)
     assert quota.wait_s(10, 0.0) > 700
     assert quota.blocked_s(10, 0.0) == 0
-    quota.refuse(90.0, left_at=0.0, now=1.0)
+    quota.refuse(10, 90.0, left_at=0.0, now=1.0)
     assert quota.blocked_s(10, 1.0) == 90
     quota.take(1, 2.0)
     assert quota.blocked_s(10, 2.0) == pytest.approx(DAY_S / 2, rel=0.01)  # the day's second request is gone
@@ -185,10 +209,10 @@ def test_pacing_is_no_blockade() -> None:
 
 def test_tokens_that_were_not_used_come_back() -> None:
     quota = Quota(RateLimits(tokens_per_minute=600), headroom=0.0, burst_s=10.0)
-    quota.take(100, 0.0)
-    assert quota.wait_s(100, 0.0) == pytest.approx(10.0)
-    quota.settle(100, 20, 0.0)
-    assert quota.wait_s(100, 0.0) == pytest.approx(2.0)
+    quota.take(100, 60.0)  # all that was saved up
+    assert quota.wait_s(100, 60.0) == pytest.approx(10.0)
+    quota.settle(100, 20, 60.0)
+    assert quota.wait_s(100, 60.0) == pytest.approx(2.0)
 
 
 def test_concurrency_climbs_while_it_pays() -> None:

@@ -1,166 +1,335 @@
-"""A task's sending: what is tried again and when, how a guilty text is found, and what is on storage at any moment."""
+"""Sending in virtual time: the quota's use, what is tried again and when, and what is on storage at any moment."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-import embedding_server as faulty
-from embedding_server import DIMENSIONS, Server, refuse, running_server, vector_of
 from shelfkin.artifacts import Root
-from shelfkin.embedding.batching import Limits, Text
-from shelfkin.embedding.client import EmbeddingClient
+from shelfkin.embedding.admission import Admission
 from shelfkin.embedding.concurrency import ConcurrencyLimit
-from shelfkin.embedding.coordinator import Coordinator
+from shelfkin.embedding.failures import BadKeyError, BudgetError, TooManyRefusedError
+from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import ledger_rows, summarise
-from shelfkin.embedding.permit_server import PermitServer
-from shelfkin.embedding.permits import PermitLines
+from shelfkin.embedding.packing import Limits, Text
+from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.quota import Quota, RateLimits
-from shelfkin.embedding.sender import Job, Sender, StoppedError, embed_share
-from shelfkin.embedding.store import VectorStore
+from shelfkin.embedding.sender import Sender
+from shelfkin.embedding.vector_store import Shard, VectorStore
+from shelfkin.errors import ArtifactError, EmbeddingError, EmbeddingUnavailableError
+from simulated_server import DIMENSIONS, SimulatedServer, failure, vector_of
+from virtual_time import run_in_virtual_time
 
 TEXTS = [f"title {i}" for i in range(8)]
+PRICES = {"standard": 1e-6}
 
 
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def texts(names: list[str] = TEXTS) -> list[Text]:
-    return [Text(sha(name), name, len(name)) for name in names]
-
-
-class Waits(list[float]):
-    """Records the waits between tries instead of suffering them."""
-
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
+def texts_of(names: Iterable[str], n_tokens: int = 10) -> Iterator[Text]:
+    return (Text(sha(name), name, n_tokens) for name in names)
 
 
 class Bench:
-    """A server, a coordinator and a store; `sender` sends between them."""
+    """A server and a store; every `run` is a run of its own."""
 
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server = server
-        provider = Provider("compatible", server.base_url, "some-model", DIMENSIONS, True)
-        self.store = VectorStore.of(Root.at(str(folder)), provider)
-        quota = Quota(RateLimits(1e6, 1e9), now=time.monotonic())
-        self.coordinator = Coordinator(quota, ConcurrencyLimit(), self.store.journal("journal"), patience_s=5.0)
-        self.permit_server = PermitServer(self.coordinator, self.store.journal("journal"))
-        address = self.permit_server.start("127.0.0.1", 0, "127.0.0.1")
-        self.job = Job(provider, self.store, "journal", Limits(max_inputs=8), address, 2, 5.0, 5.0)
-        self.lines = PermitLines(address)
-        self.waits = Waits()
-        self.sender = Sender(EmbeddingClient(provider, "", timeout_s=2.0), self.lines, self.job, 0, sleep=self.waits)
+    def __init__(self, folder: Path) -> None:
+        provider = Provider("compatible", "http://x/v1", "some-model", DIMENSIONS, True)
+        self.store: Any = VectorStore.of(Root.at(str(folder)), provider)
+        self.journal = self.store.journal("journal")
+        self.server = SimulatedServer()
+        self.limits = RateLimits()
+        self.max_inputs, self.highest, self.deadline_s = 8, 64, 300.0
 
-    def close(self) -> None:
-        self.lines.__exit__()
-        self.permit_server.close()
+    def run(self, texts: Iterable[Text] | None = None, *, seconds: float | None = None, **options: Any) -> Admission:
+        """Send texts, for a time or to the end; returns the run's state, an early end's error among it."""
+
+        async def main() -> Admission:
+            clock = asyncio.get_running_loop().time
+            quota = Quota(self.limits, now=clock())
+            concurrency = ConcurrencyLimit(self.highest)
+            self.admission = Admission(quota, concurrency, patience_s=self.deadline_s, clock=clock, **options)
+            self.sender = Sender(
+                self.server,  # type: ignore[arg-type]
+                self.admission,
+                JournalWriter(self.journal),
+                self.store,
+                server="the server",
+                limits=Limits(max_inputs=self.max_inputs),
+                dimensions=DIMENSIONS,
+                deadline_s=self.deadline_s,
+            )
+            company = [] if seconds is None else [lambda: ending_after(seconds)]
+            await self.sender.run(texts_of(TEXTS) if texts is None else texts, *company)
+            self.ended_at = clock()
+            return self.admission
+
+        admission: Admission = run_in_virtual_time(main)
+        self.sender.keep()
+        return admission
 
     def stored(self) -> dict[str, Any]:
-        """Return vector or refusal by text hash, of all shards."""
-        import pyarrow.parquet as pq
-
+        """Return vector or refusal by text hash, of what readers see."""
         rows: dict[str, Any] = {}
-        for shard in self.store.adopt_orphans().shards:
+        for shard in self.store.latest().shards:
             for row in pq.read_table(self.store.join(shard.path)).to_pylist():
                 rows[row["text_hash"]] = row["vector"] or row["refused"]
         return rows
 
+    def ledger(self) -> list[dict[str, Any]]:
+        return ledger_rows(self.store, self.journal, "m", PRICES)
+
+    def times(self) -> list[float]:
+        return [request.at for request in self.server.sent]
+
+
+class EnoughError(Exception):
+    """The test has seen enough."""
+
+
+async def ending_after(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    raise EnoughError
+
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with running_server() as server:
-        bench = Bench(server, tmp_path)
-        yield bench
-        bench.close()
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+class NoStorage:
+    """A store and journal that forget at once, for loads of millions."""
+
+    uri = "nowhere"
+
+    def write_shard(self, journal: str, name: str, hashes: list[str], *_more: Any) -> Shard:
+        return Shard(name, len(hashes), 0, "")
+
+    def commit(self, shards: list[Shard]) -> None:
+        pass
+
+
+@pytest.fixture
+def load(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench for loads that never end, of 1,000 texts a request at most."""
+    monkeypatch.setattr(Journal, "put", lambda *_args: None)
+    bench.store, bench.max_inputs = NoStorage(), 2048
+    return bench
+
+
+def endless() -> Iterator[Text]:
+    text = Text("h", "t", 10)
+    while True:
+        yield text
+
+
+@pytest.mark.parametrize("burst_s", [60.0, 1.0])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("names_limits", [True, False])
+def test_at_least_97_percent_of_the_quota_from_the_first_minute_on(
+    load: Bench, burst_s: float, known: bool, strict: bool, names_limits: bool
+) -> None:
+    if not known and not names_limits:
+        pytest.skip("nobody says what the quota is: it is guessed, and takes its time")
+    load.limits = RateLimits(3_000, 1e6) if known else RateLimits()
+    load.server = SimulatedServer(3_000, 1e6, burst_s=burst_s, strict=strict, names_limits=names_limits)
+    load.run(endless(), seconds=120)
+    assert load.server.share_of_tokens(0, 60) >= 0.97
+    assert load.server.share_of_tokens(60, 120) >= 0.97
+    # Where the server says what it holds nothing is refused; otherwise a refusal or two tell.
+    assert load.admission.totals.rate_limited <= (0 if names_limits else 2)
+
+
+def test_the_highest_published_quota_is_filled(load: Bench) -> None:
+    load.server = SimulatedServer(10_000, 10e6, latency_s=1.0)
+    load.run(endless(), seconds=30)
+    assert load.server.share_of_tokens(3, 30) >= 0.97
+    assert load.admission.totals.rate_limited == 0
+
+
+def test_a_key_that_somebody_else_uses_too_is_shared(load: Bench) -> None:
+    load.server = SimulatedServer(3_000, 1e6)
+    load.limits = RateLimits(3_000, 2e6)  # as if half of what we know were used up by another
+    load.run(endless(), seconds=120)
+    assert load.admission.totals.rate_limited <= 3
+    assert load.server.share_of_tokens(60, 120) >= 0.9
+
+
+def test_before_the_first_answer_one_small_request_finds_out(load: Bench) -> None:
+    load.server = SimulatedServer(600, 60_000, latency_s=2.0)
+    load.run(endless(), seconds=20)
+    first, second, *later = load.server.sent
+    assert first.n_tokens <= 8_000 and second.at - first.at >= 2.0
+    assert load.admission.limits() == (600, 60_000)
+    # The second was packed meanwhile; from then on they hold a second's worth.
+    assert later and all(request.n_tokens <= 1_000 for request in later)
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [refuse(408), refuse(409), refuse(500), refuse(503), refuse(429), faulty.reset, faulty.html, faulty.not_a_number],
+    "status", [("failed", 408), ("failed", 500), ("failed", 503), ("rate_limited", 429), ("lost", None)]
 )
-def test_what_may_pass_is_tried_again_with_full_jitter(bench: Bench, fault: faulty.Fault) -> None:
-    bench.server.faults = [fault, fault]
-    bench.sender.embed(texts())
-    assert len(bench.server.seen) == 3
-    assert len(bench.waits) == 2 and 0 <= bench.waits[0] <= 1 and 0 <= bench.waits[1] <= 2
+def test_what_may_pass_is_tried_again_with_full_jitter(bench: Bench, status: tuple[Any, int | None]) -> None:
+    bench.server.script = [failure(*status), failure(*status)]
+    assert bench.run().stopped_by is None
+    first, second, third = bench.times()
+    assert second - first <= 1.2 and third - second <= 2.2  # and 0.2 s for the journal and the way
     stored = bench.stored()
     for name in TEXTS:
         np.testing.assert_array_equal(np.array(stored[sha(name)], np.float32), vector_of(name))
 
 
 def test_never_sooner_than_the_server_asks(bench: Bench) -> None:
-    bench.server.faults = [refuse(503, headers={"Retry-After": "3"})]
-    bench.sender.embed(texts())
-    assert 3 <= bench.waits[0] <= 4
-    # After a 429 the coordinator holds everybody back, so that the task itself has nothing to wait for.
-    bench.server.faults = [refuse(429, "rate_limit_exceeded", headers={"retry-after-ms": "400"})]
-    began = time.monotonic()
-    bench.sender.embed(texts(["another"]))
-    assert time.monotonic() - began >= 0.4
-    assert bench.waits[1] == 0
+    bench.server.script = [failure("failed", 503, headers={"retry-after": "3"})]
+    bench.run()
+    first, second = bench.times()
+    assert 3 <= second - first <= 4.2
+    bench.server.sent.clear()
+    bench.server.script = [failure("rate_limited", 429, headers={"retry-after-ms": "40000"})]
+    bench.run(texts_of(["another"]))
+    first, second = bench.times()
+    assert 40 <= second - first <= 41.2
 
 
 def test_the_deadline_begins_with_the_first_failure_and_ends_the_run(bench: Bench) -> None:
-    bench.server.faults = [refuse(503, headers={"Retry-After": "4"}), refuse(503, headers={"Retry-After": "60"})]
-    with pytest.raises(StoppedError):
-        bench.sender.embed(texts())
-    assert len(bench.server.seen) == 2 and len(bench.waits) == 1
-    reason = bench.coordinator.stop_reason
-    assert reason is not None and reason["error"] == "EmbeddingUnavailableError"
-    assert "after 2 tries" in reason["message"] and "HTTP 503" in reason["message"]
+    bench.deadline_s = 5.0
+    bench.server.script = [failure("failed", 503, headers={"retry-after": wait}) for wait in ("4", "60")]
+    error = bench.run().stopped_by
+    assert isinstance(error, EmbeddingUnavailableError) and error.retryable
+    assert len(bench.server.sent) == 2
+    assert "after 2 tries" in error.message and "HTTP 503" in error.message
+
+
+def test_time_in_the_queue_for_the_quota_does_not_count(bench: Bench) -> None:
+    bench.deadline_s, bench.limits, bench.max_inputs = 60.0, RateLimits(requests_per_minute=1), 1
+    # One request a minute: the second try of the first text leaves after more than its deadline.
+    bench.server.script = [failure("failed", 503)]
+    assert bench.run(texts_of(TEXTS[:3])).stopped_by is None
+    assert len(bench.stored()) == 3
 
 
 def test_a_429_that_asks_for_more_than_the_deadline_ends_the_run(bench: Bench) -> None:
-    bench.server.faults = [refuse(429, "rate_limit_exceeded", headers={"Retry-After": "3600"})]
-    with pytest.raises(StoppedError):
-        bench.sender.embed(texts())
-    assert len(bench.server.seen) == 1
-    reason = bench.coordinator.stop_reason
-    assert reason is not None and "60 minutes" in reason["message"]
+    bench.server.script = [failure("rate_limited", 429, headers={"retry-after": "3600"})]
+    error = bench.run().stopped_by
+    assert isinstance(error, EmbeddingUnavailableError) and "60 minutes" in error.message
+    assert len(bench.server.sent) == 1
+
+
+def test_a_days_limit_that_is_used_up_ends_the_run(bench: Bench) -> None:
+    bench.limits, bench.max_inputs = RateLimits(requests_per_day=1), 1
+    error = bench.run().stopped_by
+    assert isinstance(error, EmbeddingUnavailableError) and "24.2 hours" in error.message
+    assert len(bench.stored()) == 1
 
 
 @pytest.mark.parametrize("guilty", [["title 0"], ["title 7"], ["title 2", "title 3"], TEXTS])
 def test_halving_finds_every_guilty_text_and_no_other(bench: Bench, guilty: list[str]) -> None:
-    def judge(handler: faulty.Handler, sent: list[str]) -> None:
-        if set(sent) & set(guilty):
-            refuse(400, "invalid_request_error", "'$.input' is invalid.")(handler, sent)
-        else:
-            handler.reply(200, faulty.answer(faulty.entries(sent)))
-
-    bench.server.faults = [judge] * 50
-    bench.sender.embed(texts())
+    bench.server.poison = set(guilty)
+    assert bench.run().stopped_by is None
     stored = bench.stored()
     assert set(stored) == {sha(name) for name in TEXTS}
     assert {name for name in TEXTS if isinstance(stored[sha(name)], str)} == set(guilty)
     assert "input" in stored[sha(guilty[0])]
-    assert bench.coordinator.totals.refused_texts == len(guilty)
     # Halving 8 texts down to one guilty one: 8, 4 + 4, 2 + 2, 1 + 1.
     if len(guilty) == 1:
-        assert len(bench.server.seen) == 7
-    rows = ledger_rows(bench.store, bench.store.journal("journal"), "m", {"standard": 0.0})
-    assert summarise(rows).tokens == 7 * sum(row["status"] == "ok" for row in rows)
+        assert len(bench.server.sent) == 7
+    rows = bench.ledger()
+    assert summarise(rows).tokens == 10 * (len(TEXTS) - len(guilty))
 
 
-def test_an_answer_is_on_storage_before_its_permit_goes_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_refusals_end_the_run_and_none_of_them_stands(bench: Bench) -> None:
+    bench.server.poison, bench.max_inputs = set(TEXTS), 2
+    error = bench.run(max_refused=1).stopped_by
+    assert isinstance(error, TooManyRefusedError) and "refused 2 texts" in error.message
+    assert bench.stored() == {} and len(bench.server.sent) < 15
+
+
+def test_requests_get_smaller_until_they_pass(bench: Bench) -> None:
+    # A server that says 429 to any request above a size, and nothing else: waiting can't help.
+    bench.server.largest_request, bench.max_inputs = 1_000, 400
+    names = [f"title {i}" for i in range(400)]
+    assert bench.run(texts_of(names)).stopped_by is None
+    assert set(bench.stored()) == {sha(name) for name in names}
+    assert bench.ended_at < 60
+
+
+def test_a_request_is_written_down_before_it_leaves(bench: Bench) -> None:
+    bench.server.script = [10.0]
+    bench.run(seconds=1.0)  # and cut off 8 s later: as good as killed
+    (row,) = bench.ledger()
+    assert (row["status"], row["n_tokens_unconfirmed"], row["n_tokens_billed"]) == ("in_flight", 80, None)
+    assert bench.stored() == {} and bench.ended_at == pytest.approx(9.0)
+
+
+def test_an_answer_that_was_stored_counts_although_its_run_was_killed(bench: Bench) -> None:
+    bench.run()
+    lines = list(bench.journal.lines())
+    bench.journal.delete()
+    bench.journal.put(1, [line for line in lines if "settled" not in line])  # killed before the outcome was written
+    (row,) = bench.ledger()
+    assert (row["status"], row["n_tokens_billed"], row["n_tokens_unconfirmed"]) == ("ok", 80, 0)
+
+
+def test_what_can_not_pass_ends_the_run_at_once_and_what_is_under_way_is_kept(bench: Bench) -> None:
+    bench.max_inputs, bench.limits = 1, RateLimits(6_000, 1e6)
+    wrong_key = failure("terminal", 401, error=BadKeyError("no such key", next_step="set it"))
+    bench.server.script = [None, 1.0, 100.0, wrong_key]
+    error = bench.run(texts_of(f"title {i}" for i in range(500))).stopped_by
+    assert isinstance(error, BadKeyError)
+    refused_at = bench.times()[3]
+    assert max(bench.times()) - refused_at <= 0.2
+    assert bench.ended_at - refused_at == pytest.approx(8.0)  # the one that hangs is cut off
+    hanging = {sha(bench.server.sent[2].texts[0]), sha(bench.server.sent[3].texts[0])}
+    assert set(bench.stored()) == {sha(request.texts[0]) for request in bench.server.sent} - hanging
+    total = summarise(bench.ledger())
+    assert (total.tokens, total.tokens_unconfirmed) == (10 * len(bench.stored()), 10)
+
+
+def test_a_run_that_fails_streams_and_does_not_hoard(load: Bench) -> None:
+    load.server.script = [failure("failed", 500)] * 100_000
+    load.highest, n_read = 4, 0
+
+    def texts() -> Iterator[Text]:
+        nonlocal n_read
+        for text in endless():
+            n_read += 1
+            yield text
+
+    load.run(texts(), seconds=100)
+    assert len(load.server.sent) > 20
+    assert n_read <= (4 + 2) * 2048
+
+
+def test_no_more_under_way_than_may_be(load: Bench) -> None:
+    load.server = SimulatedServer(10_000, 10e6, latency_s=5.0)
+    load.highest = 7
+    load.run(endless(), seconds=60)
+    assert load.server.most_under_way == 7
+
+
+def test_an_answer_is_on_storage_before_its_request_counts_as_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
-    ask, write = Sender._ask, VectorStore.write_shard
-    monkeypatch.setattr(Sender, "_ask", lambda self, kind, **more: (order.append(kind), ask(self, kind, **more))[1])
+    write, answered = VectorStore.write_shard, Admission.answered
     monkeypatch.setattr(VectorStore, "write_shard", lambda self, *args: (write(self, *args), order.append("stored"))[0])
-    bench.sender.embed(texts())
-    assert order == ["permit", "stored", "settle"]
+    monkeypatch.setattr(Admission, "answered", lambda self, *args: (answered(self, *args), order.append("done"))[0])
+    bench.run()
+    assert order == ["stored", "done"]
 
 
 def test_storage_that_fails_is_tried_again_and_then_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shelfkin.embedding.sender._STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr("shelfkin.embedding.sender._STORE_PAUSE_S", 0.001)
     write, failures = VectorStore.write_shard, iter([OSError("full"), OSError("full"), None])
 
     def flaky(self: VectorStore, *args: Any) -> Any:
@@ -170,25 +339,66 @@ def test_storage_that_fails_is_tried_again_and_then_ends_the_run(bench: Bench, m
         return write(self, *args)
 
     monkeypatch.setattr(VectorStore, "write_shard", flaky)
-    bench.sender.embed(texts(TEXTS[:4]))
-    assert len(bench.server.seen) == 1  # the answer was paid for: it isn't asked for again
-    with pytest.raises(StoppedError):
-        bench.sender.embed(texts(TEXTS[4:]))
-    reason = bench.coordinator.stop_reason
-    assert reason is not None and "could not be stored" in reason["message"] and "full" in reason["message"]
+    assert bench.run(texts_of(TEXTS[:4])).stopped_by is None
+    assert len(bench.server.sent) == 1  # the answer was paid for: it isn't asked for again
+    error = bench.run(texts_of(TEXTS[4:])).stopped_by
+    assert isinstance(error, EmbeddingError) and "could not be stored" in error.message and "full" in error.message
 
 
-def test_a_second_try_of_a_partition_sends_only_what_is_not_stored(bench: Bench) -> None:
-    assert embed_share(texts(TEXTS[:3]), 4, "", bench.job) == 1
-    # The first try was killed before its end; the same partition comes again, whole.
-    assert embed_share(texts(), 4, "", bench.job) == 1
-    assert bench.server.texts == TEXTS
-    # Another partition knows nothing of it.
-    embed_share(texts(["title 0"]), 5, "", bench.job)
-    assert bench.server.texts == [*TEXTS, "title 0"]
+def test_without_a_journal_nothing_is_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shelfkin.embedding.journal._PAUSE_S", 0.001)
+
+    def full(*_args: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Journal, "put", full)
+    error = bench.run().stopped_by
+    assert isinstance(error, ArtifactError) and "no space left" in error.message
+    assert bench.server.sent == []
 
 
-def test_an_error_that_nobody_foresaw_is_not_swallowed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EmbeddingClient, "send", lambda *_args, **_more: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        embed_share(texts(), 0, "", bench.job)
+def test_an_error_that_nobody_foresaw_is_not_swallowed(bench: Bench) -> None:
+    bench.server.script = [ZeroDivisionError()]
+    assert isinstance(bench.run().stopped_by, ZeroDivisionError)
+
+
+def test_the_budget_counts_what_nobody_confirmed(bench: Bench) -> None:
+    bench.max_inputs = 3
+    bench.server.script = [failure("lost")]
+    admission = bench.run(usd_per_token=0.01, budget=Budget(usd=1.0))
+    # 30 were lost, 30 and 20 answered; the 30 once more would be 110.
+    assert isinstance(admission.stopped_by, BudgetError) and "$1.00" in admission.stopped_by.message
+    assert (admission.totals.tokens, admission.totals.tokens_unconfirmed) == (50, 30)
+    assert admission.spent_usd() == pytest.approx(0.5)
+
+
+def test_where_tokens_are_only_bounded_the_quota_is_used_by_what_the_server_counts(load: Bench) -> None:
+    load.server = SimulatedServer(3_000, 1e6, tokens_per_text=3)
+    load.run(endless(), seconds=60)  # by our count a text may have 10
+    assert load.server.share_of_tokens(20, 60) >= 0.94
+
+
+def test_the_ledger_adds_up(bench: Bench) -> None:
+    bench.max_inputs = 1
+    bench.server.script = [
+        None,
+        failure("lost"),
+        failure("unusable", 200, billed=33),
+        failure("failed", 503),
+        failure("rate_limited", 429, headers={"retry-after-ms": "10"}),
+    ]
+    admission = bench.run(texts_of(TEXTS[:2]))
+    rows = bench.ledger()
+    assert [(row["status"], row["n_tokens_billed"], row["n_tokens_unconfirmed"]) for row in rows] == [
+        ("ok", 10, 0),
+        ("lost", None, 10),
+        ("unusable", None, 33),
+        ("failed", None, 0),
+        ("rate_limited", None, 0),
+        ("ok", 10, 0),
+    ]
+    assert [row["n_retries"] for row in rows] == [0, 0, 1, 2, 3, 4]
+    total = summarise(rows)
+    assert (total.requests, total.tokens, total.tokens_unconfirmed, total.rate_limited) == (6, 20, 43, 1)
+    assert total.cost_usd == pytest.approx(20e-6)
+    assert (admission.totals.tokens, admission.totals.tokens_unconfirmed) == (20, 43)

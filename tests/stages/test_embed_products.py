@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rehearsal import server as rehearsal
 
 import embedding_server as faulty
 from embedding_server import Server, refuse, running_server, vector_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.embedding import embed, rehearsal
-from shelfkin.embedding.client import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
-from shelfkin.embedding.provider import Provider, choose_provider
-from shelfkin.embedding.store import VectorStore
+from shelfkin.embedding.failures import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
+from shelfkin.embedding.provider import choose_provider
+from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import EmbeddingUnavailableError, OptionError
 from shelfkin.profile import StoreProfile
 from shelfkin.settings import Settings
@@ -188,7 +187,7 @@ def test_shards_of_a_killed_run_are_used(stage_of: Callable[..., Stage], server:
     stage = stage_of(TEXTS)
     store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
     paid = np.stack([vector_of(text) for text in TEXTS[:9]])
-    store.write_shard("killed", 0, "request-1", [sha(text) for text in TEXTS[:9]], paid)
+    store.write_shard("killed", "request-1", [sha(text) for text in TEXTS[:9]], paid)
     run(stage)
     assert sorted(server.texts) == sorted(TEXTS[9:])
     assert len(vectors_of(stage)) == 21
@@ -198,7 +197,7 @@ def test_a_text_stored_twice_gives_one_row(stage_of: Callable[..., Stage], serve
     stage = stage_of(TEXTS[:2])
     store = VectorStore.of(stage.paths.root, choose_provider(stage.profile.embedding))
     for journal, fill in (("run-a", 2.0), ("run-b", 1.0)):
-        store.write_shard(journal, 0, "r", [sha(TEXTS[0])], np.full((1, faulty.DIMENSIONS), fill, np.float32))
+        store.write_shard(journal, "r", [sha(TEXTS[0])], np.full((1, faulty.DIMENSIONS), fill, np.float32))
     run(stage)
     assert vectors_of(stage)[sha(TEXTS[0])][1].tolist() == [1.0] * faulty.DIMENSIONS
 
@@ -339,16 +338,6 @@ def test_batches_first_and_what_they_leave_the_standard_way(
         assert sum(row["n_tokens_billed"] or 0 for row in ledger) == stage.metrics["tokens"]
 
 
-def test_executors_that_can_not_reach_the_driver_leave_the_sending_to_it(
-    stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embed, "executors_reach", lambda *_args: False)
-    stage = stage_of(TEXTS)
-    run(stage)
-    assert sorted(server.texts) == sorted(TEXTS)
-    assert len(vectors_of(stage)) == 21 and stage.metrics["tokens"] == 7 * len(server.seen)
-
-
 def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,23 +353,10 @@ def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     def refuse_start() -> None:
         pytest.fail("the endpoint was started for nothing")
 
-    monkeypatch.setattr("shelfkin.embedding.run.running_local_endpoint", refuse_start)
+    monkeypatch.setattr("shelfkin.embedding.embedding_run.running_local_endpoint", refuse_start)
     # A key in the environment doesn't matter to an explicit choice of the bundled model.
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     embed_products.run(stage_of(titles, {"model": "local"}))
-
-
-def test_executors_without_the_key_are_found_before_the_first_request(
-    stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if os.environ.get("OPENAI_API_KEY"):
-        pytest.skip("the Spark session of this run was started with a real OPENAI_API_KEY")
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    # Set now, it reaches this driver but not the Python workers of a JVM that was started without it.
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(BadKeyError, match="executors on") as caught:
-        embed_products.run(stage_of(["red mug"], model="text-embedding-3-small"))
-    assert KEY not in str(caught.value)
 
 
 def test_an_empty_catalogue_gives_empty_tables(stage_of: Callable[..., Stage], server: Server) -> None:
@@ -388,19 +364,3 @@ def test_an_empty_catalogue_gives_empty_tables(stage_of: Callable[..., Stage], s
     run(stage)
     assert vectors_of(stage) == {} and server.seen == []
     json.dumps(stage.manifest())
-
-
-def test_remote_executors_and_the_bundled_endpoint(spark: Any) -> None:
-    class Session:
-        def __init__(self, master: str, host: str) -> None:
-            self.sparkContext = self
-            self.master, self._host = master, host
-
-        def getConf(self) -> dict[str, str]:  # noqa: N802
-            return {"spark.driver.host": self._host}
-
-    local = Provider("local", "", "m", 384, False)
-    embed.refuse_remote_executors(Session("local[2]", "10.0.0.5"), local)  # type: ignore[arg-type]
-    embed.refuse_remote_executors(Session("spark://127.0.0.1:7077", "127.0.0.1"), local)  # type: ignore[arg-type]
-    with pytest.raises(embed.OptionError, match="loopback"):
-        embed.refuse_remote_executors(Session("spark://10.0.0.5:7077", "10.0.0.5"), local)  # type: ignore[arg-type]

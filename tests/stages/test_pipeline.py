@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from rehearsal.server import Settings, running_rehearsal_server
 
 from shelfkin.artifacts import Manifest, RunPaths
-from shelfkin.embedding.rehearsal import Settings, running_rehearsal_server
 from shelfkin.evaluation.baselines import OURS
 from shelfkin.recommending import ranker
 from shelfkin.serving.index import ServingIndex, open_index

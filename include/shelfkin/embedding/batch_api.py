@@ -29,19 +29,14 @@ import pyarrow.parquet as pq
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from shelfkin.artifacts import utc_now
-from shelfkin.embedding.batching import Limits, Text, pack
-from shelfkin.embedding.client import (
-    BudgetError,
-    EmbeddingClient,
-    RequestFailedError,
-    UnknownModelError,
-    UnusableAnswerError,
-    read_vectors,
-)
-from shelfkin.embedding.coordinator import Budget
+from shelfkin.embedding.answers import UnusableAnswerError, read_vectors
+from shelfkin.embedding.client import is_loopback, key_or_stand_in
+from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
+from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.progress import duration
 from shelfkin.embedding.provider import Provider
-from shelfkin.embedding.store import VectorStore
+from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError
 
 log = logging.getLogger("shelfkin.embedding")
@@ -64,6 +59,8 @@ class BatchSettings:
 
     Attributes
     ----------
+    timeout_s
+        Longest wait for one answer.
     poll_s
         Seconds between two looks at the batches.
     max_inputs
@@ -73,6 +70,7 @@ class BatchSettings:
     """
 
     limits: Limits
+    timeout_s: float = 60.0
     poll_s: float = 60.0
     max_inputs: int = MAX_INPUTS
     max_enqueued_tokens: int | None = None
@@ -116,7 +114,7 @@ class _Gathered:
     def written(self, store: VectorStore, key: str, number: int) -> _Gathered:
         """Write the shard and return an empty one; its name is that of its answers, so a second time is harmless."""
         if self.hashes:
-            store.write_shard(key, 0, f"answers{number}", self.hashes, np.concatenate(self.vectors), self.entries)
+            store.write_shard(key, f"answers{number}", self.hashes, np.concatenate(self.vectors), self.entries)
         return _Gathered()
 
 
@@ -125,11 +123,11 @@ class BatchRun:
 
     Parameters
     ----------
-    client
-        Sends requests.
+    provider, key
+        Who is asked, and the API key.
     store
         Where texts, records and vectors are kept.
-    owner
+    manifest
         Path of the run's manifest, as in `journal.Journal.open`.
     progress
         Called at a calm pace with a format string and its arguments.
@@ -137,12 +135,12 @@ class BatchRun:
 
     def __init__(
         self,
-        client: EmbeddingClient,
         provider: Provider,
+        key: str,
         store: VectorStore,
         settings: BatchSettings,
         *,
-        owner: str,
+        manifest: str,
         progress: Callable[..., None],
         usd_per_token: float = 0.0,
         budget: Budget = Budget(),  # noqa: B008 - frozen
@@ -151,8 +149,15 @@ class BatchRun:
         self._usd_per_token, self._budget, self._n_submitted = usd_per_token, budget, 0
         # Keys of the batches that this run submitted, which name their journals too.
         self.submitted: set[str] = set()
-        self._client, self._provider, self._store, self._settings = client, provider, store, settings
-        self._owner, self._progress, self._sleep = owner, progress, sleep
+        self._provider, self._key, self._store, self._settings = provider, key, store, settings
+        self._manifest, self._progress, self._sleep = manifest, progress, sleep
+        self._sdk = openai.OpenAI(
+            base_url=provider.base_url,
+            api_key=key_or_stand_in(key),
+            max_retries=0,
+            timeout=settings.timeout_s,
+            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(provider.base_url)),
+        )
 
     @property
     def tokens_submitted(self) -> int:
@@ -228,7 +233,7 @@ class BatchRun:
             said = "; ".join(str(error.message) for error in (seen.errors.data or [])) if seen.errors else "no reason"
             self._end(batch, seen.status, [])
             raise EmbeddingError(
-                f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {self._client.safe(said)}.",
+                f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {without_key(said, self._key)}.",
                 next_step="Lower embedding.batch_max_enqueued_tokens, or set embedding.mode to standard.",
             )
         try:
@@ -267,10 +272,8 @@ class BatchRun:
         }
 
     def _check_budget(self, batch: Batch) -> None:
-        budget, after = self._budget, self._n_submitted + batch.n_tokens
-        if (budget.tokens is not None and after > budget.tokens) or (
-            budget.usd is not None and after * self._usd_per_token > budget.usd
-        ):
+        after = self._n_submitted + batch.n_tokens
+        if self._budget.crossed_by(after, self._usd_per_token) is not None:
             raise BudgetError(
                 f"A batch of {batch.n_tokens:,} tokens would cross the run's budget, after {self._n_submitted:,}.",
                 next_step="Raise the budget and run again: what is submitted is waited for, and only the rest is sent.",
@@ -288,7 +291,7 @@ class BatchRun:
         batch.submitted_at = utc_now()
         self._record(batch)
         self.submitted.add(batch.key)
-        self._store.journal(batch.key).open(self._owner, self._owner, until_ended=True)
+        self._store.journal(batch.key).open(self._manifest, until_ended=True)
         with tempfile.TemporaryFile() as file:
             self._write_lines(batch, file)
 
@@ -442,15 +445,19 @@ class BatchRun:
             reraise=True,
         )
         try:
-            for attempt in retrying:
-                with attempt:
-                    return self._client.ask(ask)
+            return retrying(self._ask, ask)
         except RequestFailedError as error:
             raise error.error or EmbeddingUnavailableError(
                 f"{self._provider.server} did not take a batch request after {_TRIES} tries: {error.said}.",
                 next_step="Run the task again: batches under way are found again, and nothing is paid for twice.",
             ) from None
-        raise EmbeddingError("The retry loop ended without an answer.")  # tenacity always returns or raises
+
+    def _ask(self, ask: Callable[[openai.OpenAI], Any]) -> Any:
+        began = time.monotonic()
+        try:
+            return ask(self._sdk)
+        except openai.OpenAIError as error:
+            raise failure_of(error, self._provider, self._key, time.monotonic() - began) from None
 
 
 def open_batches(store: VectorStore) -> list[Batch]:

@@ -15,8 +15,8 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
-from shelfkin.embedding.store import SHARD_SCHEMA, Generation, Shard, VectorStore
 from shelfkin.embedding.texts import read_shards
+from shelfkin.embedding.vector_store import SHARD_SCHEMA, Generation, Shard, VectorStore
 from shelfkin.errors import ArtifactError
 
 log = logging.getLogger("shelfkin.embedding")

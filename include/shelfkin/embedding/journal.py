@@ -1,7 +1,7 @@
 """The write-ahead journal of one embedding run: what was about to be sent, and what became of it.
 
-A permit's line is on storage before the permit is given, so that a run that is killed at any moment leaves a full
-account: whatever has a permit and no outcome may have been billed. Lines lie in numbered, immutable files below
+A request's line is on storage before it is sent, so that a run that is killed at any moment leaves a full account:
+whatever has a line and no outcome may have been billed. Lines lie in numbered, immutable files below
 ``journals/<journal>/ledger/``, because object stores can't append; lines that come in while a file is being written
 share the next one (group commit; Gray & Reuter 1992, section 9.4).
 """
@@ -25,9 +25,9 @@ from shelfkin.artifacts import Root, utc_now
 
 # Files of a busy run are at least this far apart, so that an hour at thousands of requests a minute is not a file each.
 _APART_S = 0.05
-_TRIES = 3
-HEARTBEAT_S = 30.0
-_DEAD_AFTER = timedelta(seconds=4 * HEARTBEAT_S)
+_TRIES, _PAUSE_S = 3, 2.0
+# A writer on another machine that has written nothing for so long is dead: a request ends within its time-out.
+_DEAD_AFTER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Journal:
         Folder of the journal.
     """
 
-    root_uri: str
+    root: Root
     uri: str
 
     @property
@@ -48,78 +48,51 @@ class Journal:
         """The journal's name, which its shards carry too."""
         return posixpath.basename(self.uri)
 
-    @property
-    def root(self) -> Root:
-        """The artifact root (made anew, because a file system doesn't travel between processes)."""
-        return Root(self.root_uri)
-
-    def open(self, run: str, manifest: str, *, until_ended: bool = False) -> None:
+    def open(self, manifest: str, *, until_ended: bool = False) -> None:
         """Say who writes this journal.
 
         Parameters
         ----------
-        run
-            The run's name: two tries of one run never live at the same time.
         manifest
-            Path of the manifest that the run will write, relative to the root.
+            Path of the manifest that the run will write, relative to the root. It names the run: two tries of one run
+            never live at the same time.
         until_ended
             Whether it stays open when its writer dies: a batch is under way until somebody has read its answers.
         """
-        self.root.put_json(
-            posixpath.join(self.uri, "owner.json"),
-            {
-                "run": run,
-                "until_ended": until_ended,
-                "manifest": manifest,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "opened_at": utc_now(),
-            },
+        self._say(
+            "owner",
+            until_ended=until_ended,
+            manifest=manifest,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            opened_at=utc_now(),
         )
-        self.beat()
-
-    def beat(self) -> None:
-        """Say that the writer lives."""
-        self.root.put_json(posixpath.join(self.uri, "heartbeat.json"), {"at": utc_now()})
 
     def end(self) -> None:
         """Say that the writer has ended."""
-        self.root.put_json(posixpath.join(self.uri, "ended.json"), {"at": utc_now()})
-
-    def owner(self) -> dict[str, Any] | None:
-        """Return who writes this journal, or None if that was never said."""
-        uri = posixpath.join(self.uri, "owner.json")
-        return self.root.read_json(uri) if self.root.exists(uri) else None
-
-    def delete(self) -> None:
-        """Delete the journal: its lines first, so that lines without an owner never remain."""
-        for part in (posixpath.join(self.uri, "ledger"), self.uri):
-            with contextlib.suppress(FileNotFoundError):  # another run was at it too
-                self.root.fs.rm(part, recursive=True)
+        self._say("ended")
 
     def take(self, manifest: str) -> None:
         """Say that the ledger of another run, whose manifest this is, takes this journal in."""
-        self.root.put_json(posixpath.join(self.uri, "taken.json"), {"manifest": manifest, "at": utc_now()})
+        self._say("taken", manifest=manifest)
 
-    def taken_by(self) -> dict[str, Any] | None:
-        """Return whose ledger takes this journal in, or None."""
-        uri = posixpath.join(self.uri, "taken.json")
-        return self.root.read_json(uri) if self.root.exists(uri) else None
+    def claims(self) -> list[str]:
+        """Return the manifests whose ledgers hold this journal once they are written."""
+        return [said["manifest"] for said in (self._said("owner"), self._said("taken")) if said is not None]
 
-    def may_live(self, run: str, now: datetime | None = None) -> bool:
-        """Whether the journal's writer may still be at work, as seen by another try named `run`."""
-        owner = self.owner()
-        if owner is None or self.root.exists(posixpath.join(self.uri, "ended.json")):
+    def may_live(self, manifest: str, now: datetime | None = None) -> bool:
+        """Whether the journal's writer may still be at work, as seen by the run that will write `manifest`."""
+        owner = self._said("owner")
+        if owner is None or self._said("ended") is not None:
             return False
         if owner["until_ended"]:
             return True
-        if owner["run"] == run:
+        if owner["manifest"] == manifest:
             return False
         if owner["host"] == socket.gethostname():
             return _process_exists(owner["pid"])
-        uri = posixpath.join(self.uri, "heartbeat.json")
-        beat = self.root.read_json(uri)["at"] if self.root.exists(uri) else owner["opened_at"]
-        return (now or datetime.now(UTC)) - datetime.fromisoformat(beat) < _DEAD_AFTER
+        newest = max([owner["opened_at"], *(line["at"] for line in self.lines() if "at" in line)])
+        return (now or datetime.now(UTC)) - datetime.fromisoformat(newest) < _DEAD_AFTER
 
     def put(self, number: int, lines: list[dict[str, Any]]) -> None:
         """Write one file of lines."""
@@ -128,22 +101,35 @@ class Journal:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield all lines in the order in which they were written."""
-        root, folder = self.root, posixpath.join(self.uri, "ledger")
+        folder = posixpath.join(self.uri, "ledger")
         try:
-            found = root.fs.ls(folder, detail=False, refresh=True)
+            found = self.root.fs.ls(folder, detail=False, refresh=True)
         except FileNotFoundError:
             return
         for name in sorted(posixpath.basename(path) for path in found):
             if name.endswith(".jsonl"):  # anything else is a temporary file of a put that was cut off
-                for line in root.read_bytes(posixpath.join(folder, name)).splitlines():
+                for line in self.root.read_bytes(posixpath.join(folder, name)).splitlines():
                     yield json.loads(line)
+
+    def delete(self) -> None:
+        """Delete the journal: its lines first, so that lines without an owner never remain."""
+        for part in (posixpath.join(self.uri, "ledger"), self.uri):
+            with contextlib.suppress(FileNotFoundError):  # another run was at it too
+                self.root.fs.rm(part, recursive=True)
+
+    def _say(self, what: str, **content: Any) -> None:
+        self.root.put_json(posixpath.join(self.uri, f"{what}.json"), content)
+
+    def _said(self, what: str) -> dict[str, Any] | None:
+        uri = posixpath.join(self.uri, f"{what}.json")
+        return self.root.read_json(uri) if self.root.exists(uri) else None
 
 
 class JournalWriter:
     """Writes a journal's lines from an event loop; `write` returns once its line is on storage."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self.journal = journal
         self._pending: list[tuple[dict[str, Any], asyncio.Future[None] | None]] = []
         self._wake = asyncio.Event()
         self._number = 0
@@ -163,7 +149,6 @@ class JournalWriter:
 
     async def run(self) -> None:
         """Write files until `close`."""
-        loop = asyncio.get_running_loop()
         while not (self._closing and not self._pending):
             await self._wake.wait()
             self._wake.clear()
@@ -171,23 +156,22 @@ class JournalWriter:
             if not batch:
                 continue
             self._number += 1
+            outcome: Exception | None = None
             try:
-                await loop.run_in_executor(None, self._put, [line for line, _ in batch])
+                await asyncio.to_thread(self._put, [line for line, _ in batch])
             except Exception as error:  # noqa: BLE001 - whoever waits for the line must hear of it
-                for _, done in batch:
-                    if done is not None and not done.done():
-                        done.set_exception(error)
-            else:
-                for _, done in batch:
-                    if done is not None and not done.done():
-                        done.set_result(None)
-            await asyncio.sleep(_APART_S)
+                outcome = error
+            for done in [done for _, done in batch if done is not None and not done.done()]:
+                if outcome is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(outcome)
+            await asyncio.sleep(0.0 if self._closing else _APART_S)
 
     def _put(self, lines: list[dict[str, Any]]) -> None:
         """Put one file; a storage's hiccup must not end a run of hours."""
-        for attempt in Retrying(stop=stop_after_attempt(_TRIES), wait=wait_random_exponential(max=2), reraise=True):
-            with attempt:
-                self._journal.put(self._number, lines)
+        wait = wait_random_exponential(max=_PAUSE_S)
+        Retrying(stop=stop_after_attempt(_TRIES), wait=wait, reraise=True)(self.journal.put, self._number, lines)
 
     def close(self) -> None:
         """Let `run` end after what is pending."""

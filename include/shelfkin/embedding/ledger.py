@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shelfkin.artifacts import Root
 from shelfkin.embedding.journal import Journal
-from shelfkin.embedding.store import VectorStore
+from shelfkin.embedding.vector_store import VectorStore
 
-# Of a permit without an outcome: the run was killed while its request was under way.
+# Of a request without an outcome: the run was killed while it was under way.
 IN_FLIGHT = "in_flight"
 # What may have been billed although no answer told so.
 _MAYBE_BILLED = frozenset({"lost", "unusable", IN_FLIGHT})
@@ -60,10 +59,10 @@ def summarise(rows: Iterable[dict[str, Any]]) -> Summary:
 def ledger_rows(
     store: VectorStore, journal: Journal, model: str, usd_per_token: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return one row per request of a journal, in the order of its permits.
+    """Return one row per request of a journal, in the order in which they were sent.
 
-    `usd_per_token` is the price by mode, ``standard`` and ``batch``. A request whose permit has no outcome is
-    `IN_FLIGHT`, unless its answer lies in a shard: then it is as good as settled.
+    `usd_per_token` is the price by mode, ``standard`` and ``batch``. A request without an outcome is `IN_FLIGHT`,
+    unless its answer lies in a shard: then it is as good as settled.
     """
     permits: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, dict[str, Any]] = {}
@@ -109,7 +108,7 @@ def _row(
     }
 
 
-def unaccounted_journals(store: VectorStore, run: str) -> list[Journal]:
+def unaccounted_journals(store: VectorStore, manifest: str) -> list[Journal]:
     """Return the journals of runs that ended without a manifest, oldest first: killed, or failed on an error.
 
     The ledger of the next run that succeeds takes them in, so that the ledgers of all manifests add up to the bill.
@@ -117,24 +116,19 @@ def unaccounted_journals(store: VectorStore, run: str) -> list[Journal]:
 
     Parameters
     ----------
-    run
-        The asking run's name; a journal of another run that may still be at work is left alone.
+    manifest
+        Of the asking run; a journal of another run that may still be at work is left alone.
     """
     found = []
     for journal in store.journals():
-        if _accounted(store.root, journal):
+        if any(_names(store.root, claim, journal.name) for claim in journal.claims()):
             journal.delete()
-        elif not journal.may_live(run):
+        elif not journal.may_live(manifest):
             found.append(journal)
     return found
 
 
-def _accounted(root: Root, journal: Journal) -> bool:
-    """Whether the manifest of the journal's own run, or of a run that took it in, names the journal."""
-    claims = [journal.owner(), journal.taken_by()]
-    return any(_names(root, claim["manifest"], journal.name) for claim in claims if claim is not None)
-
-
 def _names(root: Root, manifest: str, journal: str) -> bool:
-    uri = posixpath.join(root.uri, manifest)
+    """Whether a manifest has been written and its ledger holds the journal."""
+    uri = root.join(manifest)
     return root.exists(uri) and journal in root.read_json(uri).get("metrics", {}).get("journals", [])

@@ -15,8 +15,16 @@ MINUTE_S, DAY_S = 60.0, 86_400.0
 # A request before any limit is known: large enough to be worth its round trip, small enough for the lowest tier.
 PROBE_TOKENS = 8_000
 
-# After a 429 the pace drops to 70% and climbs back by 1% of the full pace a second: about half a minute, so that a key
-# that somebody else uses too is shared at about 1 refused request a minute.
+# Servers differ in how much may come at once: a minute's worth, or a second's. Half of what a server's bucket holds
+# leaves it room for jitter. Below a quarter of a second requests would be too small to be worth their round trips.
+_LEAST_BURST_S, _BURST_SHARE = 0.25, 0.5
+# A request holds at most a second's worth, and so does a new bucket, so that the first ones pass such a server too. What
+# is saved up beyond that makes up for time that we lost ourselves.
+_REQUEST_S = 1.0
+# Of a server that names no limits and refuses: its requests get smaller, but not below a few dozen titles.
+_LEAST_TOKENS = 500
+# When the burst is as small as that, a 429 slows the pace to 70%. It climbs back by 1% of the full pace a second: about
+# half a minute, so that a key that somebody else uses too is shared at about 1 refused request a minute.
 _SLOWER, _RECOVERY_PER_S, _SLOWEST = 0.7, 0.01, 0.05
 # A limit that was guessed from refusals grows by this share a second until the server refuses again, which lowers it to
 # this share at most: the throughput of a minute that was itself slowed down says little about the limit.
@@ -97,7 +105,7 @@ class Quota:
     headroom
         Share of every limit that is left unused.
     burst_s
-        Seconds' worth of quota that may leave at once.
+        Seconds' worth of quota that may leave at once; what the server says or refuses can only lower it.
     now
         The clock's time.
     """
@@ -130,8 +138,8 @@ class Quota:
 
     @property
     def known(self) -> bool:
-        """Whether both limits of a minute are known, or an answer has shown what the server says of them."""
-        return self.answered or None not in (self.limit("requests"), self.limit("tokens"))
+        """Whether an answer has shown what the server says of its limits, and of how much may come at once."""
+        return self.answered
 
     def limit(self, what: str, period_s: float = MINUTE_S) -> float | None:
         """Return the limit of ``requests`` or ``tokens`` in a period, or None."""
@@ -147,7 +155,7 @@ class Quota:
         tokens, requests = self.limit("tokens"), self.limit("requests")
         if tokens is None:
             return self.max_tokens_per_request
-        size = tokens / MINUTE_S * self.burst_s
+        size = tokens / MINUTE_S * min(self.burst_s, _REQUEST_S)
         if requests is not None:
             size = max(size, _FILL * tokens / requests)
         return int(max(1, min(size, tokens * (1 - self.headroom), self.max_tokens_per_request)))
@@ -192,36 +200,40 @@ class Quota:
         """
         self.answered = True
         self._refill(now)
-        shares = [
-            allowance.remaining / allowance.limit
-            for allowance in (headers.requests, headers.tokens)
-            if allowance is not None and allowance.remaining is not None
+        named = [
+            (what, allowance, unanswered)
+            for what, allowance, unanswered in zip(
+                ("requests", "tokens"), (headers.requests, headers.tokens), outstanding, strict=True
+            )
+            if allowance is not None
         ]
+        shares = [allowance.filled for _, allowance, _ in named if allowance.filled is not None]
         if shares:
             self._plenty_until = now + _PLENTY_HOLDS_S if min(shares) > _PLENTY else -math.inf
-        for what, allowance, unanswered in zip(
-            ("requests", "tokens"), (headers.requests, headers.tokens), outstanding, strict=True
-        ):
-            if allowance is None:
-                continue
+        for what, allowance, unanswered in named:
             window = self._windows[what, period_s(allowance)]
             self._guessed = False
-            if window.learned != allowance.limit:
-                window.learned = allowance.limit
-                self._resize(now)
-            remaining = allowance.remaining
-            # Nearly empty although we leave it full: others use it too, and what they took isn't in our count.
-            if window.bucket and remaining is not None and remaining < _LOW_WATER * allowance.limit:
+            window.learned = allowance.limit
+            if window.period_s == MINUTE_S:
+                self.burst_s = min(self.burst_s, max(_LEAST_BURST_S, _BURST_SHARE * allowance.holds_s))
+            self._resize(now)
+            # Nearly empty although we leave it full: others use it too, and what they took isn't in our count. A bucket
+            # of a second's worth is empty after each of our own requests.
+            remaining, whole = allowance.remaining, window.period_s == DAY_S or allowance.holds_s > MINUTE_S / 2
+            if window.bucket and whole and remaining is not None and remaining < _LOW_WATER * allowance.limit:
                 window.bucket.available = min(window.bucket.available, remaining - unanswered)
 
-    def refuse(self, wait_s: float | None, left_at: float, now: float) -> bool:
-        """Slow down after a 429 (rate limit); return whether this one was news.
+    def refuse(self, n_tokens: float, wait_s: float | None, left_at: float, now: float) -> bool:
+        """Take note of a 429 (rate limit); return whether it was news.
 
-        Answers to requests that left before the last slow-down tell nothing new about the pace (as in TCP NewReno, RFC
-        6582), but their wait holds.
+        A server that refuses although the average rate is kept takes less at once than was thought: what may leave at
+        once is halved. Only when that is small already does the pace drop. Requests that left before the last such step
+        (as in TCP NewReno, RFC 6582), or were packed before it, tell nothing new, but their wait holds.
 
         Parameters
         ----------
+        n_tokens
+            Size of the refused request.
         wait_s
             What the server asks to wait, or None.
         left_at
@@ -237,10 +249,18 @@ class Quota:
             # Whichever limit it was, nothing is saved up any more.
             if window.bucket and window.period_s == MINUTE_S:
                 window.bucket.available = min(window.bucket.available, 0.0)
-        if left_at <= self._slowed_at:
+        if left_at <= self._slowed_at or n_tokens > self.request_tokens():
             return False
-        self.pace = max(_SLOWEST, self.pace * _SLOWER)
         self._slowed_at = now
+        if self.limit("requests") is None and self.limit("tokens") is None:
+            self.max_tokens_per_request = min(self.max_tokens_per_request, max(_LEAST_TOKENS, int(n_tokens / 2)))
+        elif self.burst_s > _LEAST_BURST_S and not self._guessed:
+            tokens = self.limit("tokens")
+            worth_s = n_tokens / tokens * MINUTE_S if tokens else math.inf
+            self.burst_s = max(_LEAST_BURST_S, min(self.burst_s, worth_s) / 2)
+            self._resize(now)
+        else:
+            self.pace = max(_SLOWEST, self.pace * _SLOWER)
         return True
 
     def guess(self, requests_per_minute: float, tokens_per_minute: float, now: float) -> None:
@@ -283,10 +303,11 @@ class Quota:
             per_s = window.limit * (1 - self.headroom) / window.period_s
             largest = self._wanted_tokens() if what == "tokens" else 1.0
             # A day's limit is a store to draw from, a minute's is a pace to keep.
-            saved = window.limit * (1 - self.headroom) if window.period_s == DAY_S else per_s * self.burst_s
-            capacity = max(saved, largest)
+            of_a_day = window.period_s == DAY_S
+            capacity = max(per_s * (DAY_S if of_a_day else self.burst_s), largest)
             if window.bucket is None:
-                window.bucket = Bucket(per_s, capacity, capacity, now)
+                at_first = capacity if of_a_day else min(capacity, max(largest, per_s * _REQUEST_S))
+                window.bucket = Bucket(per_s, capacity, at_first, now)
             else:
                 window.bucket.per_s, window.bucket.capacity = per_s, capacity
                 window.bucket.available = min(window.bucket.available, capacity)

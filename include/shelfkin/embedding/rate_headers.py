@@ -21,6 +21,21 @@ class Allowance:
     remaining: float | None = None
     reset_s: float | None = None
 
+    @property
+    def holds_s(self) -> float:
+        """Seconds' worth of a minute's limit that the server's bucket holds: 60, or less where it counts by the second.
+
+        What is left, and what comes back until the bucket is whole again, are all of it.
+        """
+        if self.remaining is None or self.reset_s is None:
+            return 60.0
+        return min(60.0, self.remaining / self.limit * 60.0 + self.reset_s)
+
+    @property
+    def filled(self) -> float | None:
+        """Share of the server's bucket that is left, or None."""
+        return None if self.remaining is None else self.remaining / max(self.limit * self.holds_s / 60.0, 1.0)
+
 
 @dataclass(frozen=True)
 class RateHeaders:
@@ -80,9 +95,9 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
 
 
 def number(text: str | None) -> float | None:
-    """Return a finite number that isn't negative, or None."""
+    """Return a finite number that isn't negative, or None; the first one of a header that two proxies wrote."""
     try:
-        value = float(text) if text is not None else math.nan
+        value = float(text.split(",")[0]) if text is not None else math.nan
     except ValueError:
         return None
     return value if math.isfinite(value) and value >= 0 else None

@@ -1,266 +1,297 @@
-"""A task's work: send its texts under permits, keep every answer before its permit goes back, find what is refused."""
+"""Sends a stream of texts from one process: paced by one quota, tried again, halved where one text is refused.
+
+Every answer is on storage before its request counts as done. Whatever ends a run early, what is paid for is kept.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from shelfkin.artifacts import utc_now
-from shelfkin.embedding.batching import Limits, Text, pack
-from shelfkin.embedding.client import RETRYABLE, Answer, EmbeddingClient, RequestFailedError, unavailable
-from shelfkin.embedding.permits import Address, PermitLines
-from shelfkin.embedding.provider import Provider
-from shelfkin.embedding.rate_headers import read_rate_headers, retry_after_s
-from shelfkin.embedding.store import Shard, VectorStore
-from shelfkin.errors import EmbeddingError
+from shelfkin.embedding.admission import Admission, Permit, StoppedError
+from shelfkin.embedding.client import Answer, EmbeddingClient
+from shelfkin.embedding.failures import RETRYABLE, RequestFailedError, TooManyRefusedError, unavailable
+from shelfkin.embedding.journal import JournalWriter
+from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.rate_headers import retry_after_s
+from shelfkin.embedding.vector_store import Shard, VectorStore
+from shelfkin.errors import ArtifactError, EmbeddingError
 
 log = logging.getLogger("shelfkin.embedding")
 
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 30.0
 _STORE_TRIES, _STORE_PAUSE_S = 4, 5.0
-# Requests packed ahead of their permits, per task: one is ready when a permit comes, none is packed by stale limits.
-_PACKED_AHEAD = 2
+# After a stop, requests under way may finish and be stored: they are paid for.
+_STOP_GRACE_S = 8.0
 
-
-class StoppedError(Exception):
-    """The coordinator gives no more permits; why is the driver's to tell."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a task needs to embed its share. It travels in the task's closure, so it never holds the key.
-
-    Attributes
-    ----------
-    journal
-        Name of the run's journal, which its shards carry too.
-    threads
-        Requests that one task may have under way.
-    timeout_s, deadline_s
-        Longest wait for one answer; longest time from a batch's first failure to its success.
-    """
-
-    provider: Provider
-    store: VectorStore
-    journal: str
-    limits: Limits
-    coordinator: Address
-    threads: int
-    timeout_s: float
-    deadline_s: float
-
-
-def embed_share(texts: Iterable[Text], partition: int, key: str, job: Job) -> int:
-    """Embed one partition's texts; return how many requests were packed.
-
-    Ends early, and quietly, when the coordinator stops the run. What an earlier try of the same partition has stored is
-    not sent again.
-    """
-    with ExitStack() as open_things:
-        lines = open_things.enter_context(PermitLines(job.coordinator))
-        hint = lines.line.ask("claim", partition=partition)
-        if hint["stop"]:
-            return 0
-        client = open_things.enter_context(EmbeddingClient(job.provider, key, timeout_s=job.timeout_s))
-        sender = Sender(client, lines, job, partition)
-        if not hint["fresh"]:
-            done = job.store.hashes_of(job.journal, partition)
-            texts = (text for text in texts if text.text_hash not in done)
-        sender.hint = hint
-        return sender.embed_all(texts)
+Company = Callable[[], Awaitable[None]]
 
 
 class Sender:
-    """Sends one task's requests over several threads.
+    """Sends one run's texts.
+
+    Parameters
+    ----------
+    client
+        Sends one request.
+    admission
+        Says when.
+    journal
+        Where requests are written down before they are sent.
+    store
+        Where answers go.
+    server
+        Who answers, in a word for messages.
+    limits
+        What one request may hold.
+    dimensions
+        Length that the vectors must have; None: whatever comes first.
+    deadline_s
+        Longest time from a request's first failure to its success, without the time in the queue for the quota.
 
     Attributes
     ----------
-    hint
-        The coordinator's last word: size of the next request, vector length, whether to stop.
-    sleep
-        Replaced in tests, so that waits are measured and not suffered.
+    shards
+        What is on storage.
+    refused
+        The server's words by text_hash, of texts that it refuses for good.
     """
 
     def __init__(
         self,
         client: EmbeddingClient,
-        lines: PermitLines,
-        job: Job,
-        partition: int,
-        sleep: Callable[[float], None] = time.sleep,
+        admission: Admission,
+        journal: JournalWriter,
+        store: VectorStore,
+        *,
+        server: str,
+        limits: Limits,
+        dimensions: int | None,
+        deadline_s: float,
     ) -> None:
-        self._client, self._lines, self._job, self._partition = client, lines, job, partition
-        self._sleep = sleep
-        self.hint: dict[str, Any] = {"request_tokens": 1, "stop": False, "dimensions": None}
+        self._client, self._admission, self._journal, self._store = client, admission, journal, store
+        self._server, self._limits, self._dimensions, self._deadline_s = server, limits, dimensions, deadline_s
+        self._running: set[asyncio.Task[None]] = set()
+        self.shards: list[Shard] = []
+        self.refused: dict[str, str] = {}
 
-    def embed_all(self, texts: Iterable[Text]) -> int:
-        """Embed all texts, or as many as the coordinator lets go; return how many requests were packed."""
-        ahead = threading.Semaphore(_PACKED_AHEAD)
-        running: set[Future[None]] = set()
-        n_packed = 0
-        with ThreadPoolExecutor(self._job.threads, thread_name_prefix="embedding") as pool:
-            for batch in self._packed(texts, ahead):
-                n_packed += 1
-                running.add(pool.submit(self._embed_freed, batch, ahead))
-                finished = {future for future in running if future.done()}
-                running -= finished
-                if not _all_well(finished):
-                    break
-            wait(running, return_when=FIRST_EXCEPTION)
-            _all_well({future for future in running if future.done()})
-        return n_packed
+    async def run(self, texts: Iterable[Text], *company: Company) -> None:
+        """Embed all texts, or as many as possible before the run is stopped (`Admission.stopped_by`).
 
-    def _packed(self, texts: Iterable[Text], ahead: threading.Semaphore) -> Iterator[list[Text]]:
-        batches = pack(texts, self._job.limits, lambda: int(self.hint["request_tokens"]))
-        while True:
-            ahead.acquire()
-            if self.hint["stop"]:
-                return
-            batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
-
-    def _embed_freed(self, batch: list[Text], ahead: threading.Semaphore) -> None:
-        """Embed one batch; the next one is packed as soon as this one has its permit."""
-        freed = threading.Event()
-
-        def free() -> None:
-            if not freed.is_set():
-                freed.set()
-                ahead.release()
-
+        Parameters
+        ----------
+        company
+            What goes on meanwhile, for as long as texts are sent; an error of it stops the run.
+        """
+        writing = asyncio.create_task(self._journal.run())
+        beside = [asyncio.create_task(self._stopping_on_error(accompany())) for accompany in company]
+        stopped = asyncio.create_task(self._admission.stopped.wait())
+        self._start(self._start_all(texts))
         try:
-            self.embed(batch, free)
+            while self._running and not stopped.done():
+                await asyncio.wait({*self._running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if self._running:
+                await asyncio.wait(self._running, timeout=_STOP_GRACE_S)
         finally:
-            free()
+            await _cancel([*self._running, *beside, stopped])
+            self._journal.close()
+            await writing
 
-    def embed(self, batch: list[Text], on_permit: Callable[[], None] = lambda: None) -> None:
-        """Embed one batch; texts that the server refuses for good are stored with its words.
+    async def _start_all(self, texts: Iterable[Text]) -> None:
+        """Start a task per request, each when it is admitted; the next one is packed while it waits."""
+        # Requests that wait for another try are not under way, but their texts are in memory.
+        room = asyncio.Semaphore(self._admission.most_under_way)
+        batches = pack(texts, self._limits, self._admission.request_tokens)
+        upcoming = _next(batches)
+        while batch := await upcoming:
+            upcoming = _next(batches)
+            for part in self._fitting(batch):
+                await room.acquire()
+                permit = await self._admit(part)
+                self._start(self.embed(part, permit)).add_done_callback(lambda _: room.release())
+
+    def _fitting(self, batch: list[Text]) -> Iterator[list[Text]]:
+        """Yield the batch, in parts if requests have become smaller since it was packed."""
+        return pack(batch, self._limits, self._admission.request_tokens)
+
+    def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._stopping_on_error(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _stopping_on_error(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - it is raised by whoever started the run
+            self._admission.stop(error)
+
+    async def embed(self, batch: list[Text], permit: Permit | None = None) -> None:
+        """Embed one batch, with the permit for its first try or in its turn; bad texts end up in `refused`.
 
         Raises
         ------
         StoppedError
-            The coordinator gives no more permits.
+            The run was stopped.
         """
-        refused: dict[str, str] = {}
         try:
-            self._embed_or_halve(batch, refused, on_permit)
-        finally:
-            if refused:
-                job = self._job
-                job.store.write_refused(job.journal, self._partition, f"refused-{uuid.uuid4().hex[:16]}", refused)
-
-    def _embed_or_halve(self, batch: list[Text], refused: dict[str, str], on_permit: Callable[[], None]) -> None:
-        try:
-            self._embed_retrying(batch, on_permit)
+            await self._embed_retrying(batch, permit)
         except RequestFailedError as error:
-            if error.status != "refused":
-                raise
-            if len(batch) == 1:
-                refused[batch[0].text_hash] = error.said
+            if error.status == "rate_limited":
+                parts = list(self._fitting(batch))
+            elif len(batch) == 1:
+                self.refused[batch[0].text_hash] = error.said
+                self._admission.refused(error.said)
                 return
-            # The guilty text is in one of the halves; a refused request costs a round trip, but no tokens.
-            middle = len(batch) // 2
-            for half in (batch[:middle], batch[middle:]):
-                self._embed_or_halve(half, refused, on_permit)
+            else:
+                # The guilty text is in one of the halves; a refused request costs a round trip, but no tokens.
+                middle = len(batch) // 2
+                parts = [batch[:middle], batch[middle:]]
+            for part in parts:
+                await self.embed(part)
 
-    def _embed_retrying(self, batch: list[Text], on_permit: Callable[[], None]) -> None:
+    async def _embed_retrying(self, batch: list[Text], permit: Permit | None) -> None:
         """Send one batch until an answer is stored.
 
         What may pass is retried with full jitter (Brooker 2015, AWS Architecture Blog, "Exponential backoff and
-        jitter"), never sooner than Retry-After says; after a 429 the coordinator holds all tasks back.
+        jitter"), never sooner than Retry-After says; after a 429 the quota holds all requests back.
+
+        Raises
+        ------
+        RequestFailedError
+            The server refuses the batch as it is: a text of it (``refused``), or its size (``rate_limited``).
         """
-        deadline = _Deadline(self._job.deadline_s)
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, RequestFailedError) and error.status in RETRYABLE),
+        deadline = _Deadline(self._deadline_s)
+
+        def may_pass(error: BaseException) -> bool:
+            return (
+                isinstance(error, RequestFailedError)
+                and error.status in RETRYABLE
+                and not self._is_too_large(batch, error)
+            )
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(may_pass),
             wait=_wait_s,
             stop=deadline,
-            sleep=self._sleep,
+            sleep=self._admission.pause,
             before_sleep=_log_retry,
             reraise=True,
         )
         try:
-            for attempt in retrying:
+            async for attempt in retrying:
                 with attempt:
-                    self._try(batch, attempt.retry_state.attempt_number, on_permit, deadline)
+                    began = deadline.now()
+                    permit, given = None, permit or await self._admit(batch)
+                    deadline.queued_s += deadline.now() - began
+                    await self._try(batch, given, attempt.retry_state.attempt_number)
         except RequestFailedError as error:
-            if error.status == "refused":
+            if error.status == "refused" or self._is_too_large(batch, error):
                 raise
             n_tries = int(retrying.statistics.get("attempt_number", 1))
-            self._stop(error.error or unavailable(self._job.provider.server, n_tries, self._job.deadline_s, error.said))
-            raise StoppedError from None
+            raise error.error or unavailable(self._server, n_tries, self._deadline_s, error.said) from None
 
-    def _try(self, batch: list[Text], n_try: int, on_permit: Callable[[], None], deadline: _Deadline) -> None:
-        """Send one request under one permit, store the answer, and only then hand the permit back."""
-        n_tokens = sum(text.n_tokens for text in batch)
-        asked_at = time.monotonic()
-        answer = self._ask("permit", task=self._task, inputs=len(batch), tokens=n_tokens, **{"try": n_try})
-        permit = answer.get("permit")
-        deadline.queued_s += time.monotonic() - asked_at
-        if permit is None:
-            raise StoppedError
-        on_permit()
+    def _is_too_large(self, batch: list[Text], error: RequestFailedError) -> bool:
+        """Whether a 429 has made requests smaller than this one."""
+        return (
+            error.status == "rate_limited"
+            and len(batch) > 1
+            and sum(text.n_tokens for text in batch) > self._admission.request_tokens()
+        )
+
+    async def _admit(self, batch: list[Text]) -> Permit:
+        return await self._admission.admit(len(batch), sum(text.n_tokens for text in batch))
+
+    async def _try(self, batch: list[Text], permit: Permit, n_try: int) -> None:
+        """Send one request, and store the answer before the request counts as done."""
+        line = await self._write_down(permit, n_try)
         try:
-            found = self._client.send([text.text for text in batch], dimensions=answer["dimensions"], name=permit)
+            answer = await self._client.send([text.text for text in batch], name=line["permit"])
+            shard, outcome = await asyncio.to_thread(self._keep, batch, answer, line)
         except RequestFailedError as error:
-            self._ask("settle", **_outcome(permit, error, refused=int(error.status == "refused" and len(batch) == 1)))
+            self._admission.failed(permit, error)
+            self._journal.note({"settled": line["permit"], **_failure(error)})
             raise
-        shard = self._store(batch, found, permit, n_try)
-        self._ask("settle", **_line(permit, found), dimensions=found.vectors.shape[1], shard=vars(shard))
+        self.shards.append(shard)
+        self._admission.answered(permit, outcome["billed"], answer.headers)
+        self._journal.note({"settled": line["permit"], **outcome, "shard": vars(shard)})
 
-    def _store(self, batch: list[Text], found: Answer, permit: str, n_try: int) -> Shard:
-        """Put the answer on storage; it is paid for, so a fault of the storage gets a few more tries."""
-        job = self._job
+    async def _write_down(self, permit: Permit, n_try: int) -> dict[str, Any]:
+        """Put the request's line on storage before it is sent; return it."""
         line = {
-            "permit": permit,
+            "permit": f"{self._journal.journal.name}-{permit.number:07d}",
             "at": utc_now(),
-            "inputs": len(batch),
-            "tokens": sum(text.n_tokens for text in batch),
+            "inputs": permit.n_texts,
+            "tokens": permit.n_tokens,
             "try": n_try,
-            **_line(permit, found),
         }
-        retrying = Retrying(
+        try:
+            await self._journal.write(line)
+        except Exception as error:
+            self._admission.not_sent(permit)
+            raise ArtifactError(
+                f"The journal {self._journal.journal.uri} can't be written ({type(error).__name__}: {error}).",
+                next_step="Check the artifact root's space and permissions, then run again.",
+            ) from error
+        if self._admission.stopped_by is not None:
+            self._admission.not_sent(permit)
+            self._journal.note({"settled": line["permit"], "status": "not_sent"})
+            raise StoppedError
+        return line
+
+    def _keep(self, batch: list[Text], answer: Answer, line: dict[str, Any]) -> tuple[Shard, dict[str, Any]]:
+        """Read an answer and put its vectors on storage; they are paid for, so a storage's fault gets a few more tries.
+
+        Runs in a thread, because it is nearly all of the work.
+        """
+        vectors, billed = answer.read(len(batch), self._dimensions)
+        self._dimensions = vectors.shape[1]
+        outcome = {
+            "status": "ok",
+            "http_status": 200,
+            "billed": billed,
+            "latency_s": round(answer.latency_s, 4),
+            "request_id": answer.headers.get("x-request-id") or "",
+        }
+        hashes = [text.text_hash for text in batch]
+        journal = self._journal.journal.name
+        write = Retrying(
             stop=stop_after_attempt(_STORE_TRIES), wait=wait_random_exponential(max=_STORE_PAUSE_S), reraise=True
         )
         try:
-            for attempt in retrying:
-                with attempt:
-                    return job.store.write_shard(
-                        job.journal, self._partition, permit, [text.text_hash for text in batch], found.vectors, [line]
-                    )
-        except Exception as error:  # noqa: BLE001 - every storage has errors of its own
-            self._ask("settle", permit=permit, status="unusable", said="the answer could not be stored")
-            self._stop(
-                EmbeddingError(
-                    f"An answer could not be stored under {job.store.uri} ({type(error).__name__}: {error}).",
-                    next_step="Check the artifact root's space and permissions, then run again.",
-                )
-            )
-        raise StoppedError
+            return write(
+                self._store.write_shard, journal, line["permit"], hashes, vectors, [{**line, **outcome}]
+            ), outcome
+        except Exception as error:
+            raise EmbeddingError(
+                f"An answer could not be stored under {self._store.uri} ({type(error).__name__}: {error}).",
+                next_step="Check the artifact root's space and permissions, then run again.",
+            ) from error
 
-    @property
-    def _task(self) -> str:
-        return f"p{self._partition}"
+    def keep(self) -> None:
+        """Commit what is on storage, refusals too; what a cut-off request still stored is adopted by the next run.
 
-    def _ask(self, kind: str, **message: Any) -> dict[str, Any]:
-        self.hint = self._lines.line.ask(kind, **message)
-        return self.hint
-
-    def _stop(self, error: EmbeddingError) -> None:
-        """Tell the coordinator to end the run; an exception would reach the driver as a string, and be tried again."""
-        reason = {"error": type(error).__name__, "message": error.message, "next_step": error.next_step}
-        self._ask("stop", reason=reason)
+        After too many refusals none of them is kept: so many are the settings' fault sooner than the texts'.
+        """
+        shards = list(self.shards)
+        if self.refused and not isinstance(self._admission.stopped_by, TooManyRefusedError):
+            shards.append(self._store.write_refused(self._journal.journal.name, self.refused))
+        self._store.commit(shards)
 
 
 class _Deadline:
@@ -269,7 +300,7 @@ class _Deadline:
     Attributes
     ----------
     queued_s
-        Time spent in the queue for permits, which doesn't count: the queue is as long as the quota is small.
+        Time spent in the queue for the quota, which doesn't count: the queue is as long as the quota is small.
     """
 
     def __init__(self, deadline_s: float) -> None:
@@ -277,8 +308,12 @@ class _Deadline:
         self._first_failure: float | None = None
         self.queued_s = 0.0
 
+    @staticmethod
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
     def __call__(self, state: RetryCallState) -> bool:
-        now = time.monotonic() - self.queued_s
+        now = self.now() - self.queued_s
         if self._first_failure is None:
             self._first_failure = now
         return now - self._first_failure + state.upcoming_sleep > self._deadline_s
@@ -290,8 +325,8 @@ def _wait_s(state: RetryCallState) -> float:
     jitter = random.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**state.attempt_number))
     asked = retry_after_s(error.headers) if isinstance(error, RequestFailedError) else None
     if asked is not None and isinstance(error, RequestFailedError) and error.status == "rate_limited":
-        return 0.0  # the coordinator holds all tasks back until then
-    # After the time that the server named, a little jitter keeps tasks that were refused together apart.
+        return 0.0  # the quota holds all requests back until then
+    # After the time that the server named, a little jitter keeps requests that were refused together apart.
     return jitter if asked is None else asked + min(jitter, 1.0)
 
 
@@ -301,49 +336,24 @@ def _log_retry(state: RetryCallState) -> None:
         log.warning("request failed (%s); next try in %.1f s", error.said, state.upcoming_sleep)
 
 
-def _line(permit: str, found: Answer) -> dict[str, Any]:
+def _failure(error: RequestFailedError) -> dict[str, Any]:
+    """Return the journal's words of a request that brought no vectors."""
     return {
-        "permit": permit,
-        "status": "ok",
-        "http_status": 200,
-        "billed": found.n_tokens,
-        "latency_s": round(found.latency_s, 4),
-        "request_id": found.request_id,
-        "limits": _limits(found.headers),
-    }
-
-
-def _outcome(permit: str, error: RequestFailedError, refused: int) -> dict[str, Any]:
-    return {
-        "permit": permit,
         "status": error.status,
         "http_status": error.http_status,
         "billed": error.billed,
         "latency_s": round(error.latency_s, 4),
         "request_id": error.headers.get("x-request-id") or "",
-        "limits": _limits(error.headers),
-        "retry_after_s": retry_after_s(error.headers),
-        "refused": refused,
         "said": error.said,
     }
 
 
-def _limits(headers: Any) -> dict[str, Any]:
-    found = read_rate_headers(headers)
-    return {
-        what: [allowance.limit, allowance.remaining, allowance.reset_s]
-        for what, allowance in (("requests", found.requests), ("tokens", found.tokens))
-        if allowance is not None
-    }
+def _next(batches: Iterator[list[Text]]) -> asyncio.Task[list[Text] | None]:
+    """Pack a batch in a thread: its texts may come from a remote storage."""
+    return asyncio.create_task(asyncio.to_thread(next, batches, None))
 
 
-def _all_well(futures: set[Future[None]]) -> bool:
-    """Whether no batch was stopped; an error that nobody foresaw is raised."""
-    well = True
-    for future in futures:
-        error = future.exception()
-        if isinstance(error, StoppedError):
-            well = False
-        elif error is not None:
-            raise error
-    return well
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

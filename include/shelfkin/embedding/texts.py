@@ -7,13 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession
+import pyarrow.parquet as pq
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
+from shelfkin.artifacts import Root
+from shelfkin.embedding.packing import Text
 from shelfkin.embedding.splitting import split_text
-from shelfkin.embedding.store import SHARD_DDL, Generation, Shard, VectorStore
 from shelfkin.embedding.tokens import Counter, counter_of
+from shelfkin.embedding.vector_store import SHARD_DDL, Generation, Shard, VectorStore
 
+# A few requests of texts in memory at a time.
+_ROWS_READ = 8192
 _PARTS_DDL = (
     "text_hash string, n_products bigint, part int, n_parts int, n_tokens bigint, sent_hash string, text string"
 )
@@ -141,17 +146,40 @@ def missing_texts(parts: DataFrame, stored: DataFrame, *, retry_refused: bool) -
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is about to send."""
+class PendingTexts:
+    """Texts that are about to be sent, in files that executors wrote: the driver reads them as a stream.
 
+    Attributes
+    ----------
+    uri
+        The folder.
+    n_texts, n_tokens
+        How many, and their tokens by our count.
+    """
+
+    root: Root
+    uri: str
     n_texts: int
     n_tokens: int
 
+    @classmethod
+    def write(cls, missing: DataFrame, root: Root, uri: str) -> PendingTexts:
+        """Write the result of `missing_texts` to a folder, in place of what is there."""
+        seen = Observation()
+        counts = F.count("*").alias("n"), F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens")
+        missing.observe(seen, *counts).write.mode("overwrite").parquet(uri)
+        return cls(root, uri, int(seen.get["n"]), int(seen.get["tokens"]))
 
-def plan_of(missing: DataFrame) -> Plan:
-    """Count the texts and tokens of `missing_texts`."""
-    row = missing.agg(F.count("*").alias("n"), F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens")).collect()[0]
-    return Plan(int(row["n"]), int(row["tokens"]))
+    def __iter__(self) -> Iterator[Text]:
+        for path in sorted(self.root.fs.glob(f"{self.uri}/*.parquet")):
+            with self.root.fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(_ROWS_READ):
+                    columns = (batch[name].to_pylist() for name in ("text_hash", "text", "n_tokens"))
+                    yield from map(Text, *columns)
+
+    def delete(self) -> None:
+        """Delete the files."""
+        self.root.fs.rm(self.uri, recursive=True)
 
 
 def product_vectors(parts: DataFrame, stored: DataFrame) -> DataFrame:

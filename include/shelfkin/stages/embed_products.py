@@ -16,11 +16,11 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.app import App, optional
 from shelfkin.artifacts import Manifest
-from shelfkin.embedding import embed, texts
+from shelfkin.embedding import texts
+from shelfkin.embedding.embedding_run import EmbeddingRun, choose_section
 from shelfkin.embedding.ledger import Summary, summarise
 from shelfkin.embedding.provider import choose_provider
-from shelfkin.embedding.run import EmbeddingRun, choose_section
-from shelfkin.embedding.store import Generation, VectorStore
+from shelfkin.embedding.vector_store import Generation, VectorStore
 from shelfkin.plotting.quota_use import draw_quota_use
 from shelfkin.stage import Stage
 from shelfkin.tables import EMBEDDING_LEDGER, EMBEDDING_REFUSED, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
@@ -36,44 +36,56 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(stage: Stage) -> None:
     """Embed what is new, then write all vectors of this run's products."""
-    section = choose_section(stage.profile.embedding, stage.options.budget_usd)
-    provider = choose_provider(section, model=stage.options.model, dimensions=stage.options.dimensions)
-    stage.progress("vectors come from %s", provider.describe())
-    store = VectorStore.of(stage.paths.root, provider)
-    owner = stage.paths.root.relative(stage.paths.manifest_uri(stage.name))
-    embedding = EmbeddingRun(stage.spark, section, provider, store, owner, stage.attempt, stage.progress)
-
-    parts = embedding.parts(stage.read("clean_catalog", PRODUCTS)).persist()
+    embedding = open_run(stage)
+    parts = embedding.distinct_parts(stage.read("clean_catalog", PRODUCTS)).persist()
     counts = texts.count_texts(parts)
     if counts.split:
         stage.progress("%d texts are too long for the model: they are split, their vectors averaged", counts.split)
     embedding.open_store()
-    missing = embedding.missing(parts).persist()
-    plan = texts.plan_of(missing)
-    if plan.n_texts == 0:
+    pending = embedding.pending(parts)
+    if pending.n_texts == 0:
         stage.progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
     else:
-        embedding.announce(plan, counts)
-    stage.metrics.update(embedding.planned(plan, counts))
+        embedding.announce(pending, counts)
+    stage.metrics.update(embedding.planned(pending, counts))
     if stage.options.estimate:
+        pending.delete()
         return stage.progress("an estimate: nothing was sent")
-    if plan.n_texts or embedding.has_open_batches():
-        embedding.send(parts, missing, plan)
-    missing.unpersist()
+    if pending.n_texts or embedding.has_open_batches():
+        embedding.send(parts, pending)
+    pending.delete()
 
     generation = embedding.tidy()
     write_vectors(stage, embedding, parts, generation, counts.distinct)
     write_ledger(stage, embedding)
     stage.metrics.update(
         embedding.figures,
-        provider=provider.slug,
-        model=provider.model,
+        provider=embedding.provider.slug,
+        model=embedding.provider.model,
         texts_distinct=counts.distinct,
-        texts_reused=counts.sent - plan.n_texts,
-        texts_embedded=plan.n_texts,
+        texts_reused=counts.sent - pending.n_texts,
+        texts_embedded=pending.n_texts,
         texts_split=counts.split,
         generation=generation.number,
-        vector_store={"path": stage.paths.root.relative(store.uri), "generation": generation.number},
+        vector_store={"path": stage.paths.root.relative(embedding.store.uri), "generation": generation.number},
+    )
+
+
+def open_run(stage: Stage) -> EmbeddingRun:
+    """Return the run with its provider and vector store, as the profile and the run's options choose them."""
+    section = choose_section(stage.profile.embedding, stage.options.budget_usd)
+    provider = choose_provider(section, model=stage.options.model, dimensions=stage.options.dimensions)
+    stage.progress("vectors come from %s", provider.describe())
+    root = stage.paths.root
+    return EmbeddingRun(
+        stage.spark,
+        section,
+        provider,
+        VectorStore.of(root, provider),
+        manifest=root.relative(stage.paths.manifest_uri(stage.name)),
+        label=stage.attempt,
+        scratch_uri=stage.table_uri("pending_texts"),
+        progress=stage.progress,
     )
 
 
@@ -85,10 +97,9 @@ def write_vectors(
     vectors = texts.product_vectors(parts, stored)
     n_vectors = stage.write(PRODUCT_VECTORS, vectors)
     n_refused = stage.write(EMBEDDING_REFUSED, texts.refused_texts(parts, stored), n_files=1)
-    server = embedding.provider.server
-    limit = embed.max_refused(embedding.section, n_distinct)
-    embed.check_complete(n_distinct, n_vectors, n_refused, limit, server)
+    embedding.check_complete(n_distinct, n_vectors, n_refused)
     if n_refused:
+        server = embedding.provider.server
         stage.progress("%s texts have no vector: %s refuses them (see embedding_refused)", n_refused, server)
     stage.metrics.update(dimensions=embedding.provider.dimensions or length_of(vectors), texts_refused=n_refused)
 
@@ -114,7 +125,7 @@ def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
         tokens=own.tokens,
         tokens_unconfirmed=own.tokens_unconfirmed,
         cost_usd=own.cost_usd,
-        price=embedding.price.source,
+        price=embedding.price().source,
         tokens_of_unfinished_runs=earlier.tokens,
         tokens_unconfirmed_of_unfinished_runs=earlier.tokens_unconfirmed,
         journals=journals,

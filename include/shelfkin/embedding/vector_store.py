@@ -2,11 +2,11 @@
 
 Layout below ``{artifact_root}/vectors/<provider>/<model>/<dimensions>/``::
 
-    shards/<journal>/p<partition>-<name>-<rows>.parquet   text_hash, vector, refused; sorted by text_hash
-    generations/<number>.json                             the shards that a reader of this generation sees
-    journals/<journal>/                                   what a run was about to send, and what became of it (journal)
+    shards/<journal>/<name>-<rows>.parquet   text_hash, vector, refused; sorted by text_hash
+    generations/<number>.json                the shards that a reader of this generation sees
+    journals/<journal>/                      what a run was about to send, and what became of it (journal)
 
-A shard is written by a worker as soon as its request is answered; it counts for readers once a generation lists it.
+A shard is written as soon as its request is answered; it counts for readers once a generation lists it.
 Shards of a run that was killed are found again by listing and adopted by the next run. A text that the server refuses
 for good has a row too, without a vector and with the reason, so that it isn't sent again every day.
 """
@@ -41,7 +41,7 @@ SHARD_SCHEMA = pa.schema([("text_hash", pa.string()), ("vector", pa.list_(pa.flo
 SHARD_DDL = "text_hash string, vector array<float>, refused string"
 # In a shard's metadata: what it belongs to, and what its requests cost.
 META_STORE, META_REQUESTS = b"shelfkin.store", b"shelfkin.requests"
-_SHARD_NAME = re.compile(r"(p\d+|compact)-([A-Za-z0-9_-]+)-(\d+)\.parquet")
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+-(\d+)\.parquet")
 _MAX_COMMIT_TRIES = 100
 # More than this isn't a torn file, but a missing mount or a half-done restore: paying again must be a choice.
 _MAX_DAMAGED_SHARE = 0.25
@@ -140,7 +140,6 @@ class VectorStore:
     def write_shard(
         self,
         journal: str,
-        partition: int,
         name: str,
         hashes: Sequence[str],
         vectors: npt.NDArray[np.float32],
@@ -150,8 +149,6 @@ class VectorStore:
 
         Parameters
         ----------
-        partition
-            The task's partition: a task that takes over finds its predecessor's shards by it.
         name
             Of the request; unique within the journal.
         requests
@@ -163,23 +160,17 @@ class VectorStore:
             _list_array(vectors[order]),
             pa.nulls(len(hashes), pa.string()),
         ]
-        return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA), requests)
+        return self.write_rows(journal, name, pa.table(columns, schema=SHARD_SCHEMA), requests)
 
-    def write_refused(self, journal: str, partition: int, name: str, refused: Mapping[str, str]) -> Shard:
-        """Write the texts that the server refused for good, with its words."""
+    def write_refused(self, journal: str, refused: Mapping[str, str]) -> Shard:
+        """Write the texts that the server refused for good in this run, with its words."""
         hashes = sorted(refused)
         columns = [
             pa.array(hashes, pa.string()),
             pa.nulls(len(hashes), pa.list_(pa.float32())),
             pa.array([refused[text_hash] for text_hash in hashes], pa.string()),
         ]
-        return self.write_rows(journal, f"p{partition}-{name}", pa.table(columns, schema=SHARD_SCHEMA))
-
-    def drop_refused(self, journal: str) -> None:
-        """Delete the refusals that a run wrote, before any generation lists them."""
-        for path, _ in self._list_shards(journal):
-            if "-refused-" in posixpath.basename(path):
-                self.root.fs.rm_file(self.join(path))
+        return self.write_rows(journal, "refused", pa.table(columns, schema=SHARD_SCHEMA))
 
     def known_dimensions(self) -> int | None:
         """Return the length of the vectors in the newest generation, or None if it has none."""
@@ -208,15 +199,6 @@ class VectorStore:
         path = posixpath.join("shards", folder, f"{name}-{rows.num_rows}.parquet")
         self.root.put_bytes(self.join(path), data)
         return Shard(path, rows.num_rows, len(data), sha256_hex(data))
-
-    def hashes_of(self, journal: str, partition: int) -> set[str]:
-        """Return the texts that have a row in a partition's shards of this journal: an earlier try paid for them."""
-        found: set[str] = set()
-        for path, _ in self._list_shards(journal):
-            if posixpath.basename(path).startswith(f"p{partition}-") and self._verified(path) is not None:
-                data = io.BytesIO(self.root.read_bytes(self.join(path)))
-                found.update(pq.read_table(data, columns=["text_hash"])["text_hash"].to_pylist())
-        return found
 
     def commit(
         self, shards: Iterable[Shard], *, instead_of: Iterable[Shard] = (), forget: Iterable[str] = ()
@@ -264,7 +246,7 @@ class VectorStore:
         # Merged files hold nothing that isn't in the files they were made from.
         found = [
             self._verified(path)
-            for path, _ in self._list_shards()
+            for path in self._list_shards()
             if path not in known and not posixpath.basename(path).startswith("compact-")
         ]
         return self.commit(shard for shard in found if shard is not None)
@@ -303,7 +285,7 @@ class VectorStore:
     def orphan_requests(self, journal: str) -> list[dict[str, Any]]:
         """Return the ledger lines kept in a journal's shards, each with its shard's entry."""
         lines = []
-        for path, _ in self._list_shards(journal):
+        for path in self._list_shards(journal):
             shard = self._verified(path)
             if shard is not None:
                 meta = pq.read_schema(io.BytesIO(self.root.read_bytes(self.join(path)))).metadata or {}
@@ -317,7 +299,7 @@ class VectorStore:
 
     def journal(self, name: str) -> Journal:
         """Return one run's journal."""
-        return Journal(self.root_uri, self.join("journals", name))
+        return Journal(self.root, self.join("journals", name))
 
     def _generation_uri(self, number: int) -> str:
         return self.join("generations", f"{number:08d}.json")
@@ -333,14 +315,14 @@ class VectorStore:
         except FileNotFoundError:
             return []
 
-    def _list_shards(self, journal: str | None = None) -> list[tuple[str, int]]:
+    def _list_shards(self, journal: str | None = None) -> list[str]:
         journals = [journal] if journal else [posixpath.basename(str(path)) for path in self._ls("shards")]
         listed = []
         for name in journals:
             for path in self._ls("shards", name):
                 match = _SHARD_NAME.fullmatch(posixpath.basename(str(path)))
                 if match:  # anything else is a temporary file of a put that was cut off
-                    listed.append((posixpath.join("shards", name, match.group(0)), int(match.group(3))))
+                    listed.append(posixpath.join("shards", name, match.group(0)))
         return sorted(listed)
 
     def _verified(self, path: str) -> Shard | None:
@@ -351,7 +333,7 @@ class VectorStore:
         except (pa.ArrowException, OSError) as error:
             log.warning("%s is torn and set aside; its texts are embedded again (%s)", path, error)
             return None
-        expected = int(_SHARD_NAME.fullmatch(posixpath.basename(path)).group(3))  # type: ignore[union-attr]
+        expected = int(_SHARD_NAME.fullmatch(posixpath.basename(path)).group(1))  # type: ignore[union-attr]
         if table.num_rows != expected:
             log.warning("%s holds %d rows instead of %d and is set aside", path, table.num_rows, expected)
             return None

@@ -1,7 +1,4 @@
-"""An embedding server to rehearse a load on before money is spent: OpenAI's protocol, quotas, faults and a bill.
-
-    python -m shelfkin.embedding.rehearsal --rpm 3000 --tpm 1000000 --latency-s 0.5
-    OPENAI_BASE_URL=http://127.0.0.1:<port>/v1 make run ...
+"""The rehearsal server: OpenAI's embedding protocol with quotas, latency, faults and a bill of its own.
 
 Its vectors are made from the texts' hashes: the same for the same text, and without meaning. ``GET /account`` returns
 what it has billed and refused so far, ``POST /settings`` changes any setting while it runs.
@@ -9,7 +6,6 @@ what it has billed and refused so far, ``POST /settings`` changes any setting wh
 
 from __future__ import annotations
 
-import argparse
 import base64
 import collections
 import hashlib
@@ -21,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -30,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from shelfkin.embedding.rehearsal_batches import BatchDesk
+from rehearsal.batches import BatchDesk
 from shelfkin.embedding.tokens import counter_of
 
 _MAX_INPUTS, _MAX_TOKENS, _MAX_TOKENS_PER_INPUT = 2048, 300_000, 8192
 _BASIS_ROWS = 4096
-_HANG_S = 3600.0
+HANG_S = 3600.0
 
 # Faults that a request may meet, drawn at random. The first group is refused before any work and costs nothing; the
 # second is worked on and billed, but its answer is lost or of no use.
@@ -51,6 +47,8 @@ class Settings:
     ----------
     requests_per_minute, tokens_per_minute
         The quota; None: no limit. Buckets start full and refill all the time.
+    burst_s
+        Seconds' worth of the quota that a bucket holds. A request that is larger is let through when it is full.
     latency_s, latency_s_per_1000_tokens
         Time that an answer takes.
     faults
@@ -73,11 +71,12 @@ class Settings:
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    burst_s: float = 60.0
     latency_s: float = 0.0
     latency_s_per_1000_tokens: float = 0.0
     dimensions: int = 1536
     faults: dict[str, float] = field(default_factory=dict)
-    hang_s: float = _HANG_S
+    hang_s: float = HANG_S
     poison: str | None = None
     terminal: str | None = None
     headers: bool = True
@@ -140,11 +139,13 @@ class RehearsalServer:
                 ("tokens", settings.tokens_per_minute, float(n_tokens)),
             ]
             levels: dict[str, tuple[float, float, float]] = {}
+            holds = {kind: limit * settings.burst_s / 60 for kind, limit, _ in kinds if limit is not None}
             for kind, limit, cost in kinds:
                 if limit is not None:
-                    level, at = self._levels.get(kind, (limit, now))
-                    levels[kind] = (min(limit, level + (now - at) * limit / 60), limit, cost)
-            wait_s = max([0.0, *((min(c, lim) - level) / lim * 60 for level, lim, c in levels.values())])
+                    level, at = self._levels.get(kind, (holds[kind], now))
+                    levels[kind] = (min(holds[kind], level + (now - at) * limit / 60), limit, cost)
+            lacking = [(min(cost, holds[kind]) - level) / limit for kind, (level, limit, cost) in levels.items()]
+            wait_s = max([0.0, *lacking]) * 60
             admitted = wait_s <= 0
             headers: dict[str, str] = {}
             for kind, (level, limit, cost) in levels.items():
@@ -152,7 +153,7 @@ class RehearsalServer:
                 self._levels[kind] = (left, now)
                 headers[f"x-ratelimit-limit-{kind}"] = f"{limit:.0f}"
                 headers[f"x-ratelimit-remaining-{kind}"] = f"{max(0.0, left):.0f}"
-                headers[f"x-ratelimit-reset-{kind}"] = _duration((limit - left) / limit * 60)
+                headers[f"x-ratelimit-reset-{kind}"] = _duration((holds[kind] - left) / limit * 60)
         return admitted, wait_s, headers if settings.headers else {}
 
     def bill(self, n_texts: int, n_tokens: int, *, wasted: bool) -> None:
@@ -396,38 +397,3 @@ def running_rehearsal_server(
         finally:
             http.shutdown()
             thread.join()
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Command line of the server."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    parser.add_argument("--rpm", type=float, help="requests per minute; none: no limit")
-    parser.add_argument("--tpm", type=float, help="tokens per minute; none: no limit")
-    parser.add_argument("--latency-s", type=float, default=0.0)
-    parser.add_argument("--latency-s-per-1000-tokens", type=float, default=0.0)
-    parser.add_argument("--dimensions", type=int, default=1536, help="vector length unless the request names one")
-    parser.add_argument("--faults", type=json.loads, default={}, help='probabilities, as {"reset": 0.03, "html": 0.03}')
-    parser.add_argument("--poison", help="texts that contain this are refused")
-    parser.add_argument("--hang-s", type=float, default=_HANG_S, help="how long the fault `hang` waits")
-    flags = parser.parse_args(argv)
-    settings = Settings(
-        requests_per_minute=flags.rpm,
-        tokens_per_minute=flags.tpm,
-        latency_s=flags.latency_s,
-        latency_s_per_1000_tokens=flags.latency_s_per_1000_tokens,
-        dimensions=flags.dimensions,
-        faults=flags.faults,
-        poison=flags.poison,
-        hang_s=flags.hang_s,
-    )
-    with running_rehearsal_server(settings, host=flags.host, port=flags.port) as (_, base_url):
-        sys.stdout.write(json.dumps({"base_url": base_url}) + "\n")
-        sys.stdout.flush()
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

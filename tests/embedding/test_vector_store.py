@@ -12,7 +12,7 @@ import pytest
 
 from shelfkin.artifacts import Root
 from shelfkin.embedding.provider import Provider
-from shelfkin.embedding.store import VectorStore
+from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import ArtifactError
 
 PROVIDER = Provider("local", "", "some-model", 4, False)
@@ -33,7 +33,7 @@ def test_an_empty_store_has_generation_0(store: VectorStore) -> None:
 
 
 def test_a_shard_is_sorted_exact_and_visible_only_when_committed(store: VectorStore) -> None:
-    shard = store.write_shard("run-a", 3, "r1", ["cc", "aa", "bb"], vectors(3))
+    shard = store.write_shard("run-a", "r1", ["cc", "aa", "bb"], vectors(3))
     assert store.latest().shards == ()
     generation = store.commit([shard])
     assert generation.number == 1
@@ -43,8 +43,8 @@ def test_a_shard_is_sorted_exact_and_visible_only_when_committed(store: VectorSt
 
 
 def test_a_generation_never_changes(store: VectorStore) -> None:
-    first = store.commit([store.write_shard("run-a", 0, "r1", ["aa"], vectors(1))])
-    second = store.commit([store.write_shard("run-b", 0, "r1", ["bb"], vectors(1))])
+    first = store.commit([store.write_shard("run-a", "r1", ["aa"], vectors(1))])
+    second = store.commit([store.write_shard("run-b", "r1", ["bb"], vectors(1))])
     assert (first.number, second.number) == (1, 2)
     assert store.generation(1) == first and set(first.shards) < set(second.shards)
     assert store.commit(second.shards) == second  # nothing new: no new generation
@@ -53,7 +53,7 @@ def test_a_generation_never_changes(store: VectorStore) -> None:
 
 
 def test_racing_writers_all_arrive(store: VectorStore) -> None:
-    shards = [store.write_shard(f"run-{i}", 0, "r1", [f"{i:02d}"], vectors(1, i)) for i in range(8)]
+    shards = [store.write_shard(f"run-{i}", "r1", [f"{i:02d}"], vectors(1, i)) for i in range(8)]
     barrier = threading.Barrier(8)
 
     def commit(index: int) -> None:
@@ -75,9 +75,9 @@ def test_racing_writers_all_arrive(store: VectorStore) -> None:
 def test_shards_of_a_killed_run_are_adopted_and_torn_ones_are_not(
     store: VectorStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = store.write_shard("killed", 0, "r0", ["aa", "bb"], vectors(2))
-    torn = store.write_shard("killed", 0, "r1", ["cc", "dd"], vectors(2))
-    flipped = store.write_shard("killed", 0, "r2", ["ee", "ff"], vectors(2))
+    whole = store.write_shard("killed", "r0", ["aa", "bb"], vectors(2))
+    torn = store.write_shard("killed", "r1", ["cc", "dd"], vectors(2))
+    flipped = store.write_shard("killed", "r2", ["ee", "ff"], vectors(2))
     path = Path(store.join(torn.path))
     path.write_bytes(path.read_bytes()[:-20])
     path = Path(store.join(flipped.path))
@@ -91,18 +91,9 @@ def test_shards_of_a_killed_run_are_adopted_and_torn_ones_are_not(
     assert store.adopt_orphans() == generation
 
 
-def test_a_task_that_takes_over_finds_what_is_paid_for(store: VectorStore) -> None:
-    store.write_shard("run-a", 1, "r1", ["bb", "aa"], vectors(2))
-    store.write_shard("run-a", 12, "r2", ["cc"], vectors(1))
-    store.write_refused("run-a", 1, "refused-x", {"dd": "not acceptable"})
-    assert store.hashes_of("run-a", 1) == {"aa", "bb", "dd"}
-    assert store.hashes_of("run-a", 12) == {"cc"}
-    assert store.hashes_of("run-b", 1) == set()
-
-
 def test_a_shard_of_another_model_is_never_adopted(store: VectorStore, caplog: pytest.LogCaptureFixture) -> None:
     other = VectorStore.of(store.root, replace(PROVIDER, model="other-model"))
-    shard = other.write_shard("run-a", 0, "r1", ["aa"], vectors(1))
+    shard = other.write_shard("run-a", "r1", ["aa"], vectors(1))
     # Somebody copies files between two models' folders.
     target = Path(store.join(shard.path))
     target.parent.mkdir(parents=True)
@@ -112,7 +103,7 @@ def test_a_shard_of_another_model_is_never_adopted(store: VectorStore, caplog: p
 
 
 def test_a_refusal_is_a_row_without_a_vector(store: VectorStore) -> None:
-    shard = store.write_refused("run-a", 0, "refused-x", {"bb": "too rude", "aa": "too long"})
+    shard = store.write_refused("run-a", {"bb": "too rude", "aa": "too long"})
     table = pq.read_table(store.join(shard.path))
     assert table.to_pylist() == [
         {"text_hash": "aa", "vector": None, "refused": "too long"},
@@ -122,5 +113,5 @@ def test_a_refusal_is_a_row_without_a_vector(store: VectorStore) -> None:
 
 def test_the_requests_line_travels_in_its_shard(store: VectorStore) -> None:
     line = {"permit": "run-a-0000001", "inputs": 1, "tokens": 5, "try": 1, "status": "ok", "billed": 4}
-    shard = store.write_shard("run-a", 0, "r1", ["aa"], vectors(1), [line])
+    shard = store.write_shard("run-a", "r1", ["aa"], vectors(1), [line])
     assert store.orphan_requests("run-a") == [{**line, "shard": vars(shard)}]

@@ -16,7 +16,7 @@ _MAX_INPUTS, _MAX_FILE_BYTES = 50_000, 200 * 10**6
 
 
 class BatchTimes(Protocol):
-    """What a batch's course depends on (see `rehearsal.Settings`)."""
+    """What a batch's course depends on (see `server.Settings`)."""
 
     batch_s: float
     batch_expiring_share: float

@@ -1,0 +1,319 @@
+"""Who may send now: one quota, one limit of requests under way and one budget for all requests of a run.
+
+Lives on the sender's event loop. A request is admitted, in the order of asking, and settled with what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shelfkin.embedding.concurrency import ConcurrencyLimit
+from shelfkin.embedding.failures import BudgetError, RequestFailedError, TooManyRefusedError
+from shelfkin.embedding.ledger import unconfirmed_tokens
+from shelfkin.embedding.prices import Budget
+from shelfkin.embedding.quota import MINUTE_S, Quota
+from shelfkin.embedding.rate_headers import read_rate_headers, retry_after_s
+from shelfkin.errors import EmbeddingUnavailableError
+
+log = logging.getLogger("shelfkin.embedding")
+
+_RECENT_S = 60.0  # the span that "tokens a minute" is measured over
+_ENOUGH_ANSWERS = 5  # to tell a throughput from
+# The pace may recover, and a guessed limit grow, without any answer.
+_LOOK_AGAIN_S = 1.0
+
+
+class StoppedError(Exception):
+    """No more requests leave; `Admission.stopped_by` says why."""
+
+
+@dataclass
+class Totals:
+    """What a run has done so far. Tokens are as the server bills them, except those that nobody confirmed."""
+
+    texts: int = 0
+    refused_texts: int = 0
+    requests: int = 0
+    rate_limited: int = 0
+    failed: int = 0
+    tokens: int = 0
+    tokens_unconfirmed: int = 0
+    under_way: int = 0
+    tokens_under_way: int = 0
+
+
+@dataclass(frozen=True)
+class Permit:
+    """One admitted request.
+
+    Attributes
+    ----------
+    n_texts, n_tokens
+        What it holds; tokens by our count.
+    estimate
+        Tokens that were taken from the quota for it.
+    left_at
+        The clock's time.
+    """
+
+    number: int
+    n_texts: int
+    n_tokens: int
+    estimate: float
+    left_at: float
+
+
+class Admission:
+    """Admits requests.
+
+    Parameters
+    ----------
+    quota
+        The key's limits.
+    concurrency
+        How many requests may be under way.
+    usd_per_token
+        The price; 0 where nothing is billed.
+    budget
+        What may be spent.
+    patience_s
+        Longest wait for a server that holds us off, or for a day's limit; beyond, the run stops.
+    max_refused
+        Texts that the server may refuse for good before the run stops.
+    clock
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    stopped, stopped_by
+        Whether no more requests leave, and the error that ended the run early.
+    """
+
+    def __init__(
+        self,
+        quota: Quota,
+        concurrency: ConcurrencyLimit,
+        *,
+        usd_per_token: float = 0.0,
+        budget: Budget = Budget(),  # noqa: B008 - frozen
+        patience_s: float = 300.0,
+        max_refused: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.totals = Totals()
+        self.stopped = asyncio.Event()
+        self.stopped_by: Exception | None = None
+        self._quota, self._concurrency = quota, concurrency
+        self._usd_per_token, self._budget, self._patience_s = usd_per_token, budget, patience_s
+        self._max_refused, self._clock = max_refused, clock
+        self._turn, self._changed = asyncio.Lock(), asyncio.Event()
+        self._ratio = _TokenRatio()
+        self._recent: deque[tuple[float, int]] = deque()
+        self._started_at = clock()
+        self._n_permits = 0
+
+    def stop(self, error: Exception) -> None:
+        """Admit nobody any more; the first error is the one that counts."""
+        self.stopped_by = self.stopped_by or error
+        self.stopped.set()
+        self._changed.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait; raises StoppedError as soon as the run is stopped."""
+        try:
+            await asyncio.wait_for(self.stopped.wait(), seconds)
+        except TimeoutError:
+            return
+        raise StoppedError
+
+    def request_tokens(self) -> int:
+        """Return how many tokens of our count the next request should hold."""
+        return max(1, int(min(self._quota.request_tokens() / self._ratio.upper, self._quota.max_tokens_per_request)))
+
+    @property
+    def most_under_way(self) -> int:
+        """Requests that may be under way at best."""
+        return self._concurrency.highest
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """Return the requests and tokens per minute that are known, or None."""
+        return self._quota.limit("requests"), self._quota.limit("tokens")
+
+    def tokens_per_minute(self) -> float:
+        """Return the tokens of the last minute's requests, per minute."""
+        span = self._recent_span_s()
+        return sum(tokens for at, tokens in self._recent if at > self._clock() - span) / span * MINUTE_S
+
+    def spent_usd(self) -> float:
+        """Return what the confirmed tokens cost."""
+        return self.totals.tokens * self._usd_per_token
+
+    async def admit(self, n_texts: int, n_tokens: int) -> Permit:
+        """Wait until a request may leave, and count it.
+
+        Raises
+        ------
+        StoppedError
+            The run has been stopped, or this request would cross the budget or wait for hours.
+        """
+        async with self._turn:
+            while (wait_s := self._wait_s(n_tokens)) > 0:
+                self._changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), min(wait_s, _LOOK_AGAIN_S))
+            now, estimate = self._clock(), n_tokens * self._ratio.upper
+            self._quota.take(estimate, now)
+            self._n_permits += 1
+            self.totals.under_way += 1
+            self.totals.tokens_under_way += n_tokens
+            return Permit(self._n_permits, n_texts, n_tokens, estimate, now)
+
+    def _wait_s(self, n_tokens: int) -> float:
+        """Return the seconds until a request may leave, as far as they are known; 0: now."""
+        if self.stopped_by is None and self.totals.under_way < self._allowed_under_way():
+            now, estimate = self._clock(), n_tokens * self._ratio.upper
+            blocked_s = self._quota.blocked_s(estimate, now)
+            if blocked_s > self._patience_s:
+                self.stop(_out_of_patience(blocked_s))
+            else:
+                wait_s = self._quota.wait_s(estimate, now)
+                if wait_s > 0 or not self._over_budget(n_tokens):
+                    return wait_s
+        if self.stopped_by is not None:
+            raise StoppedError
+        return _LOOK_AGAIN_S
+
+    def _allowed_under_way(self) -> int:
+        # Until the first answer has named the limits, one request finds out.
+        if not self._quota.known:
+            return 1
+        self._concurrency.paced = self.limits() != (None, None)
+        if self._concurrency.paced and self.totals.failed == 0:
+            self._concurrency.limit = self._concurrency.highest
+        return int(self._concurrency.limit)
+
+    def _over_budget(self, n_tokens: int) -> bool:
+        """Stop before a request that might cross the budget, counting what is under way and what nobody confirmed."""
+        totals = self.totals
+        after = totals.tokens + totals.tokens_unconfirmed + totals.tokens_under_way + n_tokens
+        limit = self._budget.crossed_by(after, self._usd_per_token)
+        if limit is None:
+            return False
+        if not totals.under_way:  # what is under way may turn out smaller than it was counted
+            self.stop(
+                BudgetError(
+                    f"The next request would cross the budget of {limit}; {totals.tokens:,} tokens are spent.",
+                    next_step="Raise the budget and run again: what is paid for is kept, and only the rest is sent.",
+                )
+            )
+        return True
+
+    def answered(self, permit: Permit, billed: int | None, headers: Mapping[str, str]) -> None:
+        """Settle a request whose vectors are on storage."""
+        now, totals = self._clock(), self.totals
+        self._release(permit)
+        self._observe(headers, now)
+        totals.requests += 1
+        tokens = billed or permit.n_tokens
+        totals.tokens += billed or 0
+        totals.tokens_unconfirmed += unconfirmed_tokens("ok", permit.n_tokens, billed)
+        totals.texts += permit.n_texts
+        self._recent.append((now, tokens))
+        while self._recent[0][0] < now - _RECENT_S:
+            self._recent.popleft()
+        if billed:
+            self._quota.settle(permit.estimate, billed, now)
+            self._ratio.learn(billed / max(permit.n_tokens, 1))
+        self._concurrency.answered(max(tokens, permit.n_texts), now)
+
+    def failed(self, permit: Permit, error: RequestFailedError) -> None:
+        """Settle a request that brought no vectors."""
+        now, totals, status = self._clock(), self.totals, error.status
+        self._release(permit)
+        totals.requests += 1
+        # An error page of a proxy tells nothing about limits; it must not pass for a server that has none.
+        rates = read_rate_headers(error.headers)
+        if rates.requests or rates.tokens:
+            self._observe(error.headers, now)
+        if status == "rate_limited":
+            totals.rate_limited += 1
+            self._slow_down(permit, retry_after_s(error.headers), now)
+        elif status in ("lost", "unusable", "failed"):
+            totals.failed += 1
+            totals.tokens_unconfirmed += unconfirmed_tokens(status, permit.n_tokens, error.billed)
+            if status != "unusable":  # nonsense is no sign of overload
+                self._concurrency.failed(permit.left_at, now)
+        if status in ("failed", "refused"):
+            # No tokens were used. A server that counts them all the same says so in its headers.
+            self._quota.settle(permit.estimate, 0, now)
+
+    def refused(self, said: str) -> None:
+        """Count a text that the server refuses for good."""
+        self.totals.refused_texts += 1
+        if self._max_refused is not None and self.totals.refused_texts > self._max_refused:
+            self.stop(_too_many_refused(self.totals.refused_texts, self._max_refused, said))
+
+    def not_sent(self, permit: Permit) -> None:
+        """Take back a request that never left."""
+        self._release(permit)
+
+    def _release(self, permit: Permit) -> None:
+        self.totals.under_way -= 1
+        self.totals.tokens_under_way -= permit.n_tokens
+        self._changed.set()
+
+    def _observe(self, headers: Mapping[str, str], now: float) -> None:
+        outstanding = (self.totals.under_way, self.totals.tokens_under_way * self._ratio.upper)
+        self._quota.observe(read_rate_headers(headers), outstanding, now)
+
+    def _slow_down(self, permit: Permit, wait_s: float | None, now: float) -> None:
+        if len(self._recent) >= _ENOUGH_ANSWERS:
+            per_minute = MINUTE_S / self._recent_span_s()
+            self._quota.guess(len(self._recent) * per_minute, self.tokens_per_minute(), now)
+        if self._quota.refuse(permit.estimate, wait_s, permit.left_at, now):
+            log.warning(
+                "the server asks for a slower pace (429): now %.0f%% of the quota, %s tokens in a request",
+                100 * self._quota.pace,
+                f"{self.request_tokens():,}",
+            )
+
+    def _recent_span_s(self) -> float:
+        return max(min(_RECENT_S, self._clock() - self._started_at), 1.0)
+
+
+class _TokenRatio:
+    """How the server's token counts relate to ours, where ours is a bound: quota is taken for what will be used."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=20)
+
+    @property
+    def upper(self) -> float:
+        """Expected share of our count, on the safe side; 1 until something is known."""
+        return min(1.0, 1.05 * max(self._seen)) if len(self._seen) >= 3 else 1.0
+
+    def learn(self, ratio: float) -> None:
+        self._seen.append(ratio)
+
+
+def _out_of_patience(wait_s: float) -> EmbeddingUnavailableError:
+    hours = f"{wait_s / 3600:.1f} hours" if wait_s > 7200 else f"{wait_s / 60:.0f} minutes"
+    return EmbeddingUnavailableError(
+        f"The quota is used up; the next request may leave in {hours}.",
+        next_step="Run the task again then, or raise the key's limits: finished vectors are kept.",
+    )
+
+
+def _too_many_refused(n_refused: int, limit: int, said: str) -> TooManyRefusedError:
+    return TooManyRefusedError(
+        f"The server refused {n_refused:,} texts for good, more than the {limit:,} that the profile allows; "
+        f"the last time it said: {said or 'nothing'}.",
+        next_step="Check --model, --dimensions and the texts, or raise embedding.max_refused_share: nothing that "
+        "was refused in this run counts as known.",
+    )

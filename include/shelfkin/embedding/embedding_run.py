@@ -1,0 +1,312 @@
+"""One run against one provider's store: what is missing, sending it one way or the other, and the account of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from shelfkin.artifacts import run_slug
+from shelfkin.embedding import texts
+from shelfkin.embedding.admission import Admission
+from shelfkin.embedding.batch_api import BatchRun, BatchSettings, open_batches
+from shelfkin.embedding.client import EmbeddingClient, check_key
+from shelfkin.embedding.compaction import KEEP_FOR, compact
+from shelfkin.embedding.concurrency import ConcurrencyLimit
+from shelfkin.embedding.failures import TooManyRefusedError
+from shelfkin.embedding.journal import Journal, JournalWriter
+from shelfkin.embedding.ledger import ledger_rows, unaccounted_journals
+from shelfkin.embedding.local_endpoint import running_local_endpoint
+from shelfkin.embedding.packing import Limits
+from shelfkin.embedding.prices import Budget, Mode, Price, price_of
+from shelfkin.embedding.progress import duration, report_progress
+from shelfkin.embedding.provider import KEY_VARIABLE, Provider
+from shelfkin.embedding.quota import Quota, RateLimits
+from shelfkin.embedding.sender import Sender
+from shelfkin.embedding.texts import PendingTexts, TextCounts
+from shelfkin.embedding.tokens import is_exact
+from shelfkin.embedding.vector_store import Generation, VectorStore
+from shelfkin.errors import ArtifactError, OptionError
+from shelfkin.profile import Embedding
+
+# A second or two of work on a laptop, so that progress is seen; and shards that are not tiny.
+_LOCAL_INPUTS = 512
+# The bundled model uses all cores for one request; a second one in line keeps it busy.
+_LOCAL_UNDER_WAY = 4
+# What batches leave unanswered (errors, expiry) goes into further batches while it is much; then the standard way.
+_BATCH_ROUNDS = 3
+_LOOK_AT_SPARK_S = 2.0
+
+
+@dataclass
+class EmbeddingRun:
+    """One run against one provider's store.
+
+    Attributes
+    ----------
+    section
+        The profile's section, with the run's own choices.
+    manifest
+        Path of the manifest that the run will write, relative to the artifact root: what journals are claimed by.
+    label
+        Unique among tries; names the run's journal.
+    scratch_uri
+        Folder for the texts that are about to be sent.
+    progress
+        Called at a calm pace with a format string and its arguments.
+    figures
+        What the run found out, for the stage's manifest.
+    """
+
+    session: SparkSession
+    section: Embedding
+    provider: Provider
+    store: VectorStore
+    manifest: str
+    label: str
+    scratch_uri: str
+    progress: Callable[..., None]
+    figures: dict[str, Any] = field(default_factory=dict)
+    _own_journals: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._budget = Budget(self.section.budget_tokens, self.section.budget_usd)
+        default = _LOCAL_INPUTS if self.provider.kind == "local" else Limits.max_inputs
+        self._limits = Limits(
+            max_inputs=self.section.max_inputs_per_request or default,
+            max_tokens=self.section.max_tokens_per_request,
+            max_tokens_per_input=self.section.max_tokens_per_input,
+        )
+
+    def price(self, mode: Mode = "standard") -> Price:
+        """Return the price of a token."""
+        return price_of(self.provider, mode, self.section.usd_per_million_tokens)
+
+    def distinct_parts(self, products: DataFrame) -> DataFrame:
+        """Return the distinct texts as they are sent (`texts.distinct_parts`)."""
+        provider = self.provider
+        return texts.distinct_parts(products, provider.kind, provider.model, self._limits.max_tokens_per_input)
+
+    def open_store(self) -> None:
+        """Set torn files aside and take in what a killed run left."""
+        self.store.set_damaged_aside()
+        self.store.adopt_orphans()
+
+    def pending(self, parts: DataFrame) -> PendingTexts:
+        """Return what the store lacks."""
+        stored = texts.stored_vectors(self.session, self.store, self.store.latest())
+        missing = texts.missing_texts(parts, stored, retry_refused=self.section.retry_refused)
+        return PendingTexts.write(missing, self.store.root, self.scratch_uri)
+
+    def has_open_batches(self) -> bool:
+        """Whether batches of an earlier run may still bring answers that are paid for."""
+        return bool(open_batches(self.store))
+
+    def announce(self, pending: PendingTexts, counts: TextCounts) -> None:
+        """Say before the first request what the run will send, what that costs and how long it takes."""
+        exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
+        self.progress(
+            "%s of %s distinct texts are new: %s%s tokens",
+            f"{pending.n_texts:,}",
+            f"{counts.sent:,}",
+            exactly,
+            f"{pending.n_tokens:,}",
+        )
+        mode = self._mode(pending)
+        price = self.price(mode).usd_per_token
+        if cost := pending.n_tokens * price:
+            half = " by the Batch API" if mode == "batch" else ""
+            self.progress("that costs %s$%.4f%s (%s)", exactly, cost, half, self.price().source)
+        limit = self.section.tokens_per_minute
+        if limit and mode == "standard":
+            at_best = duration(pending.n_tokens / limit * 60)
+            self.progress("at %s tokens a minute it takes %s", f"{limit:,.0f}", at_best)
+        if cost and counts.tokens > pending.n_tokens:
+            self.progress("without the vector store it would cost $%.4f", counts.tokens * price)
+
+    def planned(self, pending: PendingTexts, counts: TextCounts) -> dict[str, Any]:
+        """Return what the run is about to send and what it costs, beside what that would be without the store."""
+        usd = self.price(self._mode(pending)).usd_per_token
+        return {
+            "tokens_planned": pending.n_tokens,
+            "cost_planned_usd": round(pending.n_tokens * usd, 6),
+            "tokens_without_store": counts.tokens,
+            "cost_without_store_usd": round(counts.tokens * usd, 6),
+        }
+
+    def send(self, parts: DataFrame, pending: PendingTexts) -> None:
+        """Embed what is missing; raises the error of what stopped it, with everything finished kept."""
+        began = time.monotonic()
+        check_key(os.environ.get(KEY_VARIABLE, ""))
+        self._check_budget_can_bind()
+        for _ in range(_BATCH_ROUNDS):
+            wanted = self._mode(pending) == "batch"
+            if not wanted and not self.has_open_batches():
+                break
+            self._send_in_batches(pending if wanted else None)
+            pending = self.pending(parts)
+        if pending.n_texts:
+            self._send_at_once(pending)
+        self.figures["seconds_sending"] = round(time.monotonic() - began, 3)
+
+    def tidy(self) -> Generation:
+        """Merge small files of the store, delete what nobody reads any more; return the newest generation."""
+        newest = compact(self.session, self.store, self.store.latest())
+        self.store.collect_garbage(datetime.now(UTC) - KEEP_FOR)
+        return newest
+
+    def max_refused(self, n_texts: int) -> int:
+        """Return how many of `n_texts` distinct texts the server may refuse for good; one always may."""
+        return max(1, int(self.section.max_refused_share * n_texts))
+
+    def check_complete(self, n_texts: int, n_vectors: int, n_refused: int) -> None:
+        """Raise unless every distinct text has a vector or a refusal, and no more are refused than may be."""
+        server, limit = self.provider.server, self.max_refused(n_texts)
+        if n_texts != n_vectors + n_refused:
+            raise ArtifactError(
+                f"{n_texts} distinct texts, but {n_vectors} vectors and {n_refused} refusals from {server}.",
+                next_step="Run the stage again; if it stays so, report it with the stage's manifest.",
+            )
+        if n_refused > limit or (n_texts and not n_vectors):
+            raise TooManyRefusedError(
+                f"{server} refuses {n_refused} of {n_texts} texts; {limit} may be.",
+                next_step="Mend the texts, raise embedding.max_refused_share, or, if the server's settings were to "
+                "blame, set embedding.retry_refused for one run.",
+            )
+
+    def account(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+        """Return the ledger rows of this run, those of earlier runs without a manifest, and all their journals."""
+        prices = {mode: self.price(mode).usd_per_token for mode in ("standard", "batch")}
+        own: list[dict[str, Any]] = []
+        earlier: list[dict[str, Any]] = []
+        names = []
+        for journal in unaccounted_journals(self.store, self.manifest):
+            journal.take(self.manifest)
+            rows = ledger_rows(self.store, journal, self.provider.model, prices)
+            (own if journal.name in self._own_journals else earlier).extend(rows)
+            names.append(journal.name)
+        return own, earlier, names
+
+    def _mode(self, pending: PendingTexts) -> Mode:
+        section = self.section
+        large = section.mode == "batch" and pending.n_texts >= section.batch_from_texts
+        return "batch" if large and self.provider.kind != "local" else "standard"
+
+    def _check_budget_can_bind(self) -> None:
+        if self._budget.usd is not None and self.provider.kind != "local" and not self.price().usd_per_token:
+            raise OptionError(
+                f"A budget of ${self._budget.usd:,.2f} can't hold: {self.provider.model} has no known price.",
+                next_step="Set embedding.usd_per_million_tokens in the store profile, or budget_tokens instead.",
+            )
+
+    def _key(self) -> str:
+        return os.environ.get(KEY_VARIABLE, "") if self.provider.kind != "local" else ""
+
+    def _send_in_batches(self, pending: PendingTexts | None) -> None:
+        """Send what the profile wants sent in batches, and wait for those of earlier runs."""
+        section, usd = self.section, self.price("batch").usd_per_token
+        batches = BatchRun(
+            self.provider,
+            self._key(),
+            self.store,
+            BatchSettings(
+                self._limits,
+                timeout_s=section.timeout_s,
+                poll_s=section.batch_poll_s,
+                max_enqueued_tokens=section.batch_max_enqueued_tokens,
+            ),
+            manifest=self.manifest,
+            progress=self.progress,
+            usd_per_token=usd,
+            budget=self._budget,
+        )
+        try:
+            batches.run(pending or ())
+        finally:
+            self._own_journals |= batches.submitted
+            self.store.adopt_orphans()
+        self._budget = self._budget.after(batches.tokens_submitted, usd)
+
+    def _send_at_once(self, pending: PendingTexts) -> None:
+        """Embed texts under the quota, with the bundled endpoint running meanwhile where it is the provider."""
+        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self.label)}")
+        provider = self.provider
+        with ExitStack() as running:
+            if provider.kind == "local":
+                provider = provider.at(running.enter_context(running_local_endpoint()))
+            journal.open(self.manifest)
+            running.callback(journal.end)
+            self._own_journals.add(journal.name)
+            try:
+                asyncio.run(self._send(provider, journal, pending))
+            finally:
+                self.store.adopt_orphans()  # what requests that were cut off have still stored
+
+    async def _send(self, provider: Provider, journal: Journal, pending: PendingTexts) -> None:
+        section = self.section
+        admission = self._admission(pending.n_texts)
+        async with EmbeddingClient(provider, self._key(), timeout_s=section.timeout_s) as client:
+            sender = Sender(
+                client,
+                admission,
+                JournalWriter(journal),
+                self.store,
+                server=provider.server,
+                limits=self._limits,
+                dimensions=provider.dimensions or self.store.known_dimensions(),
+                deadline_s=section.deadline_s,
+            )
+            try:
+                await sender.run(
+                    pending,
+                    partial(report_progress, admission, pending.n_texts, self.progress),
+                    partial(_end_with_spark, self.session),
+                )
+            finally:
+                sender.keep()
+        requests_per_minute, tokens_per_minute = admission.limits()
+        self.figures.update(limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute)
+        if admission.stopped_by is not None:
+            self.progress("stopped: %s vectors of this run are kept", f"{admission.totals.texts:,}")
+            raise admission.stopped_by
+
+    def _admission(self, n_texts: int) -> Admission:
+        section = self.section
+        quota = Quota(
+            RateLimits(
+                section.requests_per_minute, section.tokens_per_minute, section.requests_per_day, section.tokens_per_day
+            ),
+            headroom=section.quota_headroom,
+            burst_s=section.quota_burst_s,
+            now=time.monotonic(),
+            max_tokens_per_request=section.max_tokens_per_request,
+        )
+        highest = _LOCAL_UNDER_WAY if self.provider.kind == "local" else section.max_requests_under_way
+        return Admission(
+            quota,
+            ConcurrencyLimit(highest=highest),
+            usd_per_token=self.price().usd_per_token,
+            budget=self._budget,
+            patience_s=section.deadline_s,
+            max_refused=self.max_refused(n_texts),
+        )
+
+
+async def _end_with_spark(session: SparkSession) -> None:
+    """Raise when Spark's JVM is gone: a driver that outlives it would send on while Airflow tries the task again."""
+    while True:
+        await asyncio.sleep(_LOOK_AT_SPARK_S)
+        await asyncio.to_thread(lambda: session.sparkContext._jsc.sc().isStopped())
+
+
+def choose_section(section: Embedding, budget_usd: float | None) -> Embedding:
+    """Return the profile's section with a run's own budget, where it has one."""
+    return section if budget_usd is None else section.model_copy(update={"budget_usd": budget_usd})
