@@ -1,20 +1,28 @@
 """What a load of texts costs in time and refusals: the embedding stage against the ways it is usually done.
 
     make bench-embed                      quota use: ours and four usual ways against one server, both limits binding
+    make bench-embed PART=first-minute    quota use from the first request on, where the server grants a second's burst
     make bench-embed PART=throughput      the whole stage on an unlimited server, with memory; TEXTS=1000000
+    make bench-embed PART=ceiling         vectors that one sending process takes in, from a server that costs nothing
 
-All contenders meet the same server (`shelfkin.embedding.rehearsal`, a process of its own) with the same limits in one
-run. Steady state is what comes after a warm-up in which the server's full bucket is used up by whoever overruns it.
+All contenders meet the same server (`rehearsal`, a process of its own) with the same limits in one run. Steady state is
+what comes after a warm-up in which the server's full bucket is used up by whoever overruns it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import base64
 import json
 import logging
+import multiprocessing
 import os
 import random
+import re
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,11 +30,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import psutil
 
@@ -60,8 +69,8 @@ def make_texts(n: int, seed: int = 0) -> Iterator[str]:
 @contextmanager
 def server(*flags: str) -> Iterator[str]:
     """Run the rehearsal server in a process of its own; yields its base URL."""
-    command = [sys.executable, "-m", "shelfkin.embedding.rehearsal", "--dimensions", str(DIMENSIONS), *flags]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "rehearsal", "--dimensions", str(DIMENSIONS), *flags]
+    child = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
         yield json.loads(child.stdout.readline())["base_url"]
@@ -252,7 +261,7 @@ def measured(
     return result
 
 
-def quota_part(seconds: float) -> None:
+def quota_part(seconds: float, *, only_ours: bool) -> None:
     """Print the share of the quota that each way uses, and how often it is refused."""
     session = spark_session()
     warm_up_s = 45.0
@@ -275,17 +284,46 @@ def quota_part(seconds: float) -> None:
                 show(label, thread_result)
                 session.sparkContext.cancelAllJobs()
                 time.sleep(8)
-        for label, way in (
-            ("one text per request, 8 at a time", one_text_per_request),
-            ("a limiter per executor, 2 tasks", limiter_per_executor(2)),
-            ("a limiter per executor, 4 tasks", limiter_per_executor(4)),
-            ("fixed sleep at 70%", fixed_sleep),
-        ):
+        ways = (
+            ()
+            if only_ours
+            else (
+                ("one text per request, 8 at a time", one_text_per_request),
+                ("a limiter per executor, 2 tasks", limiter_per_executor(2)),
+                ("a limiter per executor, 4 tasks", limiter_per_executor(4)),
+                ("fixed sleep at 70%", fixed_sleep),
+            )
+        )
+        for label, way in ways:
             with server(*limits) as base_url:
                 peer = Peer(base_url, quota)
                 result = measured(lambda: way(peer), base_url, quota, warm_up_s, seconds)  # noqa: B023
                 peer.ended.set()
                 show(label, result)
+
+
+def first_minute_part() -> None:
+    """Print the share of the token quota that is used in the first minute and in the second one."""
+    session = spark_session()
+    quota = Quota("a second's burst", 3_000, 1_000_000)
+    limits = ["--rpm", "3000", "--tpm", "1000000", "--burst-s", "1", "--latency-s", "0.5"]
+    print("\n1,000,000 tokens a minute, of which a second's worth may come at once; 0.5 s latency\n")
+    with server(*limits) as base_url, tempfile.TemporaryDirectory() as folder:
+        thread = threading.Thread(
+            target=quiet(lambda: run_stage(session, base_url, 150_000, Path(folder) / "a")), daemon=True
+        )
+        thread.start()
+        while not account(base_url)["tokens_billed"]:
+            time.sleep(0.02)
+        before, began = {"requests": 0, "rate_limited": 0, "tokens_billed": 0, "texts_billed": 0}, time.monotonic()
+        for label in ("first minute", "second minute"):
+            time.sleep(60)
+            after, ended = account(base_url), time.monotonic()
+            result = steady(after, before, ended - began, quota)
+            print(
+                f"{label:16}{result['tokens']:>8.1%} of the tokens, {after['rate_limited']} refused so far", flush=True
+            )
+            before, began = after, ended
 
 
 def quiet(work: Callable[[], Any]) -> Callable[[], None]:
@@ -328,6 +366,100 @@ def throughput_part(n_texts: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# ---- one process's ceiling ------------------------------------------------------------------------------------------
+
+
+def serve_one_answer(n_texts: int, dimensions: int, port: int) -> None:
+    """Answer every request with the same bytes, made beforehand: whatever is slow then is the client."""
+    rows = np.random.default_rng(0).standard_normal((n_texts, dimensions)).astype("<f4")
+    data = [{"index": index, "embedding": base64.b64encode(row.tobytes()).decode()} for index, row in enumerate(rows)]
+    body = json.dumps({"data": data, "usage": {"total_tokens": 17 * n_texts}}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                asked = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(re.search(rb"content-length: *(\d+)", asked).group(1)))
+                writer.writelines([head, body])
+                await writer.drain()
+
+    async def serve() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", port, limit=2**24) as listening:
+            await listening.serve_forever()
+
+    asyncio.run(serve())
+
+
+def ceiling_part(n_texts: int) -> None:
+    """Print the vectors that one process takes in and stores, a second and a CPU second, without Spark."""
+    from shelfkin.artifacts import Root
+    from shelfkin.embedding.admission import Admission
+    from shelfkin.embedding.client import EmbeddingClient
+    from shelfkin.embedding.concurrency import ConcurrencyLimit
+    from shelfkin.embedding.journal import JournalWriter
+    from shelfkin.embedding.packing import Limits, Text
+    from shelfkin.embedding.provider import Provider
+    from shelfkin.embedding.quota import Quota as KeyQuota
+    from shelfkin.embedding.quota import RateLimits
+    from shelfkin.embedding.sender import Sender
+    from shelfkin.embedding.vector_store import VectorStore
+
+    async def send(store: VectorStore, provider: Provider, n: int) -> None:
+        admission = Admission(KeyQuota(RateLimits(), now=time.monotonic()), ConcurrencyLimit())
+        journal = JournalWriter(store.journal("bench"))
+        async with EmbeddingClient(provider, "") as client:
+            sender = Sender(
+                client,
+                admission,
+                journal,
+                store,
+                server="",
+                limits=Limits(max_inputs=2000),
+                dimensions=None,
+                deadline_s=60.0,
+            )
+            # 4 tokens by our count: a request before the first answer holds 2,000 texts as well.
+            texts = (Text(f"{number:064x}", f"{WORDS} {number}", 4) for number in range(n))
+            await sender.run(texts)
+        if admission.stopped_by is not None:
+            raise admission.stopped_by
+
+    print(f"\n{'numbers':>8}{'vectors/s':>12}{'vectors/CPU s':>16}{'peak MiB':>10}")
+    for dimensions in (512, 1536):
+        port = free_port()
+        child = multiprocessing.get_context("spawn").Process(target=serve_one_answer, args=(2000, dimensions, port))
+        child.start()
+        try:
+            wait_for(port)
+            with tempfile.TemporaryDirectory() as folder:
+                provider = Provider("compatible", f"http://127.0.0.1:{port}/v1", MODEL, dimensions, True)
+                store = VectorStore.of(Root.at(folder), provider)
+                n = n_texts // 2000 * 2000
+                began, cpu = time.monotonic(), time.process_time()
+                asyncio.run(send(store, provider, n))
+                seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{dimensions:>8}{n / seconds:>12,.0f}{n / cpu:>16,.0f}{peak:>10,.0f}", flush=True)
+        finally:
+            child.kill()
+            child.join()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+
+
 class Peak:
     """Samples the memory of the driver, its JVM and its Python workers (not the server's)."""
 
@@ -366,15 +498,20 @@ class Peak:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=["quota", "throughput"], default="quota")
+    parser.add_argument("part", nargs="?", choices=["quota", "first-minute", "throughput", "ceiling"], default="quota")
     parser.add_argument("--texts", type=int, default=1_000_000, help="of the part `throughput`")
     parser.add_argument("--seconds", type=float, default=90.0, help="measured time of each way, of the part `quota`")
+    parser.add_argument("--only-ours", action="store_true", help="leave the usual ways out of the part `quota`")
     flags = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     if flags.part == "quota":
-        quota_part(flags.seconds)
-    else:
+        quota_part(flags.seconds, only_ours=flags.only_ours)
+    elif flags.part == "first-minute":
+        first_minute_part()
+    elif flags.part == "throughput":
         throughput_part(flags.texts)
+    else:
+        ceiling_part(flags.texts)
     # Threads that were cut off must not hold up the end.
     sys.stdout.flush()
     os._exit(0)
