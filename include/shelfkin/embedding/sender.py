@@ -6,19 +6,10 @@ Every answer is on storage before its request counts as done. Whatever ends a ru
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import Retrying, stop_after_attempt, wait_random_exponential
 
 from shelfkin.artifacts import utc_now
 from shelfkin.embedding.admission import Admission, Permit, StoppedError
@@ -26,18 +17,15 @@ from shelfkin.embedding.client import Answer, EmbeddingClient
 from shelfkin.embedding.failures import RETRYABLE, RequestFailedError, TooManyRefusedError, unavailable
 from shelfkin.embedding.journal import JournalWriter
 from shelfkin.embedding.packing import Limits, Text, pack
-from shelfkin.embedding.rate_headers import retry_after_s
+from shelfkin.embedding.retry_policy import Deadline, retrying
 from shelfkin.embedding.vector_store import Shard, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingError
 
-log = logging.getLogger("shelfkin.embedding")
-
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 30.0
 _STORE_TRIES, _STORE_PAUSE_S = 4, 5.0
 # After a stop, requests under way may finish and be stored: they are paid for.
 _STOP_GRACE_S = 8.0
 
-Company = Callable[[], Awaitable[None]]
+Outcome = dict[str, Any]
 
 
 class Sender:
@@ -88,16 +76,16 @@ class Sender:
         self.shards: list[Shard] = []
         self.refused: dict[str, str] = {}
 
-    async def run(self, texts: Iterable[Text], *company: Company) -> None:
+    async def run(self, texts: Iterable[Text], *meanwhile: Callable[[], Awaitable[None]]) -> None:
         """Embed all texts, or as many as possible before the run is stopped (`Admission.stopped_by`).
 
         Parameters
         ----------
-        company
-            What goes on meanwhile, for as long as texts are sent; an error of it stops the run.
+        meanwhile
+            What goes on for as long as texts are sent; an error of it stops the run.
         """
         writing = asyncio.create_task(self._journal.run())
-        beside = [asyncio.create_task(self._stopping_on_error(accompany())) for accompany in company]
+        beside = [asyncio.create_task(self._stopping_on_error(work())) for work in meanwhile]
         stopped = asyncio.create_task(self._admission.stopped.wait())
         self._start(self._start_all(texts))
         try:
@@ -166,35 +154,17 @@ class Sender:
                 await self.embed(part)
 
     async def _embed_retrying(self, batch: list[Text], permit: Permit | None) -> None:
-        """Send one batch until an answer is stored.
-
-        What may pass is retried with full jitter (Brooker 2015, AWS Architecture Blog, "Exponential backoff and
-        jitter"), never sooner than Retry-After says; after a 429 the quota holds all requests back.
+        """Send one batch until an answer is stored; after a 429 the quota holds all requests back.
 
         Raises
         ------
         RequestFailedError
             The server refuses the batch as it is: a text of it (``refused``), or its size (``rate_limited``).
         """
-        deadline = _Deadline(self._deadline_s)
-
-        def may_pass(error: BaseException) -> bool:
-            return (
-                isinstance(error, RequestFailedError)
-                and error.status in RETRYABLE
-                and not self._is_too_large(batch, error)
-            )
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(may_pass),
-            wait=_wait_s,
-            stop=deadline,
-            sleep=self._admission.pause,
-            before_sleep=_log_retry,
-            reraise=True,
-        )
+        deadline = Deadline(self._deadline_s)
+        tries = retrying(deadline, lambda error: self._may_pass(batch, error), self._admission.pause)
         try:
-            async for attempt in retrying:
+            async for attempt in tries:
                 with attempt:
                     began = deadline.now()
                     permit, given = None, permit or await self._admit(batch)
@@ -203,8 +173,14 @@ class Sender:
         except RequestFailedError as error:
             if error.status == "refused" or self._is_too_large(batch, error):
                 raise
-            n_tries = int(retrying.statistics.get("attempt_number", 1))
+            n_tries = int(tries.statistics.get("attempt_number", 1))
             raise error.error or unavailable(self._server, n_tries, self._deadline_s, error.said) from None
+
+    def _may_pass(self, batch: list[Text], error: BaseException) -> bool:
+        """Whether the same batch may pass at another try."""
+        if not isinstance(error, RequestFailedError):
+            return False
+        return error.status in RETRYABLE and not self._is_too_large(batch, error)
 
     def _is_too_large(self, batch: list[Text], error: RequestFailedError) -> bool:
         """Whether a 429 has made requests smaller than this one."""
@@ -225,7 +201,8 @@ class Sender:
             shard, outcome = await asyncio.to_thread(self._keep, batch, answer, line)
         except RequestFailedError as error:
             self._admission.failed(permit, error)
-            self._journal.note({"settled": line["permit"], **_failure(error)})
+            outcome = _outcome(error.status, error.http_status, error.billed, error)
+            self._journal.note({"settled": line["permit"], **outcome, "said": error.said})
             raise
         self.shards.append(shard)
         self._admission.answered(permit, outcome["billed"], answer.headers)
@@ -254,29 +231,19 @@ class Sender:
             raise StoppedError
         return line
 
-    def _keep(self, batch: list[Text], answer: Answer, line: dict[str, Any]) -> tuple[Shard, dict[str, Any]]:
+    def _keep(self, batch: list[Text], answer: Answer, line: dict[str, Any]) -> tuple[Shard, Outcome]:
         """Read an answer and put its vectors on storage; they are paid for, so a storage's fault gets a few more tries.
 
         Runs in a thread, because it is nearly all of the work.
         """
         vectors, billed = answer.read(len(batch), self._dimensions)
         self._dimensions = vectors.shape[1]
-        outcome = {
-            "status": "ok",
-            "http_status": 200,
-            "billed": billed,
-            "latency_s": round(answer.latency_s, 4),
-            "request_id": answer.headers.get("x-request-id") or "",
-        }
+        outcome = _outcome("ok", 200, billed, answer)
         hashes = [text.text_hash for text in batch]
-        journal = self._journal.journal.name
-        write = Retrying(
-            stop=stop_after_attempt(_STORE_TRIES), wait=wait_random_exponential(max=_STORE_PAUSE_S), reraise=True
-        )
+        wait = wait_random_exponential(max=_STORE_PAUSE_S)
+        write = Retrying(stop=stop_after_attempt(_STORE_TRIES), wait=wait, reraise=True).wraps(self._store.write_shard)
         try:
-            return write(
-                self._store.write_shard, journal, line["permit"], hashes, vectors, [{**line, **outcome}]
-            ), outcome
+            return write(self._journal.journal.name, line["permit"], hashes, vectors, [{**line, **outcome}]), outcome
         except Exception as error:
             raise EmbeddingError(
                 f"An answer could not be stored under {self._store.uri} ({type(error).__name__}: {error}).",
@@ -294,57 +261,14 @@ class Sender:
         self._store.commit(shards)
 
 
-class _Deadline:
-    """Stops retrying when the next try would begin later than `deadline_s` after the first failure.
-
-    Attributes
-    ----------
-    queued_s
-        Time spent in the queue for the quota, which doesn't count: the queue is as long as the quota is small.
-    """
-
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._first_failure: float | None = None
-        self.queued_s = 0.0
-
-    @staticmethod
-    def now() -> float:
-        return asyncio.get_running_loop().time()
-
-    def __call__(self, state: RetryCallState) -> bool:
-        now = self.now() - self.queued_s
-        if self._first_failure is None:
-            self._first_failure = now
-        return now - self._first_failure + state.upcoming_sleep > self._deadline_s
-
-
-def _wait_s(state: RetryCallState) -> float:
-    """Full jitter below an exponential cap; on top of Retry-After where the server gives one."""
-    error = state.outcome.exception() if state.outcome else None
-    jitter = random.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**state.attempt_number))
-    asked = retry_after_s(error.headers) if isinstance(error, RequestFailedError) else None
-    if asked is not None and isinstance(error, RequestFailedError) and error.status == "rate_limited":
-        return 0.0  # the quota holds all requests back until then
-    # After the time that the server named, a little jitter keeps requests that were refused together apart.
-    return jitter if asked is None else asked + min(jitter, 1.0)
-
-
-def _log_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, RequestFailedError) and error.status != "rate_limited":
-        log.warning("request failed (%s); next try in %.1f s", error.said, state.upcoming_sleep)
-
-
-def _failure(error: RequestFailedError) -> dict[str, Any]:
-    """Return the journal's words of a request that brought no vectors."""
+def _outcome(status: str, http_status: int | None, billed: int | None, source: Answer | RequestFailedError) -> Outcome:
+    """Return what the journal says of a request that has ended."""
     return {
-        "status": error.status,
-        "http_status": error.http_status,
-        "billed": error.billed,
-        "latency_s": round(error.latency_s, 4),
-        "request_id": error.headers.get("x-request-id") or "",
-        "said": error.said,
+        "status": status,
+        "http_status": http_status,
+        "billed": billed,
+        "latency_s": round(source.latency_s, 4),
+        "request_id": source.headers.get("x-request-id") or "",
     }
 
 

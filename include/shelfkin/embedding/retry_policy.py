@@ -1,0 +1,82 @@
+"""When a failed request is tried again, after what wait, and when that ends.
+
+Full jitter below an exponential cap (Brooker 2015, AWS Architecture Blog, "Exponential backoff and jitter"), never
+sooner than Retry-After says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from shelfkin.embedding.failures import RequestFailedError
+from shelfkin.embedding.rate_headers import retry_after_s
+
+log = logging.getLogger("shelfkin.embedding")
+
+_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 30.0
+
+
+class Deadline:
+    """Ends retrying when the next try would begin later than `deadline_s` after the first failure.
+
+    Attributes
+    ----------
+    queued_s
+        Time spent in the queue for the quota, which doesn't count: the queue is as long as the quota is small.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self._first_failure: float | None = None
+        self.queued_s = 0.0
+
+    @staticmethod
+    def now() -> float:
+        """Return the event loop's time."""
+        return asyncio.get_running_loop().time()
+
+    def __call__(self, state: RetryCallState) -> bool:
+        now = self.now() - self.queued_s
+        if self._first_failure is None:
+            self._first_failure = now
+        return now - self._first_failure + state.upcoming_sleep > self.deadline_s
+
+
+def retrying(
+    deadline: Deadline, may_pass: Callable[[BaseException], bool], pause: Callable[[float], Awaitable[None]]
+) -> AsyncRetrying:
+    """Return tenacity's loop over the tries of one request.
+
+    Parameters
+    ----------
+    may_pass
+        Whether another try may do better than one that ended with this error.
+    pause
+        Waits between two tries.
+    """
+    return AsyncRetrying(
+        retry=retry_if_exception(may_pass), wait=_wait_s, stop=deadline, sleep=pause, before_sleep=_log, reraise=True
+    )
+
+
+def _wait_s(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    jitter = random.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**state.attempt_number))
+    asked = retry_after_s(error.headers) if isinstance(error, RequestFailedError) else None
+    if asked is None:
+        return jitter
+    if isinstance(error, RequestFailedError) and error.status == "rate_limited":
+        return 0.0  # the quota holds all requests back until then
+    # After the time that the server named, a little jitter keeps requests that were refused together apart.
+    return asked + min(jitter, 1.0)
+
+
+def _log(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, RequestFailedError) and error.status != "rate_limited":
+        log.warning("request failed (%s); next try in %.1f s", error.said, state.upcoming_sleep)
