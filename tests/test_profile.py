@@ -51,6 +51,11 @@ def test_unknown_key_names_file_key_and_allowed_keys(tmp_path: Path) -> None:
     assert "separator" in message.split("allowed here:")[1]
 
 
+def test_a_key_of_an_earlier_version_may_be_deleted(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"embedding\.coordinator_port: gone, .*; delete this line"):
+        load_profile(written(tmp_path, embedding={"coordinator_port": 7078}))
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -26,9 +26,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from rehearsal.server import BILLED_FAULTS, FREE_FAULTS, RehearsalServer, Settings, running_rehearsal_server
 
 from installation import PROJECT, temporary_folder
+from rehearsal.server import BILLED_FAULTS, FREE_FAULTS, RehearsalServer, Settings, running_rehearsal_server
 from shelfkin.embedding.tokens import counter_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark]

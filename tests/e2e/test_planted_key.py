@@ -8,10 +8,10 @@ import threading
 import psutil
 import psycopg
 import pytest
-from rehearsal.server import Settings, running_rehearsal_server
 
 from embedded_postgres import embedded_postgres
 from installation import Installation
+from rehearsal.server import Settings, running_rehearsal_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 

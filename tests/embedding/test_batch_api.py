@@ -14,10 +14,11 @@ import openai
 import pyarrow.parquet as pq
 import pytest
 from openai.resources.batches import Batches
-from rehearsal.server import RehearsalServer, Settings, running_rehearsal_server
 
+from rehearsal.server import RehearsalServer, Settings, running_rehearsal_server
 from shelfkin.artifacts import Root
 from shelfkin.embedding.batch_api import INPUTS_PER_REQUEST, BatchRun, BatchSettings
+from shelfkin.embedding.batch_records import BatchRecords
 from shelfkin.embedding.failures import BudgetError
 from shelfkin.embedding.ledger import ledger_rows, summarise, unaccounted_journals
 from shelfkin.embedding.packing import Limits, Text
@@ -139,23 +140,23 @@ def test_files_and_batches_keep_their_limits(desk: Desk, monkeypatch: pytest.Mon
 def test_a_run_that_is_killed_is_continued_and_not_paid_for_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    record = BatchRun._record
+    record = BatchRecords.put
 
-    def record_until_named(self: BatchRun, batch: Any) -> None:
+    def record_until_named(self: BatchRecords, batch: Any) -> None:
         if batch.batch_id is not None:
             raise KilledError
         record(self, batch)
 
-    def record_then_die(self: BatchRun, batch: Any) -> None:
+    def record_then_die(self: BatchRecords, batch: Any) -> None:
         record(self, batch)
         if batch.batch_id is not None:
             raise KilledError
 
     with monkeypatch.context() as patched:
         if moment == "before the name is written down":
-            patched.setattr(BatchRun, "_record", record_until_named)
+            patched.setattr(BatchRecords, "put", record_until_named)
         elif moment == "after submitting":
-            patched.setattr(BatchRun, "_record", record_then_die)
+            patched.setattr(BatchRecords, "put", record_then_die)
         desk.run_until_killed_in_its_wait(NAMES)
     assert desk.server.batches.created == 1
     said = desk.run([*NAMES, "one more"])

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rehearsal import server as rehearsal
 
 import embedding_server as faulty
 from embedding_server import Server, refuse, running_server, vector_of
+from rehearsal import server as rehearsal
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.embedding.failures import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
 from shelfkin.embedding.provider import choose_provider

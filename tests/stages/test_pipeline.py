@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
-from rehearsal.server import Settings, running_rehearsal_server
 
+from rehearsal.server import Settings, running_rehearsal_server
 from shelfkin.artifacts import Manifest, RunPaths
 from shelfkin.evaluation.baselines import OURS
 from shelfkin.recommending import ranker

@@ -1,7 +1,7 @@
 """First loads through OpenAI's Batch API: half the price, an answer within a day, and never submitted twice.
 
-Before a batch is submitted its texts lie in the vector store (``batches/<key>.parquet``), and the key travels in the
-batch's metadata. A run that is killed at any moment is continued: the next one finds the batch by its record, or by its
+Before a batch is submitted its texts lie in the vector store (`batch_records`), and its key travels in the batch's
+metadata. A run that is killed at any moment is continued: the next one finds the batch by its record, or by its
 key in the server's list, and waits for it instead of paying again. What a batch didn't answer (errors, expiry) stays
 missing in the store, and is sent again.
 
@@ -10,12 +10,9 @@ Limits: OpenAI API reference, "Create batch": 50,000 inputs over all requests an
 
 from __future__ import annotations
 
-import io
 import logging
-import posixpath
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
@@ -24,12 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import openai
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from shelfkin.artifacts import utc_now
 from shelfkin.embedding.answers import UnusableAnswerError, read_vectors
+from shelfkin.embedding.batch_records import Batch, BatchRecords
 from shelfkin.embedding.client import is_loopback, key_or_stand_in
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
 from shelfkin.embedding.packing import Limits, Text, pack
@@ -74,28 +69,6 @@ class BatchSettings:
     poll_s: float = 60.0
     max_inputs: int = MAX_INPUTS
     max_enqueued_tokens: int | None = None
-
-
-@dataclass
-class Batch:
-    """One batch as its record in the store tells it.
-
-    Attributes
-    ----------
-    key
-        Random; it stands in the batch's metadata.
-    batch_id
-        The server's name, once it is known.
-    ended
-        The last status, once it was read and its answers are stored.
-    """
-
-    key: str
-    n_texts: int
-    n_tokens: int
-    submitted_at: str | None = None
-    batch_id: str | None = None
-    ended: str | None = None
 
 
 @dataclass
@@ -150,6 +123,7 @@ class BatchRun:
         # Keys of the batches that this run submitted, which name their journals too.
         self.submitted: set[str] = set()
         self._provider, self._key, self._store, self._settings = provider, key, store, settings
+        self._records = BatchRecords(store)
         self._manifest, self._progress, self._sleep = manifest, progress, sleep
         self._sdk = openai.OpenAI(
             base_url=provider.base_url,
@@ -164,18 +138,6 @@ class BatchRun:
         """Tokens of the batches that this run has submitted."""
         return self._n_submitted
 
-    def open_batches(self) -> list[Batch]:
-        """Return batches of earlier runs that may still bring answers, oldest first.
-
-        Those that were prepared and never submitted are dropped: their texts may not be wanted any more.
-        """
-        found = [batch for batch in _records(self._store) if batch.ended is None]
-        for batch in found:
-            if batch.submitted_at is None:
-                for name in (f"{batch.key}.json", f"{batch.key}.parquet"):
-                    self._store.root.fs.rm_file(self._uri(name))
-        return [batch for batch in found if batch.submitted_at is not None]
-
     def run(self, texts: Iterable[Text]) -> None:
         """Bring all texts through batches, earlier ones first; what no batch answered is left missing in the store.
 
@@ -184,10 +146,16 @@ class BatchRun:
         EmbeddingError
             The server refuses batches altogether.
         """
-        waiting = self.open_batches()
+        self._records.drop_prepared()
+        waiting = self._records.under_way()
         for batch in waiting:
             self._progress("waiting for a batch of %s texts that an earlier run submitted", f"{batch.n_texts:,}")
-        covered = {text_hash for batch in waiting for text_hash in self._hashes(batch)}
+        covered = {
+            text.text_hash
+            for batch in waiting
+            for request in self._records.requests(batch).values()
+            for text in request
+        }
         fresh = self._prepared(text for text in texts if text.text_hash not in covered)
         began = time.monotonic()
         upcoming = next(fresh, None)
@@ -227,7 +195,7 @@ class BatchRun:
             # The server's queue is full of our other batches: this one goes again when there is room.
             batch.batch_id = batch.submitted_at = None
             self._n_submitted -= batch.n_tokens
-            self._record(batch)
+            self._records.put(batch)
             return False
         if seen.status == "failed":
             said = "; ".join(str(error.message) for error in (seen.errors.data or [])) if seen.errors else "no reason"
@@ -254,7 +222,7 @@ class BatchRun:
         )
         entries = [
             self._entry(batch, number, request, status="lost", http_status=404)
-            for number, request in self._requests(batch).items()
+            for number, request in self._records.requests(batch).items()
         ]
         self._end(batch, "gone", entries)
         return True
@@ -286,10 +254,9 @@ class BatchRun:
             # A crash may have come between the server's taking the batch and our writing down its name.
             batch.batch_id = self._patiently(lambda sdk: _find(sdk, batch.key))
             if batch.batch_id is not None:
-                return self._record(batch)
+                return self._records.put(batch)
         self._check_budget(batch)
-        batch.submitted_at = utc_now()
-        self._record(batch)
+        self._records.submitting(batch)
         self.submitted.add(batch.key)
         self._store.journal(batch.key).open(self._manifest, until_ended=True)
         with tempfile.TemporaryFile() as file:
@@ -317,11 +284,11 @@ class BatchRun:
             )
 
         batch.batch_id = self._patiently(create)
-        self._record(batch)
+        self._records.put(batch)
 
     def _write_lines(self, batch: Batch, file: IO[bytes]) -> None:
         provider = self._provider
-        for number, request in self._requests(batch).items():
+        for number, request in self._records.requests(batch).items():
             body: dict[str, Any] = {
                 "model": provider.model,
                 "input": [text.text for text in request],
@@ -334,7 +301,7 @@ class BatchRun:
 
     def _store_answers(self, batch: Batch, file_id: str | None) -> tuple[int, list[dict[str, Any]]]:
         """Store every usable answer; return how many texts have one, and the ledger lines of what was billed."""
-        requests, entries = self._requests(batch), []
+        requests, entries = self._records.requests(batch), []
         n_stored = n_shards = 0
         gathered = _Gathered()
         for line in self._lines(file_id) if file_id is not None else ():
@@ -381,38 +348,12 @@ class BatchRun:
             size = len(orjson.dumps(text.text)) + 1
             full = len(chosen) == self._settings.max_inputs or n_bytes + size > MAX_FILE_BYTES
             if chosen and (full or (most_tokens is not None and n_tokens + text.n_tokens > most_tokens)):
-                yield self._prepare(chosen)
+                yield self._records.prepare(list(self._cut(chosen)))
                 chosen, n_bytes, n_tokens = [], 0, 0
             chosen.append(text)
             n_bytes, n_tokens = n_bytes + size, n_tokens + text.n_tokens
         if chosen:
-            yield self._prepare(chosen)
-
-    def _prepare(self, texts: list[Text]) -> Batch:
-        key = uuid.uuid4().hex  # the same texts may have to go again
-        # The cut into requests is written down too: answers come by number, and limits may change until they do.
-        rows = [
-            {"request": number, "text_hash": text.text_hash, "text": text.text, "n_tokens": text.n_tokens}
-            for number, request in enumerate(self._cut(texts))
-            for text in request
-        ]
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows), buffer)
-        self._store.root.put_bytes(self._uri(f"{key}.parquet"), buffer.getvalue())
-        batch = Batch(key, len(texts), sum(text.n_tokens for text in texts))
-        self._record(batch)
-        return batch
-
-    def _requests(self, batch: Batch) -> dict[int, list[Text]]:
-        """Return a batch's texts by request number."""
-        data = io.BytesIO(self._store.root.read_bytes(self._uri(f"{batch.key}.parquet")))
-        requests: dict[int, list[Text]] = {}
-        for row in pq.read_table(data).to_pylist():
-            requests.setdefault(row.pop("request"), []).append(Text(**row))
-        return requests
-
-    def _hashes(self, batch: Batch) -> list[str]:
-        return [text.text_hash for request in self._requests(batch).values() for text in request]
+            yield self._records.prepare(list(self._cut(chosen)))
 
     def _cut(self, texts: list[Text]) -> Iterator[list[Text]]:
         limits = replace(self._settings.limits, max_inputs=min(INPUTS_PER_REQUEST, self._settings.limits.max_inputs))
@@ -425,15 +366,7 @@ class BatchRun:
         if lines:
             journal.put(1, lines)
         journal.end()
-        batch.ended = status
-        self._record(batch)
-        self._store.root.fs.rm_file(self._uri(f"{batch.key}.parquet"))
-
-    def _record(self, batch: Batch) -> None:
-        self._store.root.put_json(self._uri(f"{batch.key}.json"), vars(batch))
-
-    def _uri(self, name: str) -> str:
-        return self._store.join("batches", name)
+        self._records.end(batch, status)
 
     def _patiently(self, ask: Callable[[openai.OpenAI], Any]) -> Any:
         """Ask the server, again with full jitter where that may help; raises the typed error where it can't."""
@@ -458,21 +391,6 @@ class BatchRun:
             return ask(self._sdk)
         except openai.OpenAIError as error:
             raise failure_of(error, self._provider, self._key, time.monotonic() - began) from None
-
-
-def open_batches(store: VectorStore) -> list[Batch]:
-    """Return batches that were submitted and may still bring answers, oldest first."""
-    return [batch for batch in _records(store) if batch.ended is None and batch.submitted_at is not None]
-
-
-def _records(store: VectorStore) -> list[Batch]:
-    try:
-        found = store.root.fs.ls(store.join("batches"), detail=False, refresh=True)
-    except FileNotFoundError:
-        return []
-    names = [posixpath.basename(str(path)) for path in found]
-    records = [Batch(**store.root.read_json(store.join("batches", name))) for name in names if name.endswith(".json")]
-    return sorted(records, key=lambda batch: batch.submitted_at or "~")
 
 
 def _find(sdk: openai.OpenAI, key: str) -> str | None:

@@ -17,7 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 from shelfkin.artifacts import run_slug
 from shelfkin.embedding import texts
 from shelfkin.embedding.admission import Admission
-from shelfkin.embedding.batch_api import BatchRun, BatchSettings, open_batches
+from shelfkin.embedding.batch_api import BatchRun, BatchSettings
+from shelfkin.embedding.batch_records import BatchRecords
 from shelfkin.embedding.client import EmbeddingClient, check_key
 from shelfkin.embedding.compaction import KEEP_FOR, compact
 from shelfkin.embedding.concurrency import ConcurrencyLimit
@@ -108,7 +109,7 @@ class EmbeddingRun:
 
     def has_open_batches(self) -> bool:
         """Whether batches of an earlier run may still bring answers that are paid for."""
-        return bool(open_batches(self.store))
+        return bool(BatchRecords(self.store).under_way())
 
     def announce(self, pending: PendingTexts, counts: TextCounts) -> None:
         """Say before the first request what the run will send, what that costs and how long it takes."""

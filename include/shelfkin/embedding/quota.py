@@ -18,8 +18,8 @@ PROBE_TOKENS = 8_000
 # Servers differ in how much may come at once: a minute's worth, or a second's. Half of what a server's bucket holds
 # leaves it room for jitter. Below a quarter of a second requests would be too small to be worth their round trips.
 _LEAST_BURST_S, _BURST_SHARE = 0.25, 0.5
-# A request holds at most a second's worth, and so does a new bucket: the first ones pass such a server too. What is saved
-# up beyond that makes up for time that we lost ourselves.
+# A request holds at most a second's worth, and so does a new bucket: the first ones pass such a server too. What is
+# saved up beyond that makes up for time that we lost ourselves.
 _REQUEST_S = 1.0
 # Of a server that names no limits and refuses: its requests get smaller, but not below a few dozen titles.
 _LEAST_TOKENS = 500
