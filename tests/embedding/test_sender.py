@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import ledger_rows, summarise
 from shelfkin.embedding.packing import Limits, Text
 from shelfkin.embedding.prices import Budget
+from shelfkin.embedding.progress import report_progress
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.quota import Quota, RateLimits
 from shelfkin.embedding.sender import Sender
@@ -51,7 +52,14 @@ class Bench:
         self.limits = RateLimits()
         self.max_inputs, self.highest, self.deadline_s = 8, 64, 300.0
 
-    def run(self, texts: Iterable[Text] | None = None, *, seconds: float | None = None, **options: Any) -> Admission:
+    def run(
+        self,
+        texts: Iterable[Text] | None = None,
+        *,
+        seconds: float | None = None,
+        tell: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Admission:
         """Send texts, for a time or to the end; returns the run's state, an early end's error among it."""
 
         async def main() -> Admission:
@@ -69,8 +77,10 @@ class Bench:
                 dimensions=DIMENSIONS,
                 deadline_s=self.deadline_s,
             )
-            company = [] if seconds is None else [lambda: ending_after(seconds)]
-            await self.sender.run(texts_of(TEXTS) if texts is None else texts, *company)
+            meanwhile = [] if seconds is None else [lambda: ending_after(seconds)]
+            if tell is not None:
+                meanwhile.append(lambda: report_progress(self.admission, 500_000, tell))
+            await self.sender.run(texts_of(TEXTS) if texts is None else texts, *meanwhile)
             self.ended_at = clock()
             return self.admission
 
@@ -402,3 +412,14 @@ def test_the_ledger_adds_up(bench: Bench) -> None:
     assert (total.requests, total.tokens, total.tokens_unconfirmed, total.rate_limited) == (6, 20, 43, 1)
     assert total.cost_usd == pytest.approx(20e-6)
     assert (admission.totals.tokens, admission.totals.tokens_unconfirmed) == (20, 43)
+
+
+def test_the_log_tells_how_far_it_is_at_a_calm_pace(load: Bench) -> None:
+    load.server, said = SimulatedServer(3_000, 1e6), []
+    texts = (text for text, _ in zip(endless(), range(500_000), strict=False))
+    admission = load.run(texts, tell=said.append, usd_per_token=1e-6)
+    assert admission.stopped_by is None and load.ended_at == pytest.approx(303, abs=5)  # 5,000,000 tokens
+    assert 8 <= len(said) <= 12
+    # After five seconds, and then less and less often.
+    assert said[0].startswith("embedded ") and " of 500,000 texts" in said[0]
+    assert "tokens/min of 1,000,000" in said[-1] and "$" in said[-1] and "about" in said[-1]
