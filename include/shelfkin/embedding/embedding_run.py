@@ -272,7 +272,7 @@ class EmbeddingRun:
                     partial(_end_with_spark, self.session),
                 )
             finally:
-                sender.keep()
+                await asyncio.to_thread(sender.keep)
         requests_per_minute, tokens_per_minute = admission.limits()
         self.figures.update(limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute)
         if admission.stopped_by is not None:
