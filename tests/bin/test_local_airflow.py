@@ -1,8 +1,9 @@
-"""What setting up does with a metadata database that somebody else keeps."""
+"""Commands that need no running Airflow: setting up with somebody else's database, and what there is to stop."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,39 @@ from pathlib import Path
 SCRIPT = Path(__file__).resolve().parents[2] / "bin" / "local_airflow.py"
 
 
+def call(home: Path, *words: str, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *words],
+        env={**os.environ, "AIRFLOW_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_setup_leaves_a_database_alone_that_a_url_names(tmp_path: Path) -> None:
     # Nothing listens on port 1: whoever asked it would fail.
     url = "postgresql+psycopg2://nobody@127.0.0.1:1/none"
-    home = tmp_path / "home"
-    environment = {**os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url, "AIRFLOW_HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "setup"], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "prepared by the first run" in done.stdout
-    assert not home.exists()
+    status, out, err = call(tmp_path / "home", "setup", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=url)
+    assert (status, err) == (0, "") and "prepared by the first run" in out
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_does_not_run_is_not_stopped(tmp_path: Path) -> None:
+    # A file of an Airflow that is gone: its number belongs to another process by now, to this one.
+    (tmp_path / "standalone.json").write_text(f'{{"pid": {os.getpid()}, "created": 1.0, "url": "http://127.0.0.1:1"}}')
+    for command in ("status", "down"):
+        assert call(tmp_path, command) == (0, "Airflow is not running.\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, out, err = call(tmp_path / "home", "up", "--port", str(port))
+    assert (status, out) == (2, "") and err.startswith(f"Error: Port {port} is in use.\nNext step: Choose another")
+    assert not (tmp_path / "home").exists()
