@@ -17,6 +17,7 @@ from finished_run import Rows, stamped_rows, write_run
 from shelfkin import tables
 from shelfkin.artifacts import Root
 from shelfkin.errors import ArtifactError
+from shelfkin.serving import build_index
 from shelfkin.serving.index import ServingIndex, UserPage, open_index
 from shelfkin.serving.publish import publish_run
 
@@ -89,6 +90,18 @@ def test_a_user_has_a_list_with_reasons_and_recent_events_with_products_that_are
     assert index.user("nobody") is None and index.user("\udcff") is None
     # The users with lists, by their number of recent events.
     assert index.example_users()[0] == "u1" and "new" not in index.example_users()
+
+
+def test_users_are_the_same_however_many_go_in_at_a_time(
+    index: ServingIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_index, "_USERS_AT_ONCE", 2)
+    paths, uris = write_run(tmp_path, shop_rows())
+    publish_run(paths, uris, publish=True)
+    users = [*(f"u{number}" for number in range(5)), "new"]
+    with open_index(paths.root, paths.root.read_json(paths.latest_uri()), tmp_path) as in_twos:
+        assert [in_twos.user(user) for user in users] == [index.user(user) for user in users]
+        assert in_twos.example_users() == index.example_users()
 
 
 def test_clusters_figures_and_the_run_are_there(index: ServingIndex) -> None:
