@@ -153,7 +153,7 @@ def code_version() -> str:
         for child in sorted(node.iterdir(), key=lambda entry: entry.name):
             if child.is_dir():
                 walk(child, f"{prefix}{child.name}/")
-            elif child.name.endswith(".py"):
+            elif child.name.endswith((".py", ".toml")):
                 digest.update(f"{prefix}{child.name}\0".encode() + child.read_bytes())
 
     walk(resources.files("shelfkin"), "")

@@ -48,9 +48,8 @@ SCHEMAS: dict[str, str] = {
     # Texts of this run that the server refuses for good: their products have no vector.
     EMBEDDING_REFUSED: "text_hash string, n_products bigint, reason string, detail string",
     K_SCORES: (
-        "k int, inertia double, silhouette double, silhouette_se double, calinski_harabasz double, "
-        "davies_bouldin double, stability double, stability_se double, smallest_share double, largest_share double, "
-        "chosen boolean"
+        "k int, inertia double, silhouette double, silhouette_se double, stability double, "
+        "stability_se double, smallest_share double, largest_share double, chosen boolean"
     ),
     PRODUCT_CLUSTERS: "product_id string, cluster_id int, distance float",
     CLUSTERS: (

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shelfkin.clustering import identity, kmeans
+from shelfkin.clustering.lloyd import Points
 from shelfkin.clustering.vectors import unit_vectors
 from shelfkin.errors import ArtifactError
 
@@ -25,7 +26,7 @@ def written(centroids: np.ndarray, day: date = DAY, predecessor: dict[str, Any] 
         run_id="r",
         model=MODEL,
         centroids=centroids,
-        found=found,
+        identities=found,
         names={**names, **found.kept_names},
         sizes=dict.fromkeys(found.ids, 7),
         predecessor=predecessor,
@@ -93,7 +94,7 @@ def test_a_name_goes_when_many_small_moves_add_up() -> None:
             run_id="r",
             model=MODEL,
             centroids=turned(5 * number),
-            found=found,
+            identities=found,
             names=names,
             sizes={},
             predecessor=before,
@@ -243,7 +244,7 @@ def test_one_per_cent_of_other_products_leaves_ids_and_names_alone(seed: int) ->
     before = written(first.centroids)
     warm = identity.centroids_of(before)
     second = kmeans.fit(vectors[today], np.ones(today.sum()), k, kmeans.Options(warm_start=warm))
-    labels = [kmeans.assign_all(vectors, fitted.centroids)[0] for fitted in (first, second)]
+    labels = [Points(vectors, np.ones(len(vectors))).assign(fitted.centroids).labels for fitted in (first, second)]
     both = yesterday & today
     common = count(labels[0][both], labels[1][both], k)
     found = identity.identify(second.centroids, DAY + timedelta(days=1), MODEL, before, common)

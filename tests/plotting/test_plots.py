@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from shelfkin.clustering.projection import fit_projection
-from shelfkin.plotting import drift, style
-from shelfkin.plotting.elbow import draw_elbow
+from shelfkin.plotting import cluster_changes, style
 from shelfkin.plotting.k_choice import Curve, _labelled, draw_k_choice
 from shelfkin.plotting.projection import draw_projection, place_labels
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
-from shelfkin.plotting.silhouette import draw_silhouette
 from shelfkin.plotting.silhouette_by_cluster import MAX_CLUSTERS, draw_silhouette_by_cluster, overlaps
 from shelfkin.plotting.sizes import draw_sizes
 
@@ -69,9 +66,9 @@ def test_days_are_drawn_as_days_where_one_has_no_baseline() -> None:
     assert png(draw_over_days(days[:1], [0.0], [None], metric="NDCG@10", title="one", detail=""))
 
 
-def test_degenerate_sweeps_are_drawn() -> None:
-    assert png(draw_elbow([1], [0.0], 1, title="one"))
-    assert png(draw_silhouette([], [], [], 1, title="none"))
+def test_a_sweep_of_one_k_is_drawn() -> None:
+    curves = [Curve("inertia", [0.0]), Curve("silhouette", [None], [None])]
+    assert png(draw_k_choice([1], curves, 1, (), title="one"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -151,35 +148,23 @@ def test_labels_never_touch() -> None:
     assert (spots + sizes / 2 <= 1000).all()
 
 
-def test_principal_components_of_a_line() -> None:
-    along = np.array([3.0, 4.0, 0.0]) / 5
-    points = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])[:, None] * along
-    found = fit_projection(points, np.ones(5))
-    assert found.explained == pytest.approx([1, 0])
-    assert found.transform(points)[:, 0] == pytest.approx([-2, -1, 0, 1, 2])
-
-
-def test_identical_vectors_project_to_one_point() -> None:
-    found = fit_projection(np.ones((4, 3)), np.ones(4))
-    assert found.explained.tolist() == [0, 0]
-    assert found.transform(np.ones((4, 3))).tolist() == [[0, 0]] * 4
-
-
 def texts(figure: object) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]  # type: ignore[attr-defined]
 
 
-def change(name: str, n_came: int = 0, n_left: int = 0, fate: str = "") -> drift.Change:
-    return drift.Change(name, fate, n_stayed=100, n_came=n_came, n_left=n_left, n_new=0, n_gone=0)
+def change(name: str, n_came: int = 0, n_left: int = 0, fate: str = "") -> cluster_changes.ClusterChange:
+    return cluster_changes.ClusterChange(name, fate, n_stayed=100, n_came=n_came, n_left=n_left, n_new=0, n_gone=0)
 
 
 def test_drift_shows_the_clusters_that_changed_most_with_their_figures() -> None:
     changes = [change(f"cluster {number}", n_came=number) for number in range(70)]
     changes += [change("Mugs", n_left=1_234, fate="merged")]
-    figure = drift.draw_drift(changes, title="Shop: 98.7% of products kept their cluster", detail="as of today")
+    figure = cluster_changes.draw_cluster_changes(
+        changes, title="Shop: 98.7% of products kept their cluster", detail="as of today"
+    )
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[:2] == ["Mugs (merged)", "cluster 69"]
-    assert len(labels) == drift.MAX_BARS
+    assert len(labels) == cluster_changes.MAX_BARS
     shown = texts(figure)
     assert {"\N{MINUS SIGN}1,234", "+69", "100", "kept", "went to another cluster"} <= set(shown)
     assert "left the catalogue" not in shown  # nothing did
@@ -187,14 +172,14 @@ def test_drift_shows_the_clusters_that_changed_most_with_their_figures() -> None
 
 
 def test_drift_without_any_says_so() -> None:
-    shown = texts(drift.draw_drift([change("Mugs"), change("Tea")], title="Shop: 100% kept"))
+    shown = texts(cluster_changes.draw_cluster_changes([change("Mugs"), change("Tea")], title="Shop: 100% kept"))
     assert "All 2 clusters hold the same products as before." in shown
 
 
 @pytest.mark.parametrize("n", [1, 10**8])
 def test_figures_of_drift_touch_neither_bars_nor_each_other(n: int) -> None:
     changes = [change(name, n_came=(place + 1) * n, n_left=n) for place, name in enumerate(HOSTILE)]
-    figure = drift.draw_drift(changes, title="$\\bad{" * 30, detail="$\\bad{" * 30)
+    figure = cluster_changes.draw_cluster_changes(changes, title="$\\bad{" * 30, detail="$\\bad{" * 30)
     assert png(figure).startswith(b"\x89PNG")
     axes = figure.axes[0]
     labels = [label.get_window_extent() for label in axes.get_yticklabels()]

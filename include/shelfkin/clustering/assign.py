@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from shelfkin.clustering.passes import nearest
+from shelfkin.clustering.lloyd import two_nearest
 from shelfkin.clustering.vectors import FloatArray, vectors_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ DISTANCE_DECIMALS = 6
 ASSIGNMENT_SCHEMA = "text_hash string, cluster int, distance float"
 
 
-def assign(product_vectors: DataFrame, centroids: FloatArray) -> DataFrame:
+def assign_texts(product_vectors: DataFrame, centroids: FloatArray) -> DataFrame:
     """Return the nearest centroid of every distinct text, computed on the executors.
 
     Parameters
@@ -45,7 +45,7 @@ def assign(product_vectors: DataFrame, centroids: FloatArray) -> DataFrame:
 
 
 def assign_batch(batch: pa.RecordBatch, centroids: FloatArray) -> pa.RecordBatch:
-    """Assign one Arrow batch of text_hash and vector; see `assign`.
+    """Assign one Arrow batch of text_hash and vector; see `assign_texts`.
 
     Products are summed in float64: with float32, the last bit of a cosine depends on how many rows share the batch.
     """
@@ -54,7 +54,7 @@ def assign_batch(batch: pa.RecordBatch, centroids: FloatArray) -> pa.RecordBatch
     usable = np.isfinite(norms) & (norms > 0)
     unit = np.zeros_like(vectors)
     unit[usable] = vectors[usable] / norms[usable, None]
-    labels, cosines = nearest(unit, centroids)
+    labels, cosines, _ = two_nearest(unit, centroids)
     # Rounded centroids have a norm within 1e-6 of one, so a twin of its centroid may come out a hair beyond 1.
     distances = np.round(np.clip(1 - cosines, 0, 2), DISTANCE_DECIMALS).astype(np.float32)
     return pa.RecordBatch.from_arrays(

@@ -79,7 +79,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Choice:
+class KChoice:
     """The chosen k and why.
 
     Attributes
@@ -130,13 +130,13 @@ def refined_around(k: int, swept: Sequence[int]) -> list[int]:
     swept = sorted(swept)
     place = swept.index(k)
     gaps = [swept[place - 1 : place + 1], swept[place : place + 2]] if place else [swept[:2]]
-    found: set[int] = set()
+    between_ks: set[int] = set()
     for gap in gaps:
         if len(gap) == 2:
             between = range(gap[0] + 1, gap[1])
             step = max(1, math.ceil(len(between) / REFINED_PER_GAP))
-            found.update(between[::step])
-    return sorted(found)
+            between_ks.update(between[::step])
+    return sorted(between_ks)
 
 
 def check_given_k(k: int, n_vectors: int) -> None:
@@ -148,7 +148,7 @@ def check_given_k(k: int, n_vectors: int) -> None:
         )
 
 
-def choose_on_sample(
+def choose_k(
     context: SparkContext,
     vectors: FloatArray,
     weights: FloatArray,
@@ -157,7 +157,7 @@ def choose_on_sample(
     given: int | None = None,
     yesterday: int | None = None,
     seed: int = 0,
-) -> Choice:
+) -> KChoice:
     """Sweep k on a sample and choose.
 
     Parameters
@@ -192,7 +192,7 @@ def choose_on_sample(
         yesterday = None
     if given is not None:
         scores = score_all(context, vectors, weights, sorted(ks | {given}), seed=seed)
-        return _given(given, choose([score for score in scores if score.k in ks] or scores, limits), scores)
+        return _given(given, apply_rule([score for score in scores if score.k in ks] or scores, limits), scores)
     if yesterday is not None:
         ks.add(yesterday)
     scores = score_all(context, vectors, weights, sorted(ks), seed=seed)
@@ -200,13 +200,13 @@ def choose_on_sample(
         more = refined_around(_centre(scores, limits), [score.k for score in scores])
         more_scores = score_all(context, vectors, weights, more, seed=seed)
         scores = sorted([*scores, *more_scores], key=lambda score: score.k)
-    choice = choose(scores, limits, yesterday=yesterday)
+    choice = apply_rule(scores, limits, yesterday=yesterday)
     if choice.rule == "degenerate":
         return choice
     return _checked(choice, compare(vectors, weights, choice.chosen, seed=seed), limits, yesterday)
 
 
-def choose(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = None) -> Choice:
+def apply_rule(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = None) -> KChoice:
     """Apply steps 1 to 4 of the rule at the head of this module to a sweep.
 
     Parameters
@@ -220,7 +220,7 @@ def choose(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = 
     """
     scored = [score for score in scores if score.silhouette is not None]
     if len(scored) < 2:
-        return Choice(scores[0].k, "degenerate", _only_one(scores[0]), tuple(scores))
+        return KChoice(scores[0].k, "degenerate", _only_one(scores[0]), tuple(scores))
     usable, unmet = _usable(scored, limits)
     peak = _peak(scored, usable)
     candidates = _within_one_error(usable, peak) if peak else _near_elbow(scored, usable, NEAR_ELBOW)
@@ -232,7 +232,7 @@ def choose(scores: Sequence[KScore], limits: Limits, *, yesterday: int | None = 
         lead = _kept_reason(before, chosen)
         chosen, rule = before, "kept"
     others = [score for score in sorted(candidates, key=_stability, reverse=True) if score is not chosen]
-    return Choice(
+    return KChoice(
         chosen.k,
         rule,
         f"{lead}{unmet}",
@@ -304,16 +304,16 @@ def _may_stay(
     return near and _stability(chosen) - _stability(before) <= noise
 
 
-def _checked(choice: Choice, structure: Structure, limits: Limits, yesterday: int | None) -> Choice:
+def _checked(choice: KChoice, structure: Structure, limits: Limits, yesterday: int | None) -> KChoice:
     """Return the choice with what a structureless cloud would have given, or step 5 of the rule."""
-    found, clouds = structure.score.silhouette or 0.0, structure.of_clouds
+    value, clouds = structure.score.silhouette or 0.0, structure.of_clouds
     if structure.is_there:
-        times = f" The silhouette is {found / clouds:.1f} times" if clouds > 0.005 else " The silhouette is far above"
+        times = f" The silhouette is {value / clouds:.1f} times" if clouds > 0.005 else " The silhouette is far above"
         return replace(choice, reason=f"{choice.reason}{times} that of one cloud without groups.")
     smallest = min(score.k for score in choice.scores if score.k >= limits.k_min)
     k, whose = (yesterday, "that of the day before") if yesterday else (smallest, "the least")
     reason = (
-        f"There are no groups to count: with k={choice.k} the silhouette is {found:.3f}, and one cloud of the same "
+        f"There are no groups to count: with k={choice.k} the silhouette is {value:.3f}, and one cloud of the same "
         f"shape without any groups gives {clouds:.3f}. k={k} is {whose}; read them as a division of a continuum."
     )
     return replace(choice, k=k, rule="no_structure", reason=reason, candidates=(), runners_up=())
@@ -373,12 +373,12 @@ def _only_one(score: KScore) -> str:
     return f"k={score.k} is the only k that the limits and the data leave."
 
 
-def _given(k: int, automatic: Choice, scores: Sequence[KScore]) -> Choice:
+def _given(k: int, automatic: KChoice, scores: Sequence[KScore]) -> KChoice:
     beside = "" if automatic.k == k else f" The automatic rule would take k={automatic.k} ({automatic.rule})."
-    return Choice(k, "given", f"k={k} was given.{beside}", tuple(scores), automatic.candidates, automatic.runners_up)
+    return KChoice(k, "given", f"k={k} was given.{beside}", tuple(scores), automatic.candidates, automatic.runners_up)
 
 
-def _degenerate(score: KScore, n_different: int, limits: Limits) -> Choice:
+def _degenerate(score: KScore, n_different: int, limits: Limits) -> KChoice:
     if n_different == 1:
         reason = "All products share one text vector, so there is one cluster (k=1)."
     elif score.k == n_different:
@@ -388,4 +388,4 @@ def _degenerate(score: KScore, n_different: int, limits: Limits) -> Choice:
         )
     else:
         reason = _only_one(score)
-    return Choice(score.k, "degenerate", reason, (score,))
+    return KChoice(score.k, "degenerate", reason, (score,))

@@ -177,17 +177,17 @@ def _splits(
 ) -> dict[int, dict[str, int]]:
     """Return the born clusters most of whose common products came from one old cluster that lives on."""
     living = set(pairs.values())
-    found = {}
+    splits = {}
     for place in sorted(set(range(len(ids))) - set(pairs)):
         came = common[:, place]
         source = int(came.argmax())
         if source in living and 2 * came[source] > came.sum():
-            found[ids[place]] = {
+            splits[ids[place]] = {
                 "split_from": int(old[source]["cluster_id"]),
                 "n_common": int(came.sum()),
                 "n_from": int(came[source]),
             }
-    return found
+    return splits
 
 
 def _gone(
@@ -251,7 +251,7 @@ def lineage(
     run_id: str,
     model: str,
     centroids: FloatArray,
-    found: Identities,
+    identities: Identities,
     names: Mapping[int, str],
     sizes: Mapping[int, int],
     predecessor: Mapping[str, Any] | None,
@@ -287,21 +287,21 @@ def lineage(
                 "name": names.get(cluster_id, ""),  # a cluster without products has none
                 "size": int(sizes.get(cluster_id, 0)),
                 "status": status,
-                **((found.splits or {}).get(cluster_id, {})),
+                **((identities.splits or {}).get(cluster_id, {})),
                 **(drift.flows[cluster_id].counts() if drift else {}),
-                **_name_origin(found, cluster_id, names.get(cluster_id, "")),
+                **_name_origin(identities, cluster_id, names.get(cluster_id, "")),
                 "centroid": [float(value) for value in centroid],
             }
-            for cluster_id, status, centroid in zip(found.ids, found.statuses, centroids, strict=True)
+            for cluster_id, status, centroid in zip(identities.ids, identities.statuses, centroids, strict=True)
         ],
-        "gone": [dict(cluster) for cluster in found.gone],
+        "gone": [dict(cluster) for cluster in identities.gone],
         "drift": drifting.metrics(drift),
     }
 
 
-def _name_origin(found: Identities, cluster_id: int, name: str) -> dict[str, list[float]]:
+def _name_origin(identities: Identities, cluster_id: int, name: str) -> dict[str, list[float]]:
     """Return the centroid that a name which stayed was made from; a new name is made from today's."""
-    origin = found.named_from.get(cluster_id)
-    if origin is None or found.kept_names[cluster_id] != name:
+    origin = identities.named_from.get(cluster_id)
+    if origin is None or identities.kept_names[cluster_id] != name:
         return {}
     return {"named_from": [float(value) for value in np.round(origin, _NAME_DECIMALS)]}

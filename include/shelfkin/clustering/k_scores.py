@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from shelfkin.clustering.kmeans import Options, cluster_sums, fit
+from shelfkin.clustering.kmeans import Options, fit
+from shelfkin.clustering.lloyd import Points
 from shelfkin.clustering.vectors import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ class KScore:
         Weighted mean cosine silhouette in [-1, 1]; None where it is undefined (k = 1, or as many clusters as vectors).
     silhouette_se
         Its standard error from the spread of the rows of the sample.
-    calinski_harabasz, davies_bouldin
-        Separation: higher is better, lower is better. Reported, not decided by.
     stability
         Mean agreement of clusterings of bootstrap samples, adjusted Rand index: 1 the same, 0 as chance would have it.
     stability_se
@@ -53,8 +52,6 @@ class KScore:
     inertia: float
     silhouette: float | None
     silhouette_se: float | None
-    calinski_harabasz: float | None = None
-    davies_bouldin: float | None = None
     stability: float | None = None
     stability_se: float | None = None
     smallest_share: float = 0.0
@@ -70,7 +67,7 @@ class KScore:
         return ", ".join([*parts, f"largest cluster {self.largest_share:.0%}"])
 
 
-def silhouette_samples(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> FloatArray:
+def silhouette_samples(points: Points, labels: IntArray) -> FloatArray:
     """Return the cosine silhouette of each row, exact and without pairwise distances.
 
     The mean cosine distance of x to a set of unit vectors is 1 - x . (their mean), so that one product with the
@@ -79,10 +76,8 @@ def silhouette_samples(vectors: FloatArray, weights: FloatArray, labels: IntArra
 
     Parameters
     ----------
-    vectors
-        Shape (n, d), unit rows.
-    weights
-        Shape (n,), positive.
+    points
+        n weighted unit rows.
     labels
         Shape (n,), cluster of each row, from 0; every cluster has a row.
 
@@ -92,10 +87,10 @@ def silhouette_samples(vectors: FloatArray, weights: FloatArray, labels: IntArra
         Shape (n,), float64, in [-1, 1].
     """
     k = int(labels.max()) + 1
-    mass = np.bincount(labels, weights=weights, minlength=k)
-    means = cluster_sums(vectors, weights, labels, k) / mass[:, None]
+    sums, mass = points.cluster_sums(labels, k)
+    means = sums / mass[:, None]
     rows = np.arange(len(labels))
-    distances = np.maximum(1 - vectors.astype(np.float64) @ means.T, 0)
+    distances = np.maximum(1 - points.vectors.astype(np.float64) @ means.T, 0)
     # The row itself counts in its cluster's mean with distance 0; leaving it out scales the mean up.
     own = distances[rows, labels] * mass[labels] / np.maximum(mass[labels] - 1, 1)
     distances[rows, labels] = np.inf
@@ -107,40 +102,11 @@ def silhouette_samples(vectors: FloatArray, weights: FloatArray, labels: IntArra
 
 def silhouette(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> tuple[float, float]:
     """Return the weighted mean silhouette and its standard error (that of a ratio estimator)."""
-    values = silhouette_samples(vectors, weights, labels)
+    values = silhouette_samples(Points(vectors, weights, n_threads=1), labels)
     total = weights.sum()
     mean = float((weights * values).sum() / total)
     error = float(np.sqrt((weights**2 * (values - mean) ** 2).sum()) / total)
     return mean, error
-
-
-def calinski_harabasz(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> float:
-    """Return the variance ratio of Calinski & Harabasz (1974), a weight counting as that many copies of the row.
-
-    Parameters as for `silhouette_samples`; at least 2 clusters, and more weight than clusters.
-    """
-    k, total = int(labels.max()) + 1, float(weights.sum())
-    mass = np.bincount(labels, weights=weights, minlength=k)
-    means = cluster_sums(vectors, weights, labels, k) / mass[:, None]
-    mean = np.average(vectors.astype(np.float64), axis=0, weights=weights)
-    between = float((mass * ((means - mean) ** 2).sum(axis=1)).sum())
-    within = float((weights * ((vectors - means[labels]) ** 2).sum(axis=1)).sum())
-    return between / (k - 1) / (within / (total - k)) if within > 0 else float("inf")
-
-
-def davies_bouldin(vectors: FloatArray, weights: FloatArray, labels: IntArray) -> float:
-    """Return the index of Davies & Bouldin (1979), a weight counting as that many copies of the row.
-
-    Parameters as for `silhouette_samples`; at least 2 clusters.
-    """
-    k = int(labels.max()) + 1
-    mass = np.bincount(labels, weights=weights, minlength=k)
-    means = cluster_sums(vectors, weights, labels, k) / mass[:, None]
-    distances = np.sqrt(((vectors - means[labels]) ** 2).sum(axis=1))
-    spread = np.bincount(labels, weights=weights * distances, minlength=k) / mass
-    apart = np.sqrt(np.maximum(((means[:, None] - means[None]) ** 2).sum(axis=2), 0))
-    np.fill_diagonal(apart, np.inf)
-    return float(((spread[:, None] + spread[None]) / apart).max(axis=1).mean())
 
 
 def stability(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0) -> tuple[float, float]:
@@ -165,7 +131,7 @@ def stability(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0
         The error is that of `N_BOOTSTRAPS` independent values: the pairs share samples.
     """
     n = len(vectors)
-    found = []
+    labellings = []
     for number in range(N_BOOTSTRAPS):
         draws = np.random.default_rng((seed, k, number)).integers(0, n, n)
         times = np.bincount(draws, minlength=n)
@@ -173,14 +139,12 @@ def stability(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0
         labels = np.full(n, -1)
         if k > len(rows):
             return float("nan"), float("nan")
-        fitted = fit(
-            vectors[rows], weights[rows] * times[rows], k, Options(n_starts=1, seed=seed + number, n_threads=1)
-        )
-        labels[rows] = fitted.labels
-        found.append(labels)
+        model = fit(vectors[rows], weights[rows] * times[rows], k, Options(n_starts=1, seed=seed + number, n_threads=1))
+        labels[rows] = model.labels
+        labellings.append(labels)
     agreements = [
         float(adjusted_rand_score(one[common], other[common]))
-        for one, other in combinations(found, 2)
+        for one, other in combinations(labellings, 2)
         for common in [(one >= 0) & (other >= 0)]
     ]
     return float(np.mean(agreements)), float(np.std(agreements) / np.sqrt(N_BOOTSTRAPS))
@@ -189,21 +153,19 @@ def stability(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0
 def score_k(vectors: FloatArray, weights: FloatArray, k: int, *, seed: int = 0) -> KScore:
     """Fit one k on the sample and score it, on one thread, so that the score doesn't depend on the machine's cores."""
     with threadpool_limits(1):
-        found = fit(vectors, weights, k, Options(n_starts=SWEEP_STARTS, seed=seed, n_threads=1))
-        k_found = len(found.centroids)
-        shares = np.bincount(found.labels, weights=weights) / weights.sum()
+        model = fit(vectors, weights, k, Options(n_starts=SWEEP_STARTS, seed=seed, n_threads=1))
+        k_found = len(model.centroids)
+        shares = np.bincount(model.labels, weights=weights) / weights.sum()
         sizes = {"smallest_share": float(shares.min()), "largest_share": float(shares.max())}
         if k_found < 2 or k_found >= len(vectors):
-            return KScore(k, round(found.inertia, 4), None, None, **sizes)
-        mean, error = silhouette(vectors, weights, found.labels)
+            return KScore(k, round(model.inertia, 4), None, None, **sizes)
+        mean, error = silhouette(vectors, weights, model.labels)
         agreement, agreement_error = stability(vectors, weights, k, seed=seed)
         return KScore(
             k,
-            round(found.inertia, 4),
+            round(model.inertia, 4),
             round(mean, 6),
             round(error, 6),
-            round(calinski_harabasz(vectors, weights, found.labels), 4),
-            round(davies_bouldin(vectors, weights, found.labels), 6),
             None if np.isnan(agreement) else round(agreement, 6),
             None if np.isnan(agreement) else round(agreement_error, 6),
             **{name: round(share, 6) for name, share in sizes.items()},

@@ -55,13 +55,13 @@ def compare(vectors: FloatArray, weights: FloatArray, score: KScore, *, seed: in
         Shapes (n, d) and (n,): the sample that was scored.
     """
     with threadpool_limits(1):
-        found = []
+        silhouettes = []
         for number in range(N_CLOUDS):
             cloud = draw_cloud(vectors, weights, np.random.default_rng((seed, number)))
             options = Options(n_starts=SWEEP_STARTS, seed=seed, n_threads=1)
             labels = fit(cloud, weights, score.k, options).labels
-            found.append(silhouette(cloud, weights, labels)[0])
-    return Structure(score, float(np.mean(found)))
+            silhouettes.append(silhouette(cloud, weights, labels)[0])
+    return Structure(score, float(np.mean(silhouettes)))
 
 
 def draw_cloud(vectors: FloatArray, weights: FloatArray, random: np.random.Generator) -> FloatArray:

@@ -48,31 +48,15 @@ def unit_vectors(vectors: FloatArray) -> FloatArray:
     DataQualityError
         A vector holds NaN or infinity, or is all zero: it has no direction and belongs to no cluster.
     """
-    norms, usable = _norms(vectors)
-    if not usable.all():
-        raise unusable(int((~usable).sum()), len(vectors))
-    return on_grid(vectors / norms[:, None])
-
-
-def usable_unit_vectors(vectors: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return those of `vectors` that have a direction, as `unit_vectors` does, and which these are: shape (n,)."""
-    norms, usable = _norms(vectors)
-    if not usable.all():
-        vectors, norms = vectors[usable], norms[usable]
-    return on_grid(vectors / norms[:, None]), usable
-
-
-def _norms(vectors: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    return norms, np.isfinite(norms) & (norms > 0)
-
-
-def unusable(n_bad: int, n_all: int) -> DataQualityError:
-    """Return the error for vectors without a direction."""
-    return DataQualityError(
-        f"{n_bad:,} of {n_all:,} product vectors hold NaN or infinity, or are all zero; a vector needs a direction.",
-        next_step="Check the embedding model's answers, and embed these texts again.",
-    )
+    n_bad = int((~(np.isfinite(norms) & (norms > 0))).sum())
+    if n_bad:
+        raise DataQualityError(
+            f"{n_bad:,} of {len(vectors):,} product vectors hold NaN or infinity, or are all zero; a vector needs a "
+            "direction.",
+            next_step="Check the embedding model's answers, and embed these texts again.",
+        )
+    return on_grid(vectors / norms[:, None])
 
 
 def n_distinct(vectors: FloatArray) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shelfkin.clustering import kmeans, passes
+from shelfkin.clustering.lloyd import two_nearest
+from shelfkin.clustering.starts import plus_plus
 from shelfkin.clustering.vectors import FloatArray
 
 # Further centroids are drawn from so many rows at most: rows sorted by text hash are a uniform sample.
@@ -52,11 +53,11 @@ def _misfits(
     centroids: FloatArray, vectors: FloatArray, weights: FloatArray, n: int, rng: np.random.Generator
 ) -> FloatArray:
     """Return n rows by k-means++, each row weighing as much as the objective would lose with it."""
-    _, cosines = passes.nearest(vectors, centroids.astype(vectors.dtype))
+    _, cosines, _ = two_nearest(vectors, centroids.astype(vectors.dtype))
     distances = np.maximum(1 - cosines.astype(np.float64), 0)
     if not distances.any():  # all rows are centroids already: any row is as good a start as another
         distances = np.ones(len(vectors))
-    return kmeans.plus_plus(vectors, weights * distances, n, rng)
+    return plus_plus(vectors, weights * distances, n, rng)
 
 
 def merged(centroids: FloatArray, sizes: FloatArray, k: int) -> FloatArray:

@@ -11,18 +11,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shelfkin.clustering.words import COLOURS, COUNTS, GRAMMAR, MEASURES, NUMBERS, PACKAGING, PLAIN_SIZES, fold
+from shelfkin.language.english import (
+    COLOURS,
+    COUNTS,
+    GRAMMAR,
+    LETTER_SIZES,
+    MEASURES,
+    NUMBERS,
+    PACKAGING,
+    PLAIN_SIZES,
+    SHADES,
+    fold,
+)
 
 # Stands for a colour in a key: "orange juice" is no variant of "juice", though "orange mug" is one of "red mug".
 COLOUR = "~colour"
 
-_SHADE_WORDS = """
-light dark pale bright hot deep neon pastel royal sky midnight jet space rose matt matte metallic
-"""
-# Words that only shade a colour that follows: midnight blue, hot pink.
-_SHADES = frozenset(_SHADE_WORDS.split())
-# Clothes' sizes: only at the end of a title, for "s" may also be what is left of an apostrophe.
-_LETTER_SIZES = frozenset(("s", "m", "l"))
 _BARE_UNITS = MEASURES | {"half"}
 # Nothing of a title that says how much of the thing there is.
 _HOW_MUCH = COUNTS | PLAIN_SIZES | PACKAGING
@@ -113,11 +117,11 @@ def _told(words: list[str], *, by_colour: bool) -> Iterator[str]:
     """Yield the words that tell products apart."""
     for place, word in enumerate(words):
         following = words[place + 1] if place + 1 < len(words) else ""
-        if word in GRAMMAR or word in NUMBERS or word in _HOW_MUCH or (not following and word in _LETTER_SIZES):
+        if word in GRAMMAR or word in NUMBERS or word in _HOW_MUCH or (not following and word in LETTER_SIZES):
             continue
         if by_colour and word in COLOURS:
             yield COLOUR
-        elif not (by_colour and word in _SHADES and following in COLOURS):
+        elif not (by_colour and word in SHADES and following in COLOURS):
             yield word
 
 

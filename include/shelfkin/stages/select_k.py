@@ -1,23 +1,22 @@
 """Choose the number of clusters, and say why.
 
-Reads product_vectors, and how many clusters the newest older lineage has; writes k_scores and the plots `k_choice`,
-`elbow` and `silhouette`. The sweep runs as Spark tasks on a sample whose size doesn't grow with the catalogue.
+Reads product_vectors, and how many clusters the newest older lineage has; writes k_scores and the plot
+`k_choice`. The sweep runs as Spark tasks on a sample whose size doesn't grow with the catalogue.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.app import App, optional
 from shelfkin.artifacts import predecessor_lineage
-from shelfkin.clustering import choose_k
+from shelfkin.clustering.choose_k import KChoice, Limits, choose_k
 from shelfkin.clustering.identity import embedding_model
-from shelfkin.clustering.vectors import sample
-from shelfkin.plotting.elbow import draw_elbow
+from shelfkin.clustering.vectors import FloatArray, sample
 from shelfkin.plotting.k_choice import Curve, draw_k_choice
-from shelfkin.plotting.silhouette import draw_silhouette
 from shelfkin.stage import Stage
 from shelfkin.tables import K_SCORES, PRODUCT_VECTORS, SCHEMAS
 
@@ -40,44 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(stage: Stage) -> None:
-    """Sweep k on a sample, choose, and leave scores, pictures and reasons."""
-    section = stage.profile.clustering
-    wanted = section.k if stage.options.k is None else stage.options.k
-    given = None if wanted == "auto" else int(wanted)
-    product_vectors = stage.read("embed_products", PRODUCT_VECTORS)
-    n_sample = max(section.sweep_sample, TEXTS_PER_CLUSTER * (given or 0))
-    _, vectors, weights = sample(product_vectors, n_sample)
-    n_products = product_vectors.agg(F.sum("n_products")).first()
-    yesterday = _k_of_predecessor(stage)
-    stage.progress(
-        "looking for k between %d and %d on %s distinct texts%s",
-        section.k_min,
-        section.k_max,
-        f"{len(vectors):,}",
-        "" if yesterday is None else f"; it was {yesterday} the day before",
-    )
-    choice = choose_k.choose_on_sample(
-        stage.spark.sparkContext,
-        vectors,
-        weights,
-        choose_k.Limits(
-            section.k_min,
-            section.k_max,
-            float(n_products[0] or 0) if n_products else 0.0,
-            section.min_cluster_size,
-            section.max_cluster_share,
-        ),
-        given=given,
-        yesterday=yesterday,
-        seed=section.seed,
-    )
-    for score in choice.scores:
-        stage.progress("k=%3d  %s%s", score.k, score.describe(), "  <- chosen" if score.k == choice.k else "")
-    stage.progress("%s", choice.reason)
-    for runner_up in choice.runners_up:
-        stage.progress("runner-up %s", runner_up)
-    _write(stage, choice)
-    _draw(stage, choice, n_products=float(weights.sum()))
+    """Sweep k on a sample, choose, and leave scores, a picture and reasons."""
+    sampled = _sample(stage)
+    choice = _choose(stage, sampled)
+    _report(stage, choice)
+    _write_scores(stage, choice)
+    _draw(stage, choice, sampled.weights)
     stage.metrics.update(
         k=choice.k,
         k_rule=choice.rule,
@@ -87,8 +54,60 @@ def run(stage: Stage) -> None:
         stability_se=choice.chosen.stability_se,
         reason=choice.reason,
         runners_up=list(choice.runners_up),
-        texts_sampled=len(vectors),
+        texts_sampled=len(sampled.vectors),
     )
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Texts on which k is chosen, a k that the user gave, and the products of the whole catalogue."""
+
+    vectors: FloatArray
+    weights: FloatArray
+    given_k: int | None
+    n_products: float
+
+
+def _sample(stage: Stage) -> Sampled:
+    section = stage.profile.clustering
+    wanted = section.k if stage.options.k is None else stage.options.k
+    given = None if wanted == "auto" else int(wanted)
+    product_vectors = stage.read("embed_products", PRODUCT_VECTORS)
+    _, vectors, weights = sample(product_vectors, max(section.sweep_sample, TEXTS_PER_CLUSTER * (given or 0)))
+    n_products = product_vectors.agg(F.sum("n_products")).collect()[0][0]
+    return Sampled(vectors, weights, given, float(n_products or 0))
+
+
+def _choose(stage: Stage, sampled: Sampled) -> KChoice:
+    section = stage.profile.clustering
+    yesterday = _k_of_predecessor(stage)
+    stage.progress(
+        "looking for k between %d and %d on %s distinct texts%s",
+        section.k_min,
+        section.k_max,
+        f"{len(sampled.vectors):,}",
+        "" if yesterday is None else f"; it was {yesterday} the day before",
+    )
+    limits = Limits(
+        section.k_min, section.k_max, sampled.n_products, section.min_cluster_size, section.max_cluster_share
+    )
+    return choose_k(
+        stage.spark.sparkContext,
+        sampled.vectors,
+        sampled.weights,
+        limits,
+        given=sampled.given_k,
+        yesterday=yesterday,
+        seed=section.seed,
+    )
+
+
+def _report(stage: Stage, choice: KChoice) -> None:
+    for score in choice.scores:
+        stage.progress("k=%3d  %s%s", score.k, score.describe(), "  <- chosen" if score.k == choice.k else "")
+    stage.progress("%s", choice.reason)
+    for runner_up in choice.runners_up:
+        stage.progress("runner-up %s", runner_up)
 
 
 def _k_of_predecessor(stage: Stage) -> int | None:
@@ -99,7 +118,7 @@ def _k_of_predecessor(stage: Stage) -> int | None:
     return len(predecessor["clusters"]) or None
 
 
-def _write(stage: Stage, choice: choose_k.Choice) -> None:
+def _write_scores(stage: Stage, choice: KChoice) -> None:
     names = [column.split()[0] for column in SCHEMAS[K_SCORES].split(", ")]
     rows = [
         tuple(score.k == choice.k if name == "chosen" else getattr(score, name) for name in names)
@@ -108,24 +127,9 @@ def _write(stage: Stage, choice: choose_k.Choice) -> None:
     stage.write(K_SCORES, stage.spark.createDataFrame(rows, SCHEMAS[K_SCORES]), n_files=1)
 
 
-def _draw(stage: Stage, choice: choose_k.Choice, n_products: float) -> None:
-    title = f"{stage.profile.title}: {choice.headline()}"
-    detail = f"as of {stage.as_of}, sampled texts"
-    scores = choice.scores
+def _draw(stage: Stage, choice: KChoice, weights: FloatArray) -> None:
+    scores, n_products = choice.scores, float(weights.sum())
     inertia = [score.inertia / n_products for score in scores]
-    stage.save_figure("elbow", draw_elbow([score.k for score in scores], inertia, choice.k, title=title, detail=detail))
-    scored = [score for score in scores if score.silhouette is not None]
-    stage.save_figure(
-        "silhouette",
-        draw_silhouette(
-            [score.k for score in scored],
-            [score.silhouette or 0.0 for score in scored],
-            [score.silhouette_se or 0.0 for score in scored],
-            choice.k,
-            title=title,
-            detail=detail,
-        ),
-    )
     curves = [
         Curve("mean squared distance", inertia, better="lower is tighter"),
         Curve(
@@ -143,7 +147,12 @@ def _draw(stage: Stage, choice: choose_k.Choice, n_products: float) -> None:
     ]
     shaded = "; shaded: nearly as good, there stability decides" if len(choice.candidates) > 1 else ""
     figure = draw_k_choice(
-        [score.k for score in scores], curves, choice.k, choice.candidates, title=title, detail=f"{detail}{shaded}"
+        [score.k for score in scores],
+        curves,
+        choice.k,
+        choice.candidates,
+        title=f"{stage.profile.title}: {choice.headline()}",
+        detail=f"as of {stage.as_of}, sampled texts{shaded}",
     )
     stage.save_figure("k_choice", figure)
 

@@ -3,7 +3,7 @@
 The model sees each cluster's top terms and the titles of its representatives. Both are the shop's text, and may hold
 anything, orders to a model among it: they travel as one JSON document, clipped, below an instruction that says so, and
 what comes back is held to be just as hostile. A name that isn't a short line of words, or that another cluster has, is
-dropped for the one from class-based TF-IDF (`naming`). So is everything when the server doesn't answer.
+dropped for the one from class-based TF-IDF (`cluster_names`). So is everything when the server doesn't answer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import openai
 
-from shelfkin.clustering.naming import MAX_NAME_CHARS
 from shelfkin.errors import without_controls
+from shelfkin.naming.cluster_names import MAX_NAME_CHARS
 
 OPENAI_URL = "https://api.openai.com/v1"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shelfkin.clustering import kmeans
-from shelfkin.clustering.passes import Rows
-from shelfkin.clustering.swaps import swapped
+from shelfkin.clustering.lloyd import Points, lloyd
+from shelfkin.clustering.starts import swap_centroids
 from shelfkin.clustering.vectors import unit_vectors
 
 
@@ -20,20 +19,20 @@ def test_two_centroids_in_one_group_and_two_groups_under_one_are_put_right() -> 
     vectors, weights = three_groups(), np.ones(150)
     # The local optimum: two centroids share the first group, one lies between the others.
     stuck = unit_vectors(np.array([[1, 0.05, 0], [1, -0.05, 0], [0, 1, 1]], dtype=np.float32))
-    over = Rows(vectors, weights, 1)
-    stuck, totals, _ = kmeans.lloyd(over, stuck, 20, 1e-6)
-    changed = swapped(vectors, weights, stuck)
+    points = Points(vectors, weights, 1)
+    stuck, totals, _ = lloyd(points, stuck, 20, 1e-6)
+    changed = swap_centroids(vectors, weights, stuck)
     assert changed is not None
-    _, after, _ = kmeans.lloyd(over, changed, 20, 1e-6)
+    _, after, _ = lloyd(points, changed, 20, 1e-6)
     assert after.inertia < 0.1 * totals.inertia
     assert sorted(after.mass) == [50, 50, 50]
 
 
-def test_where_every_group_has_its_centroid_nothing_is_swapped() -> None:
+def test_where_every_group_has_its_centroid_nothing_is_swap_centroids() -> None:
     vectors = three_groups()
-    assert swapped(vectors, np.ones(150), np.eye(3, dtype=np.float32)) is None
+    assert swap_centroids(vectors, np.ones(150), np.eye(3, dtype=np.float32)) is None
 
 
 def test_twins_and_empty_clusters_are_no_reason_to_swap() -> None:
     twins = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
-    assert swapped(twins, np.ones(12), np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]) is None
+    assert swap_centroids(twins, np.ones(12), np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]) is None

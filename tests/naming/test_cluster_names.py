@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from shelfkin.clustering.naming import choose, name_clusters, top_terms
-from shelfkin.clustering.parts import is_maker, parts
-from shelfkin.clustering.terms import Term
+from shelfkin.naming.cluster_names import NameChoice, best_combination, name_clusters, top_terms
+from shelfkin.naming.ctfidf import Term
+from shelfkin.naming.name_candidates import is_maker, name_candidates
 
 
 def term(key: str, share: float, **more: object) -> Term:
     """Return a term on `share` of its cluster and, unless told otherwise, nowhere else; its score is its share."""
-    given = {"key": key, "surface": key, "share": share, "score": share, "everywhere": share, "first": 1.0}
+    given = {"key": key, "surface": key, "share": share, "score": share, "everywhere": share}
     return Term(**{**given, **more})
 
 
 def name(*terms: Term) -> str:
     return name_clusters({1: terms}, [1])[1]
+
+
+def choose(terms: list[Term]) -> NameChoice:
+    return best_combination(name_candidates(terms))
 
 
 def test_a_part_must_cover_what_the_others_leave_out() -> None:
@@ -74,8 +78,7 @@ def test_two_kinds_of_a_thing_name_it_once() -> None:
     assert name(term("dog food", 0.4), term("food", 0.7, together={"dog food": 0.4})) == "Food"
 
 
-def test_participles_and_notes_stand_back() -> None:
-    assert [part.surface for part in parts([term("cooked", 0.9), term("ham", 0.1)])] == ["ham"]
+def test_notes_stand_back() -> None:
     assert name(term("shelf", 0.5, plain=0.0), term("tuna", 0.2)) == "Tuna"
 
 
@@ -95,19 +98,14 @@ def test_words_of_the_category_path_were_chosen_to_be_read() -> None:
         {"brand": 0.9},
     ],
 )
-def test_a_maker_stands_before_the_name_of_a_cluster_that_it_defines(maker: dict[str, float]) -> None:
+def test_a_maker_names_a_cluster_only_where_nothing_else_does(maker: dict[str, float]) -> None:
     beside = {"together": {"washing machine": 0.4}}
     noun = term("washing machine", 0.5)
     assert name(term("bosch", 0.6, **maker, **beside), noun) == "Washing Machine"
-    assert name(term("bosch", 0.95, **maker, together={"washing machine": 0.5}), noun) == "Bosch Washing Machine"
+    assert name(term("bosch", 0.95, **maker, together={"washing machine": 0.5}), noun) == "Washing Machine"
     elsewhere = {**maker, "everywhere": 3.0}
     assert name(term("bosch", 0.95, **elsewhere, **beside), noun) == "Washing Machine"
-    assert name(term("bosch", 0.95, **{"brand": 0.9})) == "Bosch"  # and names it where nothing else does
-
-
-def test_a_note_that_defines_a_cluster_stands_before_its_name() -> None:
-    notes = [term(word, 0.8, plain=0.0) for word in ("stable", "shelf stable")]
-    assert name(*notes, term("fruit", 0.4)) == "Shelf Stable Fruit"
+    assert name(term("bosch", 0.95, **{"brand": 0.9})) == "Bosch"
 
 
 def test_what_leads_titles_in_one_cluster_only_is_the_thing() -> None:

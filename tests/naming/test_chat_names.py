@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chat_server import Server, running
-from shelfkin.clustering.chat_names import ChatNames, Facts, chat, document, improve, read_answer, usable_name
+from shelfkin.naming.chat_names import ChatNames, Facts, chat, document, improve, read_answer, usable_name
 
 KEY = "sk-PLANTED-WXYZ"
 NAMES = {1: "Teas & Coffee", 2: "Sherbts", 3: "Candy"}

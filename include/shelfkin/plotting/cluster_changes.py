@@ -29,7 +29,7 @@ _PARTS = (
 
 
 @dataclass(frozen=True)
-class Change:
+class ClusterChange:
     """One cluster on two days, in products.
 
     Attributes
@@ -56,7 +56,7 @@ class Change:
         return self.n_came + self.n_left + self.n_new + self.n_gone
 
 
-def draw_drift(changes: Sequence[Change], *, title: str, detail: str = "") -> Figure:
+def draw_cluster_changes(changes: Sequence[ClusterChange], *, title: str, detail: str = "") -> Figure:
     """Return bars of what came and what went, for the clusters that changed most.
 
     Parameters
@@ -92,7 +92,7 @@ def draw_drift(changes: Sequence[Change], *, title: str, detail: str = "") -> Fi
     return figure
 
 
-def _draw_parts(axes: Axes, bars: Sequence[Change]) -> list[tuple[int, int]]:
+def _draw_parts(axes: Axes, bars: Sequence[ClusterChange]) -> list[tuple[int, int]]:
     """Draw the bars; return where each one ends, left and right."""
     ends = {-1: [0] * len(bars), 1: [0] * len(bars)}
     for part, side, colour, label in _PARTS:
@@ -114,7 +114,7 @@ def _draw_parts(axes: Axes, bars: Sequence[Change]) -> list[tuple[int, int]]:
     return list(zip(ends[-1], ends[1], strict=True))
 
 
-def _write_figures(axes: Axes, bars: Sequence[Change], ends: Sequence[tuple[int, int]]) -> None:
+def _write_figures(axes: Axes, bars: Sequence[ClusterChange], ends: Sequence[tuple[int, int]]) -> None:
     """Write the figures beside the bars, and how many products stayed in a column at the right edge."""
     went = [_write(axes, f"−{-left:,}" if left else "", (left, place), "right") for place, (left, _) in enumerate(ends)]
     came = [
@@ -160,7 +160,7 @@ def _short(n: float) -> str:
     return f"{n / 1e6:g}M" if n >= 1e6 else f"{n:,.0f}"
 
 
-def _label(change: Change) -> str:
+def _label(change: ClusterChange) -> str:
     name = style.safe_text(change.name, _NAME_CHARS) or "(no name)"
     return f"{name} ({change.fate})" if change.fate else name
 

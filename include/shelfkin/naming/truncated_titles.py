@@ -7,33 +7,35 @@ first comma, since profiles join columns with one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
+from shelfkin.naming.product_texts import ProductText
 
 MIN_WIDTH = 20
 # Complete Journey: 10% of the products fill 30 characters, 3% have 29. Online Retail's longest have 35: 4%, and 5% 34.
 MIN_SHARE = 0.01
 MIN_RATIO = 2.0
 
-
-def without_fragments(products: DataFrame) -> DataFrame:
-    """Return `products` with the last word of titles gone that were cut off; see the module's head.
-
-    Parameters
-    ----------
-    products
-        Has the column title, which may be null.
-    """
-    field = F.length(F.substring_index("title", ",", 1))
-    counts = products.where(F.col("title").isNotNull()).groupBy(field.alias("length")).count().collect()
-    width = field_width({row["length"]: row["count"] for row in counts})
-    return products if width is None else products.withColumn("title", _mended(field == width))
+_LAST_WORD = re.compile(r"^([^,]*?)[^\W\d_]+(?=,|$)")
 
 
-def _mended(is_cut: Column) -> Column:
-    return F.when(is_cut, F.regexp_replace("title", r"^([^,]*?)\p{L}+(?=,|$)", "$1")).otherwise(F.col("title"))
+def without_fragments(texts: Sequence[ProductText]) -> list[ProductText]:
+    """Return texts without the last word of titles that were cut off; see the module's head."""
+    counts: Counter[int] = Counter()
+    for text in texts:
+        counts[_field_length(text)] += text.n_products
+    width = field_width(counts)
+    return [
+        replace(text, title=_LAST_WORD.sub(r"\1", text.title)) if _field_length(text) == width else text
+        for text in texts
+    ]
+
+
+def _field_length(text: ProductText) -> int:
+    return len(text.title.partition(",")[0])
 
 
 def field_width(counts: Mapping[int, int]) -> int | None:

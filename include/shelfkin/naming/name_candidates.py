@@ -1,8 +1,8 @@
-"""From the counted terms of a cluster to what may be part of its name.
+"""From the terms of a cluster to what may be part of its name.
 
 How a term's words are used says whether a sign can carry it. Words that end phrases ("photo frame") are things, words
-that begin them describe; words of the category path were chosen by people to be read; participles name nothing; notes
-("Fruit - shelf stable") and makers stand back, unless one defines the cluster: then it stands before the name.
+that begin them describe; words of the category path were chosen by people to be read; notes ("Fruit - shelf stable")
+and makers stand back.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shelfkin.clustering.terms import Term
-from shelfkin.clustering.words import ANYTHING, fold, is_participle
+from shelfkin.language import english
+from shelfkin.naming.ctfidf import Term
 
 # How much of what a term covers counts for a name. Set by reading the names of two shops and ten kinds of electric
 # goods, at several numbers of clusters.
 NEVER_LAST = 0.5  # a word that never ends a phrase; one that does in half of its uses counts in full
 NOTE = 0.05  # a term that only stands in notes
-NOT_FIRST = 0.95  # of two terms on the same products, the one that their texts begin with is the sign
 NO_CATEGORY = 0.6  # a term that no category path holds, where the products have one
-SAYS_NOTHING = 0.95  # "facial products"
 MAKER = 0.15
-UNSPEAKABLE = 0.3
 
 # Most of a cluster's products have a category path if some term from there is on so many of them.
 MIN_CATEGORY_SHARE = 0.5
@@ -41,18 +38,13 @@ MAKER_MODEL = 0.1
 BESIDE = 0.5
 # So much of a term's uses is in one cluster, if it's hardly anywhere else.
 MOSTLY_HERE = 0.8
-# What stands on three in four products, and is hardly anywhere else, defines the cluster.
-DEFINING_SHARE = 0.75
-
-# Words that end so are mostly the work of a till ("sherbts", "crystl"), though "Herbst" and "Dirndl" are words.
-_UNSPEAKABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{4}( |$)|[bcdfgkpstz][lr]( |$)")
 
 MIN_PREFIX = 4
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a name.
+class NameCandidate:
+    """What may be one part of a name.
 
     Attributes
     ----------
@@ -71,37 +63,40 @@ class Part:
     quality: float
     term: Term
 
+    def is_same_thing(self, other: NameCandidate) -> bool:
+        """Whether both are kinds of the same thing: dog food, cat food."""
+        return len(self.words) > 1 and len(other.words) > 1 and self.words[-1] == other.words[-1]
 
-def parts(terms: Sequence[Term]) -> list[Part]:
+    def differs(self, other: NameCandidate) -> bool:
+        """Whether both have no word in common, but the thing in two kinds of it."""
+        first, second = self.words, other.words
+        if self.is_same_thing(other):
+            first, second = first[:-1], second[:-1]
+        return not any(_is_alike(word, another) for word in first for another in second)
+
+
+def name_candidates(terms: Sequence[Term]) -> list[NameCandidate]:
     """Return possible parts of a name, best first: class-based TF-IDF, weighted by how a term is used."""
     by_key = {term.key: term for term in terms}
     has_categories = any(term.category * term.share >= MIN_CATEGORY_SHARE for term in terms)
-    found: dict[tuple[str, ...], Part] = {}
+    by_words: dict[tuple[str, ...], NameCandidate] = {}
     for term in terms:
-        shown = _widened(term, by_key)
-        words = tuple(fold(word) for word in re.split(r"[\s-]+", " ".join(shown)))
-        quality = MAKER if is_maker(term, terms) else _quality(term, shown, has_categories=has_categories)
-        if quality:
-            part = Part(words, " ".join(shown), quality, term)
-            found[words] = max(part, found.get(words, part), key=_rank)
-    return sorted(found.values(), key=_rank, reverse=True)
+        shown = " ".join(_with_description(term, by_key))
+        words = tuple(english.fold(word) for word in re.split(r"[\s-]+", shown))
+        quality = MAKER if is_maker(term, terms) else _quality(term, has_categories=has_categories)
+        candidate = NameCandidate(words, shown, quality, term)
+        by_words[words] = max(candidate, by_words.get(words, candidate), key=_rank)
+    return sorted(by_words.values(), key=_rank, reverse=True)
 
 
-def _rank(part: Part) -> tuple[float, str]:
-    return part.term.score * part.quality, part.term.key
+def _rank(candidate: NameCandidate) -> tuple[float, str]:
+    return candidate.term.score * candidate.quality, candidate.term.key
 
 
-def _quality(term: Term, shown: Sequence[str], *, has_categories: bool) -> float:
-    """Return how much of what a term covers counts, by how it is used; 0 for what can't be a name."""
-    if is_participle(shown[-1]):
-        return 0.0
-    used = min(1.0, NEVER_LAST + (1 - NEVER_LAST) * 2 * term.last) * _between(NOTE, term.plain)
-    used *= _between(NOT_FIRST, term.first)
-    if has_categories:
-        used *= _between(NO_CATEGORY, term.category)
-    if shown[-1] in ANYTHING:
-        used *= SAYS_NOTHING
-    return used * (UNSPEAKABLE if _UNSPEAKABLE.search(" ".join(shown)) else 1.0)
+def _quality(term: Term, *, has_categories: bool) -> float:
+    """Return how much of what a term covers counts, by how it is used."""
+    quality = min(1.0, NEVER_LAST + (1 - NEVER_LAST) * 2 * term.last) * _between(NOTE, term.plain)
+    return quality * (_between(NO_CATEGORY, term.category) if has_categories else 1.0)
 
 
 def _between(least: float, share: float) -> float:
@@ -120,46 +115,19 @@ def is_maker(term: Term, terms: Collection[Term]) -> bool:
         return False
     if any(pair.key.startswith(term.key + " ") and pair.share >= INSEPARABLE * term.share for pair in terms):
         return False
-    things = (other for other in terms if other.last >= 0.5 and not set(other.key.split()) & set(term.key.split()))
-    if not _is_here(term) or term.model > MAKER_MODEL:
+    if term.share < MOSTLY_HERE * term.everywhere or term.model > MAKER_MODEL:
         return True
+    things = (other for other in terms if other.last >= 0.5 and not set(other.key.split()) & set(term.key.split()))
     return any(term.together.get(thing.key, 0.0) >= BESIDE * term.share for thing in things)
 
 
-def _is_here(term: Term) -> bool:
-    return term.share >= MOSTLY_HERE * term.everywhere
-
-
-def qualifier(terms: Sequence[Term]) -> Term | None:
-    """Return what defines the cluster but can't name it: "intel" of processors, "shelf stable" of vegetables."""
-    able = [
-        term
-        for term in terms
-        if term.share >= DEFINING_SHARE and _is_here(term) and (is_maker(term, terms) or not term.plain)
-    ]
-    return max(able, key=lambda term: (term.share, len(term.key), term.key), default=None)
-
-
-def differ(part: Part, other: Part) -> bool:
-    """Whether two parts have no word in common, but the thing in two kinds of it: "Dog & Cat Food"."""
-    first, second = part.words, other.words
-    if same_thing(part, other):
-        first, second = first[:-1], second[:-1]
-    return not any(_alike(word, another) for word in first for another in second)
-
-
-def same_thing(part: Part, other: Part) -> bool:
-    """Whether two parts are kinds of the same thing: dog food, cat food."""
-    return len(part.words) > 1 and len(other.words) > 1 and part.words[-1] == other.words[-1]
-
-
-def _alike(word: str, other: str) -> bool:
+def _is_alike(word: str, other: str) -> bool:
     """Whether one word is the other or an abbreviation of it: fem, feminine; mirror, mirrored."""
     shorter, longer = sorted((word, other), key=len)
     return shorter == longer or (len(shorter) >= MIN_PREFIX and longer.startswith(shorter))
 
 
-def _widened(term: Term, terms: Mapping[str, Term]) -> list[str]:
+def _with_description(term: Term, terms: Mapping[str, Term]) -> list[str]:
     """Return a term's words with the describing ones that it is hardly ever without, at most `MAX_WORDS`."""
     keys, shown = term.key.split(), term.surface.split()
     pairs = [other for key, other in terms.items() if " " in key and key != term.key]
@@ -176,7 +144,7 @@ def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bo
     """Whether a pair's first word describes its second: a photo frame is a frame, "bosch" is no kind of anything."""
     word = pair.key.split()[0]
     alone = terms.get(word)
-    if word in keys or is_maker(pair, terms.values()) or _UNSPEAKABLE.search(pair.surface.split()[0]):
+    if word in keys or is_maker(pair, terms.values()):
         return False
     if alone is None or pair.share >= INSEPARABLE * alone.share:
         return True
@@ -185,6 +153,6 @@ def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bo
 
 def _covering(pairs: Iterable[Term], term: Term, least: float) -> Term | None:
     """Return the pair that stands on most of the products that carry `term`, if on the least share of them."""
-    able = [(term.together.get(pair.key, 0.0), pair.key, pair) for pair in pairs]
-    able = [found for found in able if found[0] >= least * term.share]
-    return max(able, key=lambda found: found[:2])[2] if able else None
+    shares = [(term.together.get(pair.key, 0.0), pair.key, pair) for pair in pairs]
+    able = [one for one in shares if one[0] >= least * term.share]
+    return max(able, key=lambda one: one[:2])[2] if able else None

@@ -1,4 +1,4 @@
-"""A pass is exact: no order of rows, no cut and no shortcut shows in labels or sums."""
+"""Assignment is exact: no order of rows and no number of threads shows in labels or sums."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shelfkin.clustering import passes
-from shelfkin.clustering.passes import Rows
+from shelfkin.clustering import lloyd
+from shelfkin.clustering.lloyd import Assignment, Points
 from shelfkin.clustering.vectors import GRID, on_grid, unit_vectors
 
 
@@ -33,39 +33,36 @@ def by_hand(vectors: np.ndarray, weights: np.ndarray, centroids: np.ndarray) -> 
 @pytest.mark.parametrize("n", [7, 300])
 @pytest.mark.parametrize("k", [1, 2, 6, 40])
 def test_labels_and_sums_are_those_of_whole_numbers(monkeypatch: pytest.MonkeyPatch, n: int, k: int) -> None:
-    monkeypatch.setattr(passes, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(lloyd, "BLOCK_ROWS", 64)
     vectors, weights = drawn(n, 8, seed=n + k)
     random = np.random.default_rng(0)
-    rows = Rows(vectors, weights, 2)
+    points = Points(vectors, weights, 2)
     centroids = unit_vectors(random.normal(size=(k, 8)))
+    assigned: Assignment | None = None
     # Far at first, then less and less, as in a fit; and one that jumps while the others rest.
     for number, step in enumerate((0, 0.5, 0.1, 0.01, 1e-4, 0, 1e-7, 0.02)):
         moved = centroids + step * random.normal(size=(k, 8))
         moved[number % k] = random.normal(size=8) if step == 0.02 else moved[number % k]
         centroids = unit_vectors(moved)
-        found = rows(centroids)
+        assigned = points.assign(centroids, assigned)
         labels, sums = by_hand(vectors, weights, centroids)
-        np.testing.assert_array_equal(rows.labels, labels)
-        np.testing.assert_array_equal((found.sums / GRID).astype(object), sums)
-        np.testing.assert_array_equal(found.mass, np.bincount(labels, weights, minlength=k))
+        np.testing.assert_array_equal(assigned.labels, labels)
+        np.testing.assert_array_equal((assigned.sums / GRID).astype(object), sums)
+        np.testing.assert_array_equal(assigned.mass, np.bincount(labels, weights, minlength=k))
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.lists(st.integers(1, 199), max_size=4, unique=True))
-def test_no_order_or_cut_of_the_rows_changes_a_bit(seed: int, cuts: list[int]) -> None:
+@given(st.integers(0, 10**6))
+def test_no_order_of_the_rows_changes_a_bit(seed: int) -> None:
     vectors, weights = drawn(200, 16, seed)
     order = np.random.default_rng(seed).permutation(200)
-    whole = Rows(vectors, weights, 1)
-    parts = [Rows(vectors[some], weights[some], 1) for some in np.split(order, sorted(cuts))]
-    centroids = vectors[:6].astype(np.float64)
+    one, other = Points(vectors, weights, 1), Points(vectors[order], weights[order], 2)
+    centroids, first, second = vectors[:6].astype(np.float64), None, None
     for _ in range(4):
-        expected = whole(centroids)
-        found = parts[0](centroids)
-        for part in parts[1:]:
-            found = found + part(centroids)
-        np.testing.assert_array_equal(found.sums, expected.sums)
-        assert found.misfit == expected.misfit
-        centroids = unit_vectors(expected.sums + 1e-9)
+        first, second = one.assign(centroids, first), other.assign(centroids, second)
+        np.testing.assert_array_equal(first.sums, second.sums)
+        assert first.misfit == second.misfit
+        centroids = unit_vectors(first.sums + 1e-9)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -77,40 +74,25 @@ def test_a_row_between_two_centroids_goes_to_the_first(first: int) -> None:
     mirrored = half[::-1].copy()
     row = unit_vectors((half + mirrored)[None])
     centroids = np.stack([half, mirrored])[[first, 1 - first]]
-    rows = Rows(row, np.ones(1), 1)
-    assert rows(centroids).mass.tolist() == [1, 0]
-    assert rows(centroids).mass.tolist() == [1, 0]
+    assert Points(row, np.ones(1)).assign(centroids).mass.tolist() == [1, 0]
 
 
-def test_rows_that_nothing_concerns_are_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = unit_vectors(np.repeat(np.eye(4), 50, axis=0) + 0.05 * np.random.default_rng(0).normal(size=(200, 4)))
-    rows = Rows(vectors, np.ones(200), 1)
-    rows(np.eye(4))
-    compared: list[int] = []
-    full = passes.two_nearest
-    monkeypatch.setattr(passes, "two_nearest", lambda some, near: compared.append(len(some)) or full(some, near))
-    rows(unit_vectors(np.eye(4) + 0.01))
-    assert compared == []
-    # The last centroid takes the place of the first: the rows of both are in doubt, the others aren't.
-    rows(unit_vectors(np.eye(4)[[3, 1, 2, 0]]))
-    assert compared == [100]
-
-
-def test_spares_are_the_heaviest_misfits_whatever_the_order() -> None:
+def test_empty_clusters_start_anew_from_the_heaviest_misfits_whatever_the_order() -> None:
     vectors = unit_vectors(np.array([[1, 0], [1, 1], [0, 1], [0, 1], [3, 4]], dtype=np.float32))
     weights = np.array([9.0, 1.0, 1.0, 1.0, 9.0])
     # Weight times (1 - cosine) to (1, 0): 0, 0.29, 1, 1 (its twin, which counts once), 3.6.
     for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0]):
-        found = Rows(vectors[order], weights[order], 1).spares(np.array([[1.0, 0.0]]), 2)
-        assert [spare.fit for spare in found] == pytest.approx([-3.6, -1])
-        np.testing.assert_allclose([spare.vector for spare in found], [[0.6, 0.8], [0, 1]], atol=1e-6)
+        points = Points(vectors[order], weights[order])
+        worst = points.worst_fitting(points.assign(np.array([[1.0, 0.0]])), 2)
+        np.testing.assert_allclose(worst, [[0.6, 0.8], [0, 1]], atol=1e-6)
+    twice = np.array([[1.0, 0.0], [1.0, 0.0]])
+    _, assigned, _ = lloyd.lloyd(Points(vectors, weights), twice, 5, 1e-6)
+    assert (assigned.mass > 0).all()
 
 
-def test_what_is_known_of_other_clusters_is_set_aside() -> None:
-    vectors, weights = drawn(100, 8, seed=0)
-    rows = Rows(vectors, weights, 1)
-    rows(vectors[:9])
-    np.testing.assert_array_equal(rows(vectors[:4]).sums, Rows(vectors, weights, 1)(vectors[:4]).sums)
+def test_a_cluster_that_is_its_rows_gives_no_row_away() -> None:
+    points = Points(np.eye(2, dtype=np.float32), np.ones(2))
+    assert points.worst_fitting(points.assign(np.eye(2)), 3) == []
 
 
 @given(st.floats(-1, 1))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shelfkin.clustering.kmeans import FloatArray
+from shelfkin.clustering.vectors import FloatArray
 
 
 @dataclass(frozen=True)
-class Projection:
+class PrincipalAxes:
     """Two principal components.
 
     Attributes
@@ -32,7 +32,7 @@ class Projection:
         return np.round((vectors.astype(np.float64) - self.mean) @ self.components.T, 6)
 
 
-def fit_projection(vectors: FloatArray, weights: FloatArray) -> Projection:
+def fit_pca(vectors: FloatArray, weights: FloatArray) -> PrincipalAxes:
     """Return the first two principal components of weighted vectors.
 
     Computed from the d x d covariance, so that time and memory don't depend on the rows beyond one pass. The sign of
@@ -51,12 +51,12 @@ def fit_projection(vectors: FloatArray, weights: FloatArray) -> Projection:
     covariance = (centred * weights[:, None]).T @ centred / weights.sum()
     variances, directions = np.linalg.eigh(covariance)
     components = np.zeros((2, values.shape[1]))
-    found = directions[:, ::-1][:, :2].T
-    components[: len(found)] = found
+    first_two = directions[:, ::-1][:, :2].T
+    components[: len(first_two)] = first_two
     largest = np.abs(components).argmax(axis=1)
     signs = np.where(components[np.arange(2), largest] < 0, -1.0, 1.0)
     total = float(np.clip(variances, 0, None).sum())
     explained = np.zeros(2)
     if total > 1e-12:
-        explained[: len(found)] = np.clip(variances[::-1][:2], 0, None) / total
-    return Projection(mean, components * signs[:, None], explained)
+        explained[: len(first_two)] = np.clip(variances[::-1][:2], 0, None) / total
+    return PrincipalAxes(mean, components * signs[:, None], explained)
