@@ -31,7 +31,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 import bench_quality
 from shelfkin.clustering import kmeans
-from shelfkin.clustering.choose_k import Limits, choose_on_sample
+from shelfkin.clustering.choose_k import Limits, choose_k
 from shelfkin.clustering.vectors import FloatArray, unit_vectors
 from shelfkin.embedding.minilm import MiniLM
 from shelfkin.spark import build_session
@@ -128,7 +128,7 @@ def compare_categories(data: Labelled) -> None:
         print(f"  {name:20} {np.mean(found):.4f} +- {np.std(found):.4f}", flush=True)
 
 
-def fitted(vectors: FloatArray, weights: FloatArray, k: int, seed: int, **options: Any) -> kmeans.Fit:
+def fitted(vectors: FloatArray, weights: FloatArray, k: int, seed: int, **options: Any) -> kmeans.Model:
     return kmeans.fit(vectors, weights, k, kmeans.Options(seed=seed, **options))
 
 
@@ -138,7 +138,7 @@ def fitted(vectors: FloatArray, weights: FloatArray, k: int, seed: int, **option
 def choose_for_categories(context: Any, data: Labelled) -> None:
     print("\nPriceRunner: k chosen between 5 and 60")
     for seed in SEEDS:
-        choice = choose_on_sample(context, data.vectors[:SAMPLE], data.weights[:SAMPLE], K_RANGE, seed=seed)
+        choice = choose_k(context, data.vectors[:SAMPLE], data.weights[:SAMPLE], K_RANGE, seed=seed)
         print(f"  seed {seed}: k={choice.k}. {choice.reason}", flush=True)
 
 
@@ -151,13 +151,13 @@ def choose_for_planted(context: Any) -> None:
         labels = np.repeat(np.arange(n_centres), rng.integers(20, 60, n_centres))
         noise = 0.5 * rng.normal(size=(len(labels), 48)) / np.sqrt(48)
         points = unit_vectors((centres[labels] + noise)[rng.permutation(len(labels))].astype(np.float32))
-        chosen = choose_on_sample(context, points, np.ones(len(points)), Limits(2, 80)).k
+        chosen = choose_k(context, points, np.ones(len(points)), Limits(2, 80)).k
         n_near += abs(chosen - n_centres) <= 1
         print(f"  {n_centres} planted, {chosen} chosen", flush=True)
     print(f"planted groups: {n_near} of {len(PLANTED)} within 1")
     for dimensions in (8, 64):
         cloud = unit_vectors(np.random.default_rng(0).normal(size=(2_000, dimensions)).astype(np.float32))
-        choice = choose_on_sample(context, cloud, np.ones(len(cloud)), Limits(2, 60))
+        choice = choose_k(context, cloud, np.ones(len(cloud)), Limits(2, 60))
         print(f"  one cloud of {dimensions} dimensions: k={choice.k}, {choice.rule}. {choice.reason}", flush=True)
 
 

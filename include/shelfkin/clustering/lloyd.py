@@ -106,7 +106,7 @@ class Points:
             weights, size = self.weights[places], len(labels[block])
             # One entry a column, so that it needs no sorting.
             membership = sparse.csc_matrix((weights, labels[block], np.arange(size + 1)), (k, size))
-            mass_of_block = np.bincount(labels[block], weights=weights, minlength=k)
+            mass_of_block = np.bincount(labels[block], weights=weights, minlength=k).astype(np.float64)
             return membership @ self.vectors[places].astype(np.float64), mass_of_block
 
         for some_sums, some_mass in self._map(one, _blocks(len(labels))):
