@@ -90,14 +90,14 @@ class Drift:
         )
 
 
-def metrics(found: Drift | None) -> dict[str, float | int | None]:
+def metrics(drift: Drift | None) -> dict[str, float | int | None]:
     """Return the drift as scalars for a manifest; all None where there is nothing to compare with."""
     return {
-        "drift_ari": None if found is None else found.ari,
-        "share_moved": None if found is None else found.share_moved,
-        "products_common": None if found is None else found.n_common,
-        "products_new": None if found is None else found.n_new,
-        "products_gone": None if found is None else found.n_gone,
+        "drift_ari": None if drift is None else drift.ari,
+        "share_moved": None if drift is None else drift.share_moved,
+        "products_common": None if drift is None else drift.n_common,
+        "products_new": None if drift is None else drift.n_new,
+        "products_gone": None if drift is None else drift.n_gone,
     }
 
 
@@ -129,18 +129,18 @@ def measure(members: Members, old_ids: Sequence[int], new_ids: Sequence[int], si
 def _flows(members: Members, old_ids: Sequence[int], new_ids: Sequence[int]) -> dict[int, Flow]:
     row_of = {cluster: row for row, cluster in enumerate(old_ids)}
     column_of = {cluster: column for column, cluster in enumerate(new_ids)}
-    found = {}
+    flows = {}
     for cluster in sorted({*old_ids, *new_ids}):
         row, column = row_of.get(cluster), column_of.get(cluster)
         stayed = 0 if row is None or column is None else int(members.common[row, column])
-        found[cluster] = Flow(
+        flows[cluster] = Flow(
             n_stayed=stayed,
             n_came=0 if column is None else int(members.common[:, column].sum()) - stayed,
             n_left=0 if row is None else int(members.common[row].sum()) - stayed,
             n_new=0 if column is None else int(members.new[column]),
             n_gone=0 if row is None else int(members.gone[row]),
         )
-    return found
+    return flows
 
 
 def adjusted_rand_index(common: IntArray) -> float:

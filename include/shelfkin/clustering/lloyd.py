@@ -123,13 +123,12 @@ class Points:
 
         cosines = np.concatenate([*self._map(one, _blocks(len(self.vectors)))])
         fits = self.weights * (cosines - 1)
-        found: dict[bytes, FloatArray] = {}
-        for row in np.argsort(fits, kind="stable"):
-            if len(found) == n or fits[row] == 0:
-                break
-            if cosines[row] < 1 - SAME_VECTOR:
-                found.setdefault(self.vectors[row].tobytes(), self.vectors[row])
-        return list(found.values())
+        bad = np.flatnonzero(cosines < 1 - SAME_VECTOR)
+        if len(bad) > n:
+            bad = bad[fits[bad] <= np.partition(fits[bad], n - 1)[n - 1]]
+        # By their content where they fit alike, so that the order of rows doesn't show.
+        worst = sorted({(float(fits[row]), self.vectors[row].tobytes()) for row in bad})[:n]
+        return [np.frombuffer(content, dtype=np.float32) for _, content in worst]
 
     def _map(self, task: Callable[[slice], T], blocks: Sequence[slice]) -> Iterator[T]:
         if self._n_threads == 1 or len(blocks) < 2:

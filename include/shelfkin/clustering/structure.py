@@ -42,8 +42,8 @@ class Structure:
     @property
     def is_there(self) -> bool:
         """Whether the catalogue's groups are clearly more than the cuts of one cloud."""
-        found, error = self.score.silhouette or 0.0, self.score.silhouette_se or 0.0
-        return found > max(CLEARLY_MORE * self.of_clouds, self.of_clouds + _DEVIATIONS * error)
+        value, error = self.score.silhouette or 0.0, self.score.silhouette_se or 0.0
+        return value > max(CLEARLY_MORE * self.of_clouds, self.of_clouds + _DEVIATIONS * error)
 
 
 def compare(vectors: FloatArray, weights: FloatArray, score: KScore, *, seed: int = 0) -> Structure:

@@ -112,15 +112,15 @@ def _content(body: bytes) -> str:
     """Return the message of a chat completion; raises ValueError where there is none."""
     if len(body) > MAX_ANSWER_BYTES:
         raise ValueError("the answer is too long")
-    found: Any = json.loads(body)
+    content: Any = json.loads(body)
     for step in ("choices", 0, "message", "content"):
         try:
-            found = found[step]
+            content = content[step]
         except (LookupError, TypeError):
             raise ValueError("the answer is no chat completion") from None
-    if not isinstance(found, str):
+    if not isinstance(content, str):
         raise ValueError("the answer has no text")
-    return found
+    return content
 
 
 def improve(names: Mapping[int, str], facts: Sequence[Facts], ask: Ask) -> ChatNames:
@@ -176,10 +176,10 @@ def document(batch: Sequence[Facts]) -> str:
 
 def read_answer(text: str) -> dict[str, Any]:
     """Return the JSON object in an answer, with or without a fence or words around it; raises ValueError otherwise."""
-    found = json.loads(text[text.find("{") : text.rfind("}") + 1] or "null")
-    if not isinstance(found, dict):
+    answer = json.loads(text[text.find("{") : text.rfind("}") + 1] or "null")
+    if not isinstance(answer, dict):
         raise ValueError("the answer holds no JSON object")
-    return found
+    return answer
 
 
 def usable_name(answer: Any) -> str | None:

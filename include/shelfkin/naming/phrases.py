@@ -91,8 +91,8 @@ def mentions(text: ProductText, spelt: Mapping[str, str] = _NOTHING) -> list[Men
 
 def tokens_of(text: str) -> list[str]:
     """Return words, numbers and punctuation of a text, in lower case."""
-    # Apostrophes join: "men's" is one word. A letter three times in a row is a slip: suppplies.
-    return _TOKEN.findall(re.sub(r"([^\W\d_])\1{2,}", r"\1\1", re.sub("['’`´]", "", text.lower())))
+    # Apostrophes join: "men's" is one word.
+    return _TOKEN.findall(re.sub("['’`´]", "", text.lower()))
 
 
 def _mentions_of(tokens: Sequence[str], *, in_category: bool) -> Iterator[Mention]:

@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(stage: Stage) -> None:
     """Sweep k on a sample, choose, and leave scores, a picture and reasons."""
     sampled = _sample(stage)
-    choice = _choose(stage, sampled)
+    choice = _choose_k(stage, sampled)
     _report(stage, choice)
     _write_scores(stage, choice)
     _draw(stage, choice, sampled.weights)
@@ -78,7 +78,7 @@ def _sample(stage: Stage) -> Sampled:
     return Sampled(vectors, weights, given, float(n_products or 0))
 
 
-def _choose(stage: Stage, sampled: Sampled) -> KChoice:
+def _choose_k(stage: Stage, sampled: Sampled) -> KChoice:
     section = stage.profile.clustering
     yesterday = _k_of_predecessor(stage)
     stage.progress(
