@@ -26,18 +26,14 @@ MIN_CATEGORY_SHARE = 0.5
 
 # A noun takes a describing word along only when hardly any product has it otherwise, since that narrows what it says.
 NOUN_NEEDS = 0.75
-PAIR_NEEDS = 0.85
-INSEPARABLE = 0.9
 MAX_WORDS = 3
 
-# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy"), if he is in other clusters too,
-# numbers his models, or has half of his titles name a thing besides.
+# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy"), if he numbers his models, or has
+# half of his titles name a thing besides.
 MAKER_LEADS = 0.6
 MAKER_LAST = 0.35
 MAKER_MODEL = 0.1
 BESIDE = 0.5
-# So much of a term's uses is in one cluster, if it's hardly anywhere else.
-MOSTLY_HERE = 0.8
 
 MIN_PREFIX = 4
 
@@ -106,16 +102,13 @@ def _between(least: float, share: float) -> float:
 def is_maker(term: Term, terms: Collection[Term]) -> bool:
     """Whether a term is a maker's name: it is in the brand column, or leads titles and describes what follows.
 
-    What leads titles in one cluster only, without models' numbers or another thing beside it, is the thing: "Doormat
-    welcome home". What is hardly ever without the same noun is no maker either: "greeting card".
+    What leads titles without models' numbers or another thing beside it is the thing: "Doormat welcome home".
     """
     if term.brand >= 0.5:
         return True
     if term.leads < MAKER_LEADS or term.last > MAKER_LAST or term.category:
         return False
-    if any(pair.key.startswith(term.key + " ") and pair.share >= INSEPARABLE * term.share for pair in terms):
-        return False
-    if term.share < MOSTLY_HERE * term.everywhere or term.model > MAKER_MODEL:
+    if term.model > MAKER_MODEL:
         return True
     things = (other for other in terms if other.last >= 0.5 and not set(other.key.split()) & set(term.key.split()))
     return any(term.together.get(thing.key, 0.0) >= BESIDE * term.share for thing in things)
@@ -133,7 +126,7 @@ def _with_description(term: Term, terms: Mapping[str, Term]) -> list[str]:
     pairs = [other for key, other in terms.items() if " " in key and key != term.key]
     while len(keys) < MAX_WORDS and not is_maker(term, terms.values()):
         before = [pair for pair in pairs if pair.key.split()[1] == keys[0] and _describes(pair, keys, terms)]
-        description = _covering(before, term, NOUN_NEEDS if len(keys) == 1 else PAIR_NEEDS)
+        description = _covering(before, term)
         if description is None:
             break
         keys, shown = [description.key.split()[0], *keys], [description.surface.split()[0], *shown]
@@ -146,13 +139,11 @@ def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bo
     alone = terms.get(word)
     if word in keys or is_maker(pair, terms.values()):
         return False
-    if alone is None or pair.share >= INSEPARABLE * alone.share:
-        return True
-    return alone.last <= 0.5 and not is_maker(alone, terms.values())
+    return alone is None or (alone.last <= 0.5 and not is_maker(alone, terms.values()))
 
 
-def _covering(pairs: Iterable[Term], term: Term, least: float) -> Term | None:
-    """Return the pair that stands on most of the products that carry `term`, if on the least share of them."""
+def _covering(pairs: Iterable[Term], term: Term) -> Term | None:
+    """Return the pair that stands on most of the products that carry `term`, if on `NOUN_NEEDS` of them."""
     shares = [(term.together.get(pair.key, 0.0), pair.key, pair) for pair in pairs]
-    able = [one for one in shares if one[0] >= least * term.share]
+    able = [one for one in shares if one[0] >= NOUN_NEEDS * term.share]
     return max(able, key=lambda one: one[:2])[2] if able else None
