@@ -94,7 +94,7 @@ def test_words_of_the_category_path_were_chosen_to_be_read() -> None:
 @pytest.mark.parametrize(
     "maker",
     [
-        {"leads": 0.9, "last": 0.1},  # without a brand column: leads titles, describes what follows
+        {"leads": 0.9, "last": 0.1, "model": 0.2},  # without a brand column
         {"brand": 0.9},
     ],
 )
@@ -106,12 +106,11 @@ def test_a_maker_names_a_cluster_only_where_nothing_else_does(maker: dict[str, f
     assert name(term("bosch", 0.95, **{"brand": 0.9})) == "Bosch"
 
 
-def test_what_leads_titles_with_nothing_beside_it_is_the_thing() -> None:
-    doormat = term("doormat", 0.3, leads=1.0, last=0.1, together={"home": 0.1})
-    home = term("home", 0.2)
-    assert not is_maker(doormat, [doormat, home])
-    assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, together={"home": 0.2}), [home])  # names a thing beside it
-    assert is_maker(term("acme", 0.3, leads=1.0, last=0.1, model=0.2), [home])  # Acme X200
+def test_who_leads_titles_and_numbers_models_is_a_maker() -> None:
+    leading = {"leads": 1.0, "last": 0.1}
+    assert is_maker(term("acme", 0.3, model=0.2, **leading))  # Acme X200
+    assert not is_maker(term("doormat", 0.3, **leading))
+    assert not is_maker(term("drinks", 0.3, model=0.2, category=0.5, **leading))
 
 
 def test_the_cluster_that_a_name_fits_best_has_it() -> None:

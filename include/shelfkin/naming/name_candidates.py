@@ -8,7 +8,7 @@ and makers stand back.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shelfkin.language import english
@@ -28,12 +28,10 @@ MIN_CATEGORY_SHARE = 0.5
 NOUN_NEEDS = 0.75
 MAX_WORDS = 3
 
-# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy"), if he numbers his models, or has
-# half of his titles name a thing besides.
+# Who leads titles and describes what follows is a maker ("bosch", "samsung galaxy"), if he numbers his models.
 MAKER_LEADS = 0.6
 MAKER_LAST = 0.35
 MAKER_MODEL = 0.1
-BESIDE = 0.5
 
 MIN_PREFIX = 4
 
@@ -79,7 +77,7 @@ def name_candidates(terms: Sequence[Term]) -> list[NameCandidate]:
     for term in terms:
         shown = " ".join(_with_description(term, by_key))
         words = tuple(english.fold(word) for word in re.split(r"[\s-]+", shown))
-        quality = MAKER if is_maker(term, terms) else _quality(term, has_categories=has_categories)
+        quality = MAKER if is_maker(term) else _quality(term, has_categories=has_categories)
         candidate = NameCandidate(words, shown, quality, term)
         by_words[words] = max(candidate, by_words.get(words, candidate), key=_rank)
     return sorted(by_words.values(), key=_rank, reverse=True)
@@ -99,19 +97,15 @@ def _between(least: float, share: float) -> float:
     return least + (1 - least) * share
 
 
-def is_maker(term: Term, terms: Collection[Term]) -> bool:
-    """Whether a term is a maker's name: it is in the brand column, or leads titles and describes what follows.
+def is_maker(term: Term) -> bool:
+    """Whether a term is a maker's name: it is in the brand column, or leads titles and stands before models' numbers.
 
-    What leads titles without models' numbers or another thing beside it is the thing: "Doormat welcome home".
+    What leads titles without them is the thing: "Doormat welcome home".
     """
     if term.brand >= 0.5:
         return True
-    if term.leads < MAKER_LEADS or term.last > MAKER_LAST or term.category:
-        return False
-    if term.model > MAKER_MODEL:
-        return True
-    things = (other for other in terms if other.last >= 0.5 and not set(other.key.split()) & set(term.key.split()))
-    return any(term.together.get(thing.key, 0.0) >= BESIDE * term.share for thing in things)
+    numbered = term.leads >= MAKER_LEADS and term.last <= MAKER_LAST and term.model > MAKER_MODEL
+    return numbered and not term.category
 
 
 def _is_alike(word: str, other: str) -> bool:
@@ -124,7 +118,7 @@ def _with_description(term: Term, terms: Mapping[str, Term]) -> list[str]:
     """Return a term's words with the describing ones that it is hardly ever without, at most `MAX_WORDS`."""
     keys, shown = term.key.split(), term.surface.split()
     pairs = [other for key, other in terms.items() if " " in key and key != term.key]
-    while len(keys) < MAX_WORDS and not is_maker(term, terms.values()):
+    while len(keys) < MAX_WORDS and not is_maker(term):
         before = [pair for pair in pairs if pair.key.split()[1] == keys[0] and _describes(pair, keys, terms)]
         description = _covering(before, term)
         if description is None:
@@ -137,9 +131,9 @@ def _describes(pair: Term, keys: Sequence[str], terms: Mapping[str, Term]) -> bo
     """Whether a pair's first word describes its second: a photo frame is a frame, "bosch" is no kind of anything."""
     word = pair.key.split()[0]
     alone = terms.get(word)
-    if word in keys or is_maker(pair, terms.values()):
+    if word in keys or is_maker(pair):
         return False
-    return alone is None or (alone.last <= 0.5 and not is_maker(alone, terms.values()))
+    return alone is None or (alone.last <= 0.5 and not is_maker(alone))
 
 
 def _covering(pairs: Iterable[Term], term: Term) -> Term | None:

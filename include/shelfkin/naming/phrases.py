@@ -151,14 +151,12 @@ def _makes_pair(tokens: Sequence[str], place: int) -> bool:
 
 
 def _ends_phrase(tokens: Sequence[str], place: int, *, leads: bool) -> bool:
-    """Whether no word follows; colours in between don't count: "retrospot red bowl" is a bowl."""
+    """Whether no word follows, nor a till's abbreviation of one."""
     if _precedes_model(tokens, place, leads=leads):
         return False
-    for token in tokens[place + 1 :]:
-        if token not in english.COLOURS:
-            is_abbreviation = english.is_vowelless(token) and token not in NAMELESS
-            return not (_is_word(token) or token in ONLY_LAST or is_abbreviation)
-    return True
+    following = tokens[place + 1] if place + 1 < len(tokens) else ""
+    is_abbreviation = english.is_vowelless(following) and following not in NAMELESS
+    return not (_is_word(following) or following in ONLY_LAST or is_abbreviation)
 
 
 def _precedes_model(tokens: Sequence[str], place: int, *, leads: bool) -> bool:
