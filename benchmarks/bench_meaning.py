@@ -31,7 +31,8 @@ from sklearn.metrics import normalized_mutual_info_score
 
 import bench_quality
 from shelfkin.clustering import kmeans
-from shelfkin.clustering.choose_k import Limits, choose_k
+from shelfkin.clustering.choose_k import choose_k
+from shelfkin.clustering.k_rule import Limits
 from shelfkin.clustering.vectors import FloatArray, unit_vectors
 from shelfkin.embedding.minilm import MiniLM
 from shelfkin.spark import build_session

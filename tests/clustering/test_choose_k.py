@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from shelfkin.clustering import choose_k, k_scores, structure
-from shelfkin.clustering.choose_k import Limits
+from shelfkin.clustering import choose_k, k_rule, k_scores, structure
+from shelfkin.clustering.k_rule import Limits
 from shelfkin.clustering.k_scores import KScore
 from shelfkin.clustering.lloyd import Points
 from shelfkin.clustering.vectors import FloatArray, unit_vectors
@@ -61,7 +61,7 @@ def blobs(n_centres: int, seed: int, dimensions: int = 48, spread: float = 0.4) 
     return unit_vectors(random.permutation(centres[groups] + noise).astype(np.float32))
 
 
-def automatic(vectors: FloatArray, limits: Limits, **more: Any) -> choose_k.KChoice:
+def automatic(vectors: FloatArray, limits: Limits, **more: Any) -> k_rule.KChoice:
     context: Any = OneProcess()
     return choose_k.choose_k(context, vectors, np.ones(len(vectors)), limits, **more)
 
@@ -92,13 +92,13 @@ def test_the_right_k_comes_out_again_and_a_wrong_one_does_not() -> None:
 
 
 def test_a_peak_gives_the_smallest_k_within_one_standard_error() -> None:
-    choice = choose_k.apply_rule(sweep({5: 0.20, 6: 0.295, 8: 0.30, 10: 0.28, 20: 0.15}), WIDE)
+    choice = k_rule.apply_rule(sweep({5: 0.20, 6: 0.295, 8: 0.30, 10: 0.28, 20: 0.15}), WIDE)
     assert (choice.k, choice.rule, choice.candidates) == (6, "peak", (6, 8))
     assert "within one standard error of the best, 0.300 ± 0.010 at k=8" in choice.reason
 
 
 def test_stability_decides_among_k_of_equal_silhouette() -> None:
-    choice = choose_k.apply_rule(sweep({5: 0.20, 6: 0.295, 8: 0.30, 20: 0.15}, stable={6: 0.6, 8: 0.7}), WIDE)
+    choice = k_rule.apply_rule(sweep({5: 0.20, 6: 0.295, 8: 0.30, 20: 0.15}, stable={6: 0.6, 8: 0.7}), WIDE)
     assert (choice.k, choice.rule) == (8, "peak")
     assert choice.runners_up[0].startswith("k=6: ")
 
@@ -106,8 +106,8 @@ def test_stability_decides_among_k_of_equal_silhouette() -> None:
 def test_a_climbing_silhouette_gives_the_most_stable_k_near_the_elbow() -> None:
     # Inertia 100/k on [5, 50]: the gap below the chord is largest at sqrt(5 * 50) = 15.8, and 12 and 22 are near it.
     values = {5: 0.10, 8: 0.12, 12: 0.15, 16: 0.17, 22: 0.18, 30: 0.2, 50: 0.3}
-    assert choose_k.apply_rule(sweep(values, stable={16: 0.52}), WIDE).k == 16
-    choice = choose_k.apply_rule(sweep(values, stable={22: 0.6, 30: 0.9}), WIDE)
+    assert k_rule.apply_rule(sweep(values, stable={16: 0.52}), WIDE).k == 16
+    choice = k_rule.apply_rule(sweep(values, stable={22: 0.6, 30: 0.9}), WIDE)
     assert (choice.k, choice.rule, choice.candidates) == (22, "elbow", (12, 16, 22))
     assert "no peak between k=5 and k=50" in choice.reason and "0.60 ± 0.01" in choice.reason
 
@@ -118,8 +118,8 @@ def test_sizes_that_the_shop_can_not_use_are_set_aside() -> None:
     scores += sweep({8: 0.3}, smallest_share=0.019, largest_share=0.3)
     scores += sweep({10: 0.4}, smallest_share=0.03, largest_share=0.41)
     scores.sort(key=lambda score: score.k)
-    assert choose_k.apply_rule(scores, limits).k == 6
-    none_fits = choose_k.apply_rule(sweep({4: 0.2, 6: 0.3, 12: 0.1}, smallest_share=0.001, largest_share=0.3), limits)
+    assert k_rule.apply_rule(scores, limits).k == 6
+    none_fits = k_rule.apply_rule(sweep({4: 0.2, 6: 0.3, 12: 0.1}, smallest_share=0.001, largest_share=0.3), limits)
     assert none_fits.k == 6 and "No k keeps the limits (smallest cluster of 20 products" in none_fits.reason
 
 
@@ -133,7 +133,7 @@ def test_sizes_that_the_shop_can_not_use_are_set_aside() -> None:
 )
 def test_yesterdays_k_stays_unless_another_is_clearly_better(before: int, expected: int, rule: str) -> None:
     scores = sweep({4: 0.20, 5: 0.28, 8: 0.30, 20: 0.15}, stable={8: 0.9})
-    choice = choose_k.apply_rule(scores, WIDE, yesterday=before)
+    choice = k_rule.apply_rule(scores, WIDE, yesterday=before)
     assert (choice.k, choice.rule) == (expected, rule)
     if rule == "kept":
         assert "k=5 of the day before stays: today's k=8 isn't clearly better" in choice.reason
@@ -141,9 +141,9 @@ def test_yesterdays_k_stays_unless_another_is_clearly_better(before: int, expect
 
 def test_near_the_elbow_only_stability_moves_yesterdays_k() -> None:
     values = {5: 0.10, 8: 0.12, 12: 0.15, 16: 0.17, 22: 0.18, 30: 0.2, 50: 0.3}
-    assert choose_k.apply_rule(sweep(values, stable={16: 0.52}), WIDE, yesterday=22).k == 22
-    assert choose_k.apply_rule(sweep(values, stable={16: 0.60}), WIDE, yesterday=22).k == 16
-    assert choose_k.apply_rule(sweep(values, stable={16: 0.52}), WIDE, yesterday=50).k == 16  # far from the elbow
+    assert k_rule.apply_rule(sweep(values, stable={16: 0.52}), WIDE, yesterday=22).k == 22
+    assert k_rule.apply_rule(sweep(values, stable={16: 0.60}), WIDE, yesterday=22).k == 16
+    assert k_rule.apply_rule(sweep(values, stable={16: 0.52}), WIDE, yesterday=50).k == 16  # far from the elbow
 
 
 @pytest.mark.parametrize("n_centres", [3, 9, 24])

@@ -15,7 +15,7 @@ import pytest
 
 import chat_server
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.clustering import choose_k
+from shelfkin.clustering import choose_k, k_rule
 from shelfkin.clustering.members import count_members, fingerprint
 from shelfkin.clustering.vectors import sample
 from shelfkin.errors import ArtifactError, DataQualityError, OptionError
@@ -131,14 +131,14 @@ def test_given_k_beyond_the_vectors_is_refused(run_app: Callable[..., Manifest])
 @pytest.mark.parametrize(("n_texts", "words"), [(1, "share one text vector"), (2, "only 2 distinct vectors")])
 def test_too_few_texts_have_a_defined_outcome(spark: Any, n_texts: int, words: str) -> None:
     vectors = np.eye(4, dtype=np.float32)[:n_texts]
-    choice = choose_k.choose_k(spark.sparkContext, vectors, np.ones(n_texts), choose_k.Limits(5, 60))
+    choice = choose_k.choose_k(spark.sparkContext, vectors, np.ones(n_texts), k_rule.Limits(5, 60))
     assert (choice.k, choice.rule) == (n_texts, "degenerate")
     assert words in choice.reason
 
 
 def test_no_vectors_at_all_is_an_error(spark: Any) -> None:
     with pytest.raises(DataQualityError, match="no product vectors"):
-        choose_k.choose_k(spark.sparkContext, np.empty((0, 4), np.float32), np.empty(0), choose_k.Limits(5, 60))
+        choose_k.choose_k(spark.sparkContext, np.empty((0, 4), np.float32), np.empty(0), k_rule.Limits(5, 60))
 
 
 def test_sample_ignores_row_order_and_respects_its_limit(spark: Any) -> None:

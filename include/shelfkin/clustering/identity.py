@@ -261,8 +261,7 @@ def lineage(
 ) -> dict[str, Any]:
     """Return the content of this day's lineage file.
 
-    Centroids are those that products were assigned with, so that the next day compares with, and starts from, exactly
-    what was stored. The predecessor's date, run and hash say what a rewritten day makes stale.
+    Centroids are those that products were assigned with, so that the next day compares with exactly what was stored.
 
     Parameters
     ----------
@@ -283,16 +282,16 @@ def lineage(
         "predecessor": predecessor_record(predecessor),
         "clusters": [
             {
-                "cluster_id": cluster_id,
-                "name": names.get(cluster_id, ""),  # a cluster without products has none
-                "size": int(sizes.get(cluster_id, 0)),
+                "cluster_id": cluster,
+                "name": names.get(cluster, ""),  # a cluster without products has none
+                "size": int(sizes.get(cluster, 0)),
                 "status": status,
-                **((identities.splits or {}).get(cluster_id, {})),
-                **(drift.flows[cluster_id].counts() if drift else {}),
-                **_name_origin(identities, cluster_id, names.get(cluster_id, "")),
+                **((identities.splits or {}).get(cluster, {})),
+                **(drift.flows[cluster].counts() if drift else {}),
+                **_name_origin(identities, cluster, names.get(cluster, "")),
                 "centroid": [float(value) for value in centroid],
             }
-            for cluster_id, status, centroid in zip(identities.ids, identities.statuses, centroids, strict=True)
+            for cluster, status, centroid in zip(identities.ids, identities.statuses, centroids, strict=True)
         ],
         "gone": [dict(cluster) for cluster in identities.gone],
         "drift": drifting.metrics(drift),

@@ -13,8 +13,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.app import App, optional
 from shelfkin.artifacts import predecessor_lineage
-from shelfkin.clustering.choose_k import KChoice, Limits, choose_k
+from shelfkin.clustering.choose_k import choose_k
 from shelfkin.clustering.identity import embedding_model
+from shelfkin.clustering.k_rule import KChoice, Limits
 from shelfkin.clustering.vectors import FloatArray, sample
 from shelfkin.plotting.k_choice import Curve, draw_k_choice
 from shelfkin.stage import Stage
