@@ -64,49 +64,53 @@ def without(rows: Any, names: tuple[str, ...]) -> Any:
 
 
 def learn(known: Known, horizon_days: int, events: Any, told: Any, near: Any) -> Any:
-    """Return the training rows of the windows before the cut, as `evaluation.learning.Lessons`."""
+    """Return the training rows of the windows before the cut, as `evaluation.learning.TrainingSet`."""
     from shelfkin.evaluation.backtest import Window, dated_purchases
-    from shelfkin.evaluation.learning import Lessons, windows_before
-    from shelfkin.recommending.model import item_numbers
+    from shelfkin.evaluation.learning import TrainingSet, windows_before
+    from shelfkin.recommending.fitting import item_numbers
     from shelfkin.recommending.timelines import purchase_type
 
     settings = known.profile.recommending
     windows = windows_before(Window(known.as_of, horizon_days), settings.ranker_windows)
     bought = events.filter(events["event_type"] == purchase_type(known.profile.events.event_types))
     dated = dated_purchases(bought, windows[-1].cut).persist()
-    lessons = Lessons(dated, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
+    training_set = TrainingSet(dated, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
     items = item_numbers(known.session, known.catalogue.product_ids)
     for window in windows:
         past = known.fit(near, told, window.cut, backtest=True)
-        lessons.add(window, past, items)
+        training_set.add(window, past, items)
         past.histories.unpersist()
     dated.unpersist()
-    return lessons
+    return training_set
 
 
 def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[tuple[str, str], Score]:
     """Return the scores of every variant at one cut, by task and variant."""
-    from shelfkin.evaluation.contestants import SignalContestant
-    from shelfkin.recommending.policies import Policy
+    from shelfkin.evaluation.backtest_models import SignalModel
     from shelfkin.recommending.ranker import Learned, TrainingRows, train
+    from shelfkin.recommending.repurchase import RepurchasePolicy
 
     known = Known.of(shop, cut)
     near = known.near(known.catalogue.on_sale)
     told = known.past(known.events)
-    lessons = learn(known, horizon_days, known.events, told, near)
+    training_set = learn(known, horizon_days, known.events, told, near)
     fitted = known.fit(near, told, known.as_of)
     found = {}
     for task, repurchase in TASKS.items():
-        rows = TrainingRows.together([rows for (of_task, _), rows in lessons.rows.items() if of_task == task])
+        rows = TrainingRows.together([rows for (of_task, _), rows in training_set.rows.items() if of_task == task])
         wanted = wanted_after(purchases, cut, horizon_days, task)
         users = sorted(wanted["user_id"].unique())
         for variant, names in {WHOLE: (), **GROUPS}.items():
-            ranker = train(without(rows, names), seed=lessons.seed, n_threads=lessons.n_threads)
+            ranker = train(without(rows, names), seed=training_set.seed, n_threads=training_set.n_threads)
             blend = known.profile.recommending.blend_for(repurchase)
-            peer = SignalContestant(
-                variant, fitted.items, fitted.histories, blend, Learned(ranker, fitted.evidence) if ranker else None
+            peer = SignalModel(
+                variant,
+                fitted.items,
+                fitted.histories,
+                blend,
+                Learned(ranker, fitted.ranking_inputs) if ranker else None,
             )
-            lists = peer.lists(known.asking(users), Policy(LIST_LENGTH, repurchase))
+            lists = peer.lists(known.asking(users), RepurchasePolicy(LIST_LENGTH, repurchase))
             found[task, variant] = score(lists, wanted)
             print(f"  {cut} {task:4} {variant:14} {found[task, variant].ndcg.mean():.4f}", flush=True)
     return found

@@ -49,14 +49,14 @@ def category_popularity(known: Known, cold: np.ndarray, popularity: np.ndarray) 
 
 
 def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFrame) -> dict[str, float]:
-    """Return recall@50 by contestant."""
+    """Return recall@50 by model."""
     from dataclasses import replace
 
     from pyspark.sql import functions as F  # noqa: N812
 
-    from shelfkin.evaluation.contestants import SignalContestant
-    from shelfkin.recommending.policies import Policy
+    from shelfkin.evaluation.backtest_models import SignalModel
     from shelfkin.recommending.ranker import Learned
+    from shelfkin.recommending.repurchase import RepurchasePolicy
 
     ids = known.catalogue.product_ids
     cold = np.array([is_cold(str(product_id)) for product_id in ids])
@@ -64,11 +64,11 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     events = known.events.join(F.broadcast(stripped), "product_id", how="left_anti").persist()
     warm_near, cold_near = known.near(known.catalogue.on_sale & ~cold), known.near(cold)
     told = known.past(events)
-    lessons = bench_ablation.learn(known, horizon_days, events, told, warm_near)
+    training_set = bench_ablation.learn(known, horizon_days, events, told, warm_near)
     fitted = known.fit(cold_near, told, known.as_of)
     # Relations of text lead to what may be shown; here that is the cold products only.
-    from shelfkin.recommending.candidates import content_relations
-    from shelfkin.recommending.model import CONTENT_NEIGHBOURS
+    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+    from shelfkin.recommending.item_model import content_relations
 
     content = content_relations(
         fitted.items.texts, cold, fitted.items.rank, cold_near.neighbours, cold_near.cosines, CONTENT_NEIGHBOURS
@@ -76,7 +76,7 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     items = replace(fitted.items, allowed=cold, content=content)
     wanted = wanted_after(purchases, cut, horizon_days, "all")
     wanted = wanted[wanted["product_id"].isin(ids[cold]) & wanted["user_id"].isin(known_users(fitted))]
-    users, policy = known.asking(sorted(wanted["user_id"].unique())), Policy(K, "allow")
+    users, policy = known.asking(sorted(wanted["user_id"].unique())), RepurchasePolicy(K, "allow")
     blend = known.profile.recommending.blend_for("exclude")
     found = {"chance": min(1.0, K / int(cold.sum()))}
     by_category = ids[category_popularity(known, cold, fitted.popularity["recent"].to_numpy())[:K]]
@@ -84,11 +84,11 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     everybody["product_id"] = np.tile(by_category, wanted["user_id"].nunique())
     everybody["rank"] = np.tile(np.arange(1, len(by_category) + 1), wanted["user_id"].nunique())
     found["category popularity"] = mean_recall(everybody, wanted)
-    content_only = SignalContestant.of_one_signal("content", items, fitted.histories, content=1.0)
+    content_only = SignalModel.of_one_signal("content", items, fitted.histories, content=1.0)
     found["content only"] = mean_recall(content_only.lists(users, policy), wanted)
-    ranker = lessons.ranker("new", [window for task, window in lessons.rows if task == "new"])
-    learned = Learned(ranker, fitted.evidence) if ranker else None
-    ours = SignalContestant("shelfkin", items, fitted.histories, blend, learned)
+    ranker = training_set.ranker("new", [window for task, window in training_set.rows if task == "new"])
+    learned = Learned(ranker, fitted.ranking_inputs) if ranker else None
+    ours = SignalModel("shelfkin", items, fitted.histories, blend, learned)
     found["shelfkin"] = mean_recall(ours.lists(users, policy), wanted)
     print(f"{int(cold.sum()):,} cold products, {wanted['user_id'].nunique():,} users, {len(wanted):,} purchases")
     return found

@@ -73,7 +73,7 @@ def opened_shop(description: str | None) -> Iterator[Shop]:
     folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-shop-"))
     began = time.monotonic()
     try:
-        # Before the first stage, whose session it will be, with the memory that the DAG gives to every stage.
+        # LastPublished the first stage, whose session it will be, with the memory that the DAG gives to every stage.
         memory = Settings.from_env({**os.environ}).driver_memory
         build_session("bench", {"spark.ui.showConsoleProgress": "false", "spark.driver.memory": memory})
         yield Shop(flags.store, folder)
@@ -138,7 +138,7 @@ def wanted_after(purchases: pd.DataFrame, cut: str, horizon_days: int, task: str
 
 @dataclass(frozen=True)
 class Score:
-    """Per-user figures of one contestant in one task and window, users by rising id."""
+    """Per-user figures of one model in one task and window, users by rising id."""
 
     recall: np.ndarray
     ndcg: np.ndarray
@@ -160,7 +160,7 @@ def score(lists: pd.DataFrame, wanted: pd.DataFrame) -> Score:
     )
 
 
-# ---- contestants ----------------------------------------------------------------------------------------------------
+# ---- models ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Known:
 
     def near(self, allowed: np.ndarray) -> Any:
         """Return the nearest texts among products that may be shown."""
-        from shelfkin.recommending.model import CONTENT_NEIGHBOURS
+        from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
         from shelfkin.recommending.search import catalogue_neighbours
 
         with self.scratch("search") as scratch:
@@ -219,7 +219,7 @@ class Known:
 
     def past(self, events: Any) -> Any:
         """Return the timelines of some events, persisted."""
-        from shelfkin.recommending.model import item_numbers
+        from shelfkin.recommending.fitting import item_numbers
         from shelfkin.recommending.timelines import timelines
 
         items = item_numbers(self.session, self.catalogue.product_ids)
@@ -227,7 +227,7 @@ class Known:
 
     def fit(self, near: Any, past: Any, as_of: datetime, **options: Any) -> Any:
         """Fit the model on what timelines held at a moment."""
-        from shelfkin.recommending.model import fit_model
+        from shelfkin.recommending.fitting import fit_model
 
         event_types = self.profile.events.event_types
         return fit_model(self.catalogue, near, past, as_of, event_types, self.profile.recommending, **options)
@@ -264,16 +264,19 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
 def peers_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield every baseline's lists by task, with the parameters that were chosen."""
     from shelfkin.evaluation.baselines import Baselines, ours
-    from shelfkin.recommending.policies import Policy
+    from shelfkin.recommending.repurchase import RepurchasePolicy
 
     fitted = known.fit(known.near(known.catalogue.on_sale), known.past(known.events), known.as_of)
     baselines = Baselines(fitted)
     for task, repurchase in TASKS.items():
-        users, policy = known.asking(sorted(wanted[task]["user_id"].unique())), Policy(LIST_LENGTH, repurchase)
+        users, policy = (
+            known.asking(sorted(wanted[task]["user_id"].unique())),
+            RepurchasePolicy(LIST_LENGTH, repurchase),
+        )
         (blend,) = ours(fitted, known.profile.recommending.blend_for(repurchase), None)
         yield "blend", task, blend.lists(users, policy)
         for name in baselines.names:
-            yield name, task, baselines.contestant(name, tuned.parameters(task, name)).lists(users, policy)
+            yield name, task, baselines.model(name, tuned.parameters(task, name)).lists(users, policy)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelfkin.recommending import variants
-from shelfkin.recommending.model import Catalogue
+from shelfkin.recommending.fitting import Catalogue
 from shelfkin.recommending.variant_names import variant_name
 from shelfkin.recommending.variants import Variants, group_texts
 

@@ -10,7 +10,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from shelfkin.recommending.co_purchase import active_items
-from shelfkin.recommending.fading import DECIMALS
+from shelfkin.recommending.time_decay import DECIMALS
 
 # On Complete Journey, task new, the ranker has .0445 with 64 and .0433 with 128 (windows of decision 0027, one seed).
 N_FACTORS = 64

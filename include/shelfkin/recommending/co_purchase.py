@@ -5,6 +5,7 @@ Both give one sparse matrix W, and a user's scores are ``x @ W`` with the user's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +40,7 @@ class CoPurchase:
     n_active: int
 
 
-def fit(
-    strengths: sp.csr_array,
-    *,
-    ease_max_items: int,
-    l2: float,
-    shrinkage: float,
-    n_neighbours: int,
-    method: str = "auto",
-) -> CoPurchase:
+def fit(strengths: sp.csr_array, *, ease_max_items: int, l2: float, shrinkage: float, n_neighbours: int) -> CoPurchase:
     """Fit the item-item model that the size of the active catalogue allows.
 
     Active are the products that at least two users have. Up to `ease_max_items` of them, EASE^R: one dense Gram
@@ -66,23 +59,37 @@ def fit(
         Added to the denominator of item-kNN's cosine.
     n_neighbours
         Weights kept per product.
-    method
-        ``auto``, or ``ease`` / ``item_knn`` to force one.
     """
+    if len(active_items(strengths)) <= ease_max_items:
+        return fit_ease(strengths, l2=l2, n_neighbours=n_neighbours)
+    return fit_knn(strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
+
+
+def fit_ease(strengths: sp.csr_array, *, l2: float, n_neighbours: int) -> CoPurchase:
+    """Fit EASE^R over the active products, see `fit`."""
+    return _fit_active("ease", strengths, lambda dense: keep_strongest(ease(dense, l2), n_neighbours))
+
+
+def fit_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) -> CoPurchase:
+    """Fit item-kNN over the active products, see `fit`."""
+    return _fit_active(
+        "item_knn",
+        strengths,
+        lambda dense: item_knn(strongest(dense, MAX_TRAINING_HISTORY), shrinkage=shrinkage, n_neighbours=n_neighbours),
+    )
+
+
+def _fit_active(method: str, strengths: sp.csr_array, weights_of: Callable[[sp.csr_array], sp.csr_array]) -> CoPurchase:
+    """Fit the active products, and put the weights back into the numbering of all."""
     counted = clipped(strengths)
     n_items = counted.shape[1]
     active = active_items(counted)
     if len(active) < 2:
         return CoPurchase(sp.csr_array((n_items, n_items), dtype=np.float32), "none", len(active))
-    if method == "auto":
-        method = "ease" if len(active) <= ease_max_items else "item_knn"
-    dense = counted[:, active]
-    weights = (
-        keep_strongest(ease(dense, l2), n_neighbours)
-        if method == "ease"
-        else item_knn(strongest(dense, MAX_TRAINING_HISTORY), shrinkage=shrinkage, n_neighbours=n_neighbours)
-    )
-    return CoPurchase(_spread(weights, active, n_items), method, len(active))
+    weights = weights_of(counted[:, active]).tocoo()
+    places = active[weights.row], active[weights.col]
+    spread = sp.csr_array((weights.data.astype(np.float32), places), shape=(n_items, n_items))
+    return CoPurchase(spread, method, len(active))
 
 
 def active_items(strengths: sp.csr_array) -> np.ndarray:
@@ -209,11 +216,3 @@ def _entries(matrix: sp.csr_array, rows: np.ndarray, values: np.ndarray, kept: n
     """Return some of a matrix's entries, with other values; `rows` is the row of each."""
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=matrix.shape[0]))])
     return sp.csr_array((values[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-
-
-def _spread(weights: sp.csr_array, active: np.ndarray, n_items: int) -> sp.csr_array:
-    """Put a matrix over the active items back into the numbering of all items."""
-    found = weights.tocoo()
-    return sp.csr_array(
-        (found.data.astype(np.float32), (active[found.row], active[found.col])), shape=(n_items, n_items)
-    )

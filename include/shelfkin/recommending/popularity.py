@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.fading import DECIMALS, decay, exact, rounded
+from shelfkin.recommending.time_decay import DECIMALS, decay, exact, rounded
 from shelfkin.recommending.timelines import USER, entries_before
 
 # Trend compares the last days with the usual level: the sums of a 7-day and a 120-day half-life.

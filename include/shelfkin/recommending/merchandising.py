@@ -15,7 +15,7 @@ PINNED = "pinned"
 
 
 @dataclass(frozen=True)
-class ShelfRules:
+class MerchandisingRules:
     """A profile's `settings.ListRules` with products as numbers.
 
     Attributes
@@ -39,7 +39,7 @@ class ShelfRules:
     diversity: float
 
     @classmethod
-    def none(cls, n_items: int) -> ShelfRules:
+    def none(cls, n_items: int) -> MerchandisingRules:
         """Return the rules of a shop that has none."""
         return cls(np.ones(n_items, dtype=bool), np.zeros(n_items), np.empty(0, dtype=np.int64), (), 0.0)
 
@@ -50,7 +50,7 @@ class ShelfRules:
             return scores
         return np.round(scores + boosts * scores.std(), SCORE_DECIMALS)
 
-    def choose(self, items: np.ndarray, scores: np.ndarray, content: sp.csr_array, length: int) -> np.ndarray:
+    def shown_places(self, items: np.ndarray, scores: np.ndarray, content: sp.csr_array, length: int) -> np.ndarray:
         """Return which of a ranked list's candidates it shows, in order.
 
         Each place goes to the candidate with the largest ``(1 - d) * relevance - d * nearest``: relevance is the score
@@ -97,9 +97,9 @@ class ShelfRules:
         return np.array(chosen, dtype=np.int64)
 
 
-def resolve(
+def resolve_rules(
     rules: ListRules, product_ids: np.ndarray, prices: np.ndarray, brands: np.ndarray, clusters: np.ndarray
-) -> tuple[ShelfRules, list[str]]:
+) -> tuple[MerchandisingRules, list[str]]:
     """Turn the profile's rules into numbers, and name what they mention and the catalogue lacks.
 
     Parameters
@@ -107,14 +107,14 @@ def resolve(
     rules
         Of the profile.
     product_ids, prices, brands, clusters
-        As in `model.Catalogue`.
+        As in `catalogue.Catalogue`.
 
     Returns
     -------
     rules, unknown
         The rules, and the ids and brands that no product has; they have no effect.
     """
-    found = ShelfRules.none(len(product_ids))
+    found = MerchandisingRules.none(len(product_ids))
     number = pd.Index(product_ids)
     unknown: list[str] = []
 

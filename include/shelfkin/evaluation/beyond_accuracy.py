@@ -23,8 +23,8 @@ class Background:
     n_users
         Customers in all.
     vectors
-        (n_texts, d) float32, unit norm or zero.
-    texts
+        (n_groups, d) float32, unit norm or zero.
+    groups
         (n_items,) int: row of `vectors` of each product, beyond its end where there is none.
     n_orders
         By user id: orders before the cut.
@@ -34,7 +34,7 @@ class Background:
     buyers: np.ndarray
     n_users: int
     vectors: np.ndarray
-    texts: np.ndarray
+    groups: np.ndarray
     n_orders: pd.Series
 
 
@@ -60,7 +60,7 @@ def diversity(items: np.ndarray, background: Background) -> float:
 
     Products without a vector don't count; nor do lists with fewer than two that have one. (Arguments as in `novelty`.)
     """
-    row = np.where(items >= 0, background.texts[items], -1)
+    row = np.where(items >= 0, background.groups[items], -1)
     known = (row >= 0) & (row < len(background.vectors))
     total, n_lists = 0.0, 0
     for start in range(0, len(items), _USERS_PER_BLOCK):
