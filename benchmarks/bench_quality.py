@@ -173,13 +173,10 @@ class Known:
     events: Any
     catalogue: Any
     as_of: datetime
-    scratch: Callable[[str], Any]
 
     @classmethod
     def of(cls, shop: Shop, cut: str) -> Known:
         """Read the tables of the run as of a cut."""
-        from shelfkin.artifacts import Root
-        from shelfkin.mapped import Scratch
         from shelfkin.recommending import model
         from shelfkin.recommending.variants import find_variants
         from shelfkin.settings import Settings
@@ -204,18 +201,13 @@ class Known:
             events,
             find_variants(products, catalogue, profile.recommending).collapsed(catalogue),
             datetime.fromisoformat(cut).replace(tzinfo=UTC),
-            lambda name: Scratch(Root.at(str(shop.artifacts)), str(shop.artifacts / name)),
         )
 
     def near(self, allowed: np.ndarray) -> Any:
         """Return the nearest texts among products that may be shown."""
-        from shelfkin.recommending.model import CONTENT_NEIGHBOURS
-        from shelfkin.recommending.search import catalogue_neighbours
+        from shelfkin.recommending.model import CONTENT_NEIGHBOURS, catalogue_neighbours
 
-        with self.scratch("search") as scratch:
-            return catalogue_neighbours(
-                self.session, self.catalogue, allowed, CONTENT_NEIGHBOURS, scratch, self.profile.recommending
-            )[0]
+        return catalogue_neighbours(self.catalogue, allowed, CONTENT_NEIGHBOURS, self.profile.recommending)
 
     def past(self, events: Any) -> Any:
         """Return the timelines of some events, persisted."""

@@ -1,14 +1,16 @@
-"""Nearest rows: exact in float64 whatever the tiles, ties to the lower number; pruned search finds what it promises."""
+"""Nearest texts: exact in float64 however the work is cut, ties to the lower number; lists find what they promise."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shelfkin.recommending import nearest, pruned
-from shelfkin.recommending.nearest import COSINE_DECIMALS, Nearest, exact_nearest
+from shelfkin.recommending import blocks, nearest
+from shelfkin.recommending.nearest import COSINE_DECIMALS, exact_cosines, nearest_texts
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -22,36 +24,52 @@ def themes(n: int, n_themes: int, d: int = 16, seed: int = 0, spread: float = 0.
     return unit(centres[random.integers(0, n_themes, size=n)] + spread * random.normal(size=(n, d)))
 
 
-def by_sorting(vectors: np.ndarray, asking: np.ndarray, eligible: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The definition: all rounded float64 cosines, sorted by fall, then number."""
-    cosines = np.round(vectors[asking].astype(np.float64) @ vectors.T.astype(np.float64), COSINE_DECIMALS)
+def by_sorting(vectors: np.ndarray, eligible: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The definition: all rounded float64 cosines, sorted by fall, then number; -1 and 0 where there are too few."""
+    cosines = np.round(vectors.astype(np.float64) @ vectors.T.astype(np.float64), COSINE_DECIMALS)
     cosines[:, ~eligible] = -np.inf
-    cosines[np.arange(len(asking)), asking] = -np.inf
+    np.fill_diagonal(cosines, -np.inf)
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
     found = np.take_along_axis(cosines, order, axis=1)
-    none = ~np.isfinite(found)
-    return np.where(none, -1, order), np.where(none, 0, found).astype(np.float32)
+    none, missing = ~np.isfinite(found), ((0, 0), (0, n - order.shape[1]))
+    return (
+        np.pad(np.where(none, -1, order), missing, constant_values=-1),
+        np.pad(np.where(none, 0, found).astype(np.float32), missing),
+    )
+
+
+def assert_exact(vectors: np.ndarray, eligible: np.ndarray, n: int) -> None:
+    found = nearest_texts(vectors, eligible, n)
+    assert found.metrics == {"search": "exact"}
+    for got, expected in zip((found.neighbours, found.cosines), by_sorting(vectors, eligible, n), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def everything(vectors: np.ndarray) -> np.ndarray:
+    return np.ones(len(vectors), dtype=bool)
+
+
+# ---- exact -----------------------------------------------------------------------------------------------------------
 
 
 def test_nearest_by_hand() -> None:
     vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], dtype=np.float32)
-    near, cosines = exact_nearest(vectors, np.array([0, 1]), np.array([True, True, True, False]), 3)
-    assert near.tolist() == [[1, 2, -1], [2, 0, -1]]
-    np.testing.assert_allclose(cosines, [[0.8, 0.6, 0], [0.96, 0.8, 0]], atol=1e-5)
-
-
-def test_equal_cosines_at_the_last_place_go_to_the_lower_number() -> None:
-    vectors = np.array([[1, 0], [0.6, 0.8], [0.6, 0.8], [0.6, 0.8]], dtype=np.float32)
-    near, _ = exact_nearest(vectors, np.array([0]), np.ones(4, dtype=bool), 2)
-    assert near.tolist() == [[1, 2]]
+    found = nearest_texts(vectors, np.array([True, True, True, False]), 3)
+    assert found.neighbours[:2].tolist() == [[1, 2, -1], [2, 0, -1]]
+    np.testing.assert_allclose(found.cosines[:2], [[0.8, 0.6, 0], [0.96, 0.8, 0]], atol=1e-5)
 
 
 def test_cosines_are_those_of_float64_whatever_the_processor_makes_of_float32() -> None:
     # Of 600 x 40 float32 cosines, about one in a hundred rounds to another fifth decimal than the exact one.
     vectors = unit(np.random.default_rng(0).normal(size=(600, 64)))
-    found = exact_nearest(vectors, np.arange(600), np.ones(600, dtype=bool), 40)
-    for got, expected in zip(found, by_sorting(vectors, np.arange(600), np.ones(600, dtype=bool), 40), strict=True):
-        np.testing.assert_array_equal(got, expected)
+    assert_exact(vectors, everything(vectors), 40)
+
+
+def test_equal_cosines_at_the_last_place_go_to_the_lower_number_however_many_there_are() -> None:
+    # 300 texts tie for two places: far more than candidates are asked for at first.
+    vectors = np.array([[1, 0], *[[0.6, 0.8]] * 300], dtype=np.float32)
+    found = nearest_texts(vectors, everything(vectors), 2)
+    assert found.neighbours[[0, 1, 300]].tolist() == [[1, 2], [2, 3], [1, 2]]
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,133 +78,88 @@ def test_cosines_are_those_of_float64_whatever_the_processor_makes_of_float32() 
     n_rows=st.integers(1, 120),
     n=st.integers(1, 9),
     share=st.sampled_from([0.0, 0.3, 1.0]),
-    cuts=st.lists(st.integers(0, 120), max_size=6),
+    block_rows=st.integers(1, 130),
 )
-def test_tiles_change_nothing(seed: int, n_rows: int, n: int, share: float, cuts: list[int]) -> None:
-    """Few directions, so that there are ties everywhere, also of a row with itself."""
+def test_the_exact_search_is_its_definition(seed: int, n_rows: int, n: int, share: float, block_rows: int) -> None:
+    """Few directions, so that there are ties everywhere, also of a text with itself."""
     random = np.random.default_rng(seed)
     vectors = unit(random.integers(-1, 2, size=(n_rows, 3)) + np.array([0.5, 0, 0]))
-    eligible = random.random(n_rows) < share
-    asking = np.flatnonzero(random.random(n_rows) < 0.5)
-    found = Nearest(len(asking), n)
-    numbers = random.permutation(np.flatnonzero(eligible))
-    for tile in np.split(numbers, sorted(min(cut, len(numbers)) for cut in cuts)):
-        found.add(vectors[asking] @ vectors[tile].T, tile)
-    near, cosines = found.answers(vectors, asking)
-    expected_near, expected = by_sorting(vectors, asking, eligible, n)
-    width = expected_near.shape[1]  # fewer rows than places
-    np.testing.assert_array_equal(near[:, :width], expected_near)
-    np.testing.assert_array_equal(cosines[:, :width], expected)
-    assert (near[:, width:] == -1).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_ROWS", block_rows)
+        assert_exact(vectors, random.random(n_rows) < share, n)
 
 
-def test_dropping_candidates_now_and_then_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest, "TILE_ROWS", 40)
-    monkeypatch.setattr(nearest, "_HELD_PER_PLACE", 1)
-    # Each tile is nearer than the one before, so that candidates pile up.
-    angles = np.linspace(1.5, 0.01, 1_000)
-    vectors = unit(np.stack([np.cos(angles), np.sin(angles)], axis=1))
-    asking, everything = np.array([999, 0, 500]), np.ones(1_000, dtype=bool)
-    near, _ = exact_nearest(vectors, asking, everything, 30)
-    np.testing.assert_array_equal(near, by_sorting(vectors, asking, everything, 30)[0])
+def test_texts_without_a_vector_neither_find_nor_are_found() -> None:
+    vectors = themes(40, 3)
+    found = nearest_texts(vectors, np.ones(45, dtype=bool), 5)
+    assert found.neighbours.shape == found.cosines.shape == (45, 5)
+    assert (found.neighbours[40:] == -1).all()
+    assert found.neighbours[:40].max() < 40
+    none = nearest_texts(np.empty((0, 0), dtype=np.float32), np.ones(3, dtype=bool), 5)
+    assert (none.neighbours == -1).all()
+    assert not none.cosines.any()
 
 
-# ---- pruned search ---------------------------------------------------------------------------------------------------
+# ---- in lists --------------------------------------------------------------------------------------------------------
 
 
-def in_lists(vectors: np.ndarray, eligible: np.ndarray, asking: np.ndarray) -> pruned.Lists:
-    centres = pruned.centroids(vectors)
-    return pruned.Lists.of(pruned.nearest_lists(vectors, centres), len(centres), eligible, asking)
+def test_a_search_in_lists_keeps_its_recall_with_exact_cosines() -> None:
+    vectors, eligible = themes(3_000, 40, seed=4), np.random.default_rng(1).random(3_000) < 0.8
+    found = nearest_texts(vectors, eligible, 25, exact_up_to=2_999, recall=0.97)
+    assert found.metrics["search"] == "lists"
+    assert 0 < found.metrics["search_scanned_share"] < 0.25
+    near, cosines = by_sorting(vectors, eligible, 25)
+    shares = np.array([np.isin(got, true).mean() for got, true in zip(found.neighbours, near, strict=True)])
+    assert shares.mean() >= 0.97
+    assert shares.mean() == pytest.approx(found.metrics["search_recall"], abs=0.01)
+    assert eligible[found.neighbours].all()
+    # Where all are found, they and their cosines are those of the exact search, digit by digit.
+    whole = shares == 1
+    np.testing.assert_array_equal(found.neighbours[whole], near[whole])
+    np.testing.assert_array_equal(found.cosines[whole], cosines[whole])
 
 
-def searched(
-    lists: pruned.Lists, n_probes: int, vectors: np.ndarray, n: int
-) -> dict[int, tuple[list[int], list[float]]]:
-    by_list = vectors[lists.members]
-    found = {}
-    for group in range(lists.n_groups):
-        near, cosines = pruned.search_group(lists, group, n_probes, vectors, by_list, n)
-        found |= dict(zip(lists.group(group).tolist(), zip(near.tolist(), cosines.tolist(), strict=True), strict=True))
-    return found
+@pytest.mark.parametrize("exact_up_to", [0, 3_000])
+def test_threads_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, exact_up_to: int) -> None:
+    vectors = themes(3_000, 40)
+    one, three = (nearest_texts(vectors, everything(vectors), 9, exact_up_to=exact_up_to, n_threads=n) for n in (1, 3))
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 170)
+    small = nearest_texts(vectors, everything(vectors), 9, exact_up_to=exact_up_to, n_threads=2)
+    for other in (three, small):
+        assert other.metrics == one.metrics
+        np.testing.assert_array_equal(other.neighbours, one.neighbours)
+        np.testing.assert_array_equal(other.cosines, one.cosines)
 
 
-def test_a_search_in_all_lists_is_the_exact_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruned, "MAX_PROBES", 1_000)
-    monkeypatch.setattr(pruned, "TILE_ROWS", 50)
-    monkeypatch.setattr(pruned, "GROUP_ROWS", 7)
-    vectors = themes(700, 12)
-    eligible = np.random.default_rng(1).random(700) < 0.8
-    lists = in_lists(vectors, eligible, np.arange(700))
-    assert len(lists.sizes) == int(4 * 700**0.5)
-    found = searched(lists, 1_000, vectors, 20)
-    near, cosines = exact_nearest(vectors, np.arange(700), eligible, 20)
-    assert found == {text: (near[text].tolist(), cosines[text].tolist()) for text in range(700)}
+def test_vectors_without_groups_are_all_compared_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(1_500, 96)))  # one cloud: neighbours lie anywhere
+    with caplog.at_level(logging.WARNING, "shelfkin"):
+        found = nearest_texts(vectors, everything(vectors), 20, exact_up_to=10)
+    assert found.metrics["search"] == "exact"
+    assert found.metrics["search_recall"] < 0.98 or found.metrics["search_scanned_share"] > 0.25
+    assert "the vectors hardly form groups" in caplog.text
+    assert "all 1,500 texts are compared with each other" in caplog.text
+    np.testing.assert_array_equal(found.neighbours, by_sorting(vectors, everything(vectors), 20)[0])
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), n=st.integers(1, 400), share=st.floats(0, 1))
-def test_every_text_asks_once_and_lies_in_one_list(seed: int, n: int, share: float) -> None:
-    random = np.random.default_rng(seed)
-    vectors = themes(n, 3, seed=seed)
-    vectors[: n // 2] = vectors[0]  # many texts of one vector
-    eligible, asking = random.random(n) < share, np.flatnonzero(random.random(n) < 0.7)
-    lists = in_lists(vectors, eligible, asking)
-    assert sorted(lists.members.tolist()) == np.flatnonzero(eligible).tolist()
-    groups = [lists.group(number) for number in range(lists.n_groups)]
-    assert sorted(text for group in groups for text in group.tolist()) == asking.tolist()
-    for number, group in enumerate(groups):
-        assert len(group) <= pruned.GROUP_ROWS
-        assert len(set(lists.nearest[group, 0].tolist())) == 1
-        first = lists.first_probe(number)
-        for n_probes in (1, 2, 5):
-            assert lists.probed(number, n_probes).tolist() == np.flatnonzero(first <= n_probes).tolist()
+def test_few_texts_may_answer_in_lists() -> None:
+    vectors, eligible = themes(800, 20, seed=2), np.zeros(800, dtype=bool)
+    eligible[:3] = True  # each finds two or three, and the other places stay empty
+    found = nearest_texts(vectors, eligible, 20, exact_up_to=0, recall=0.02)
+    assert (found.neighbours[:, 3:] == -1).all()
+    assert not (found.neighbours == np.arange(800)[:, None]).any()
+    none = nearest_texts(vectors, np.zeros(800, dtype=bool), 4, exact_up_to=0)
+    assert (none.neighbours == -1).all()
 
 
-def test_calibration_promises_what_the_search_keeps() -> None:
-    vectors = themes(3_000, 40, seed=4)
-    eligible = np.ones(3_000, dtype=bool)
-    lists = in_lists(vectors, eligible, np.arange(3_000))
-    sample = pruned.spread(3_000, 600)
-    truth, _ = exact_nearest(vectors, sample, eligible, 25)
-    chosen = pruned.calibrate(lists, sample, truth, 0.97)
-    assert chosen is not None
-    assert chosen.scanned_share < 0.5
-    found = searched(lists, chosen.n_probes, vectors, 25)
-    shares = [len(set(found[text][0]) & set(truth[row])) / 25 for row, text in enumerate(sample.tolist())]
-    assert np.mean(shares[1::2]) == pytest.approx(chosen.recall, abs=1e-12)
-    assert np.mean(shares[::2]) >= 0.97
-    compared = [lists.sizes[lists.probed(group, chosen.n_probes)].sum() for group in range(lists.n_groups)]
-    by_text = np.repeat(compared, np.diff(lists.group_bounds))
-    asked = np.isin(lists.asking, sample)
-    assert by_text[asked].mean() / 3_000 == pytest.approx(chosen.scanned_share)
-    # The next lower number is too low: calibration takes the least that does.
-    if chosen.n_probes > 1:
-        fewer = searched(lists, chosen.n_probes - 1, vectors, 25)
-        low = np.array([len(set(fewer[text][0]) & set(truth[row])) / 25 for row, text in enumerate(sample.tolist())])
-        assert low[::2].mean() - 2 * low[::2].std() / np.sqrt(300) < 0.97
+def test_exact_cosines_of_one_and_of_many() -> None:
+    vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
+    np.testing.assert_array_equal(exact_cosines(vectors, np.array([2, 1]), vectors[0]), [0.6, 0.8])
+    several = exact_cosines(vectors, np.array([[2, 1], [0, 2]]), vectors[[0, 1]])
+    np.testing.assert_array_equal(several, [[0.6, 0.8], [0.8, 0.96]])
 
 
-def test_vectors_without_lists_worth_the_name_are_left_to_the_exact_search() -> None:
-    vectors = unit(np.random.default_rng(0).normal(size=(2_000, 96)))  # one cloud: neighbours lie anywhere
-    lists = in_lists(vectors, np.ones(2_000, dtype=bool), np.arange(2_000))
-    sample = pruned.spread(2_000, 300)
-    truth, _ = exact_nearest(vectors, sample, np.ones(2_000, dtype=bool), 20)
-    assert pruned.calibrate(lists, sample, truth, 0.98) is None
-
-
-def test_calibration_counts_only_neighbours_that_exist() -> None:
-    vectors = themes(800, 20, seed=2)
-    eligible = np.zeros(800, dtype=bool)
-    eligible[:3] = True  # three texts may answer, so each finds two or three, and 17 places stay empty
-    lists = in_lists(vectors, eligible, np.arange(800))
-    sample = pruned.spread(800, 400)
-    truth, _ = exact_nearest(vectors, sample, eligible, 20)
-    assert (truth[:, 3:] == -1).all()
-    chosen = pruned.calibrate(lists, sample, truth, 0.02)
-    assert chosen is not None
-    found = searched(lists, chosen.n_probes, vectors, 20)
-    shares = [
-        len(set(found[text][0]) & set(truth[row]) - {-1}) / (truth[row] >= 0).sum()
-        for row, text in enumerate(sample.tolist())
+def test_one_text_finds_nothing() -> None:
+    assert nearest.nearest_texts(np.array([[1.0, 0.0]], dtype=np.float32), np.array([True]), 2).neighbours.tolist() == [
+        [-1, -1]
     ]
-    assert np.mean(shares[1::2]) == pytest.approx(chosen.recall, abs=1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,12 +10,13 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shelfkin import mapped
-from shelfkin.artifacts import Root
-from shelfkin.errors import ArtifactError
-from shelfkin.mapped import Scratch
+from shelfkin.recommending import similar
 from shelfkin.recommending.candidates import text_representatives
-from shelfkin.recommending.similar import SimilarModel, pair_cosines, similar_rows
+from shelfkin.recommending.nearest import nearest_texts
+from shelfkin.recommending.similar import SimilarModel, pair_cosines, similar_products, similar_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def relations(n: int, *pairs: tuple[int, int, float]) -> sp.csr_array:
@@ -115,38 +116,43 @@ def test_cosines_of_pairs() -> None:
     assert pair_cosines(vectors, ones[:0], others[:0]).shape == (0,)
 
 
-def test_mapped_arrays_come_back_and_go_with_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "_ROWS_PER_PIECE", 2)
-    array = np.arange(12, dtype=np.float32).reshape(4, 3)
-    with Scratch(Root.at(str(tmp_path)), f"{tmp_path}/run/search") as scratch:
-        stored, again = scratch.put("vectors", array), scratch.put("vectors", array[::2])
-        np.testing.assert_array_equal(stored.open(), array)
-        np.testing.assert_array_equal(again.open(), array[::2])
-        rows = np.array([3, 0, 3])
-        np.testing.assert_array_equal(scratch.put("rows", array, rows).open(), array[rows])
-        assert scratch.put("none", array[:0]).open().shape == (0, 3)
-        with pytest.raises(ValueError, match="read-only"):
-            stored.open()[0, 0] = 1
-    assert [path.name for path in tmp_path.rglob("*")] == ["run"]
-
-
-def test_a_mapped_array_of_another_size_is_refused(tmp_path: Path) -> None:
-    with Scratch(Root.at(str(tmp_path)), f"{tmp_path}/search") as scratch:
-        stored = scratch.put("vectors", np.zeros((4, 3), dtype=np.float32))
-        Path(stored.uri).write_bytes(b"short")
-        with pytest.raises(ArtifactError, match="48 bytes"):
-            stored.open()
-
-
-def test_a_mapped_array_elsewhere_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyspark import SparkFiles
-
-    monkeypatch.setattr(SparkFiles, "getRootDirectory", lambda: str(tmp_path))
-    array = np.arange(6, dtype=np.int32).reshape(3, 2)
-    with Scratch(Root.at("memory://shop"), "memory://shop/run/search") as scratch:
-        stored = scratch.put("vectors", array)
-        np.testing.assert_array_equal(stored.open(), array)
-        scratch.root.fs.rm_file(stored.uri)
-        np.testing.assert_array_equal(stored.open(), array)
-    assert len(list(tmp_path.iterdir())) == 1
-    assert not scratch.root.exists("memory://shop/run/search")
+@pytest.mark.spark
+def test_the_table_in_tasks_is_what_one_process_finds(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Three bowls of one group (texts 0 to 2), two mugs of another, a chair and a desk, all in one plane.
+    angles = np.radians([0.0, 10.0, 40.0, 45.0, 80.0, 120.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    groups = np.array([0, 0, 0, 1, 1, 2, 3])
+    near = nearest_texts(vectors[[1, 3, 4, 5]], np.ones(4, dtype=bool), 3)
+    model = SimilarModel(
+        product_ids=np.array([f"p{i}" for i in range(7)], dtype=object),
+        texts=np.array([0, 0, 1, 2, 3, 4, 5]),
+        groups=groups,
+        allowed=np.ones(7, dtype=bool),
+        rank=np.array([3, 2, 1, 5, 4, 0, 6]),
+        neighbours=near.neighbours,
+        # Who has the chair buys p3: that it is less popular is no matter then.
+        co_purchase=relations(7, (5, 3, 0.5)),
+        content_share=0.7,
+    )
+    monkeypatch.setattr(similar, "_PRODUCTS_PER_BLOCK", 3)
+    with similar_products(spark, model, vectors, 3) as table:
+        rows = table.orderBy("product_id", "rank").collect()
+    default = text_representatives(groups, model.allowed, model.rank, 4)
+    item, rank, other, score, content, together = similar_rows(model, vectors, default, 0, 7, 3)
+    assert [tuple(row) for row in rows] == list(
+        zip(
+            model.product_ids[item].tolist(),
+            rank.tolist(),
+            model.product_ids[other].tolist(),
+            *(values.astype(np.float32).tolist() for values in (score, content, together)),
+            strict=True,
+        )
+    )
+    lists = {
+        asking: [row["similar_product_id"] for row in rows if row["product_id"] == asking] for asking in ["p0", "p3"]
+    }
+    assert lists == {"p0": ["p4", "p5", "p6"], "p3": ["p2", "p5", "p6"]}
+    chair = next(row for row in rows if row["product_id"] == "p5")
+    assert chair["similar_product_id"] == "p3"
+    assert chair["content_score"] == pytest.approx(np.cos(np.radians(40)), abs=1e-5)
+    assert chair["score"] == pytest.approx(0.7 * np.cos(np.radians(40)) + 0.3, abs=1e-5)

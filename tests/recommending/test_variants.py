@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shelfkin.profile import Recommending
 from shelfkin.recommending import variants
-from shelfkin.recommending.model import Catalogue
+from shelfkin.recommending.model import Catalogue, read_catalogue
 from shelfkin.recommending.variant_names import variant_name
-from shelfkin.recommending.variants import Variants, group_texts
+from shelfkin.recommending.variants import Variants, find_variants, group_texts
+from shelfkin.spark import contract_columns
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 
 def at(*degrees: float) -> np.ndarray:
@@ -188,3 +195,64 @@ def test_the_table_names_a_group_by_its_lowest_product_and_leaves_out_mere_twins
         found.table(make_catalogue()), pd.DataFrame({"product_id": list("abc"), "variant_group": ["a"] * 3})
     )
     assert Variants.none(4).table(make_catalogue()).empty
+
+
+# ---- of a catalogue, in Spark ----------------------------------------------------------------------------------------
+
+TITLES = {
+    # A text is a title here; products p0 and p1 are twins.
+    "p0": "Red enamel mug",
+    "p1": "Red enamel mug",
+    "p2": "Large blue enamel mug",
+    "p3": "Blue enamel bowl",
+    "p4": "Enamel bowl set of 3, white",
+    "p5": "Oak chair",
+    "p6": "Walnut desk",
+}
+HASHES = {title: f"h{number}" for number, title in enumerate(dict.fromkeys(TITLES.values()))}
+DIRECTIONS = {"h0": 0.0, "h1": 10.0, "h2": 40.0, "h3": 45.0, "h4": 80.0, "h5": 120.0}
+
+
+def shop_tables(spark: SparkSession, seed: int) -> tuple[DataFrame, DataFrame]:
+    products = [
+        (product, title, None, "Acme" if product != "p6" else None, None, None, None, None, title, HASHES[title], None)
+        for product, title in TITLES.items()
+    ]
+    angles = np.radians(list(DIRECTIONS.values()))
+    vectors = [
+        (name, 1, [float(np.cos(angle)), float(np.sin(angle))]) for name, angle in zip(DIRECTIONS, angles, strict=True)
+    ]
+    random = np.random.default_rng(seed)
+    random.shuffle(products)
+    random.shuffle(vectors)
+    return (
+        spark.createDataFrame(products, contract_columns("products")).repartition(1 + seed),
+        spark.createDataFrame(vectors, contract_columns("product_vectors")).repartition(2 + seed),
+    )
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_variants_of_a_catalogue_in_any_order(spark: SparkSession, seed: int) -> None:
+    products, table = shop_tables(spark, seed)
+    catalogue = read_catalogue(products, table)
+    rows = find_variants(products, catalogue, Recommending()).table(catalogue)
+    assert list(rows.itertuples(index=False, name=None)) == [
+        ("p0", "p0"),
+        ("p1", "p0"),
+        ("p2", "p0"),
+        ("p3", "p3"),
+        ("p4", "p3"),
+    ]
+
+
+@pytest.mark.spark
+def test_settings_decide_what_a_variant_is(spark: SparkSession) -> None:
+    products, table = shop_tables(spark, 0)
+    catalogue = read_catalogue(products, table)
+    for other in (
+        Recommending(variants=False),
+        Recommending(variants_by_colour=False),
+        Recommending(variants_min_cosine=1.0),
+    ):
+        assert find_variants(products, catalogue, other).table(catalogue).empty

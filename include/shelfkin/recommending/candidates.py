@@ -121,7 +121,7 @@ def content_relations(
     texts, allowed, rank
         As in `ItemModel`.
     neighbours, cosines
-        (n_texts, m): numbers and cosines of each text's nearest texts, -1 for none (`similar.nearest_texts`).
+        (n_texts, m): numbers and cosines of each text's nearest texts, -1 for none (`nearest.nearest_texts`).
     n
         Neighbours used per product.
     """

@@ -21,6 +21,7 @@ from shelfkin.recommending.baskets import Baskets, collect_baskets, faded, next_
 from shelfkin.recommending.candidates import ItemModel, content_relations
 from shelfkin.recommending.features import Evidence, item_features, store_leaders
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
+from shelfkin.recommending.nearest import TextNeighbours, nearest_texts
 from shelfkin.recommending.policies import on_sale
 from shelfkin.recommending.popularity import (
     item_popularity,
@@ -82,14 +83,6 @@ class Catalogue:
     def n_texts(self) -> int:
         """Number of distinct texts."""
         return int(self.texts.max(initial=-1)) + 1
-
-
-@dataclass(frozen=True)
-class TextNeighbours:
-    """Each text's nearest texts (`similar.nearest_texts`): (n_texts, m) numbers and cosines."""
-
-    neighbours: np.ndarray
-    cosines: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -235,12 +228,28 @@ def no_neighbours(n_texts: int) -> TextNeighbours:
     return TextNeighbours(np.full((n_texts, 0), -1, dtype=np.int32), np.zeros((n_texts, 0), dtype=np.float32))
 
 
-def padded(found: TextNeighbours, n_texts: int) -> TextNeighbours:
-    """Return `found` with rows of "none" for the texts that have no vector."""
-    missing = n_texts - len(found.neighbours)
-    return TextNeighbours(
-        np.pad(found.neighbours, ((0, missing), (0, 0)), constant_values=-1),
-        np.pad(found.cosines, ((0, missing), (0, 0))),
+def catalogue_neighbours(catalogue: Catalogue, allowed: np.ndarray, n: int, settings: Recommending) -> TextNeighbours:
+    """Return the `n` nearest texts of every text of a catalogue.
+
+    Parameters
+    ----------
+    catalogue
+        The products; of a collapsed catalogue (`variants.Variants.collapsed`), texts are groups.
+    allowed
+        (n_items,) bool: products that may be an answer; a text may be one if one of its products may.
+    n
+        Answers per text.
+    settings
+        Of the profile: how to search.
+    """
+    eligible = np.zeros(catalogue.n_texts, dtype=bool)
+    eligible[catalogue.texts[allowed]] = True
+    return nearest_texts(
+        catalogue.vectors,
+        eligible,
+        n,
+        exact_up_to=settings.search_exact_up_to,
+        recall=settings.search_recall,
     )
 
 
@@ -274,7 +283,7 @@ def fit_model(
     catalogue
         The products.
     near
-        Nearest texts, of `no_neighbours` or `similar.nearest_texts`.
+        Nearest texts, of `no_neighbours` or `catalogue_neighbours`.
     timelines
         Result of `timelines.timelines` for the catalogue's `item_numbers`, persisted: it is gone over several times.
     as_of

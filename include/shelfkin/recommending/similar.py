@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
+from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 
-from shelfkin.mapped import MappedArray
 from shelfkin.recommending.candidates import text_representatives
 from shelfkin.recommending.nearest import exact_cosines
+from shelfkin.spark import contract_columns
+from shelfkin.tables import SIMILAR_PRODUCTS
 
-_PRODUCTS_PER_BLOCK = 4096
-
-_SIMILAR_SCHEMA = (
-    "product_id string, rank int, similar_product_id string, score float, content_score float, co_purchase_score float"
-)
+_PRODUCTS_PER_BLOCK, _PAIRS_PER_BLOCK = 4096, 4096
 
 
 @dataclass(frozen=True)
@@ -124,19 +123,20 @@ def pair_cosines(vectors: np.ndarray, ones: np.ndarray, others: np.ndarray) -> n
     pairs, place = np.unique(ones * len(vectors) + others, return_inverse=True)
     left, right = np.divmod(pairs, max(len(vectors), 1))
     cosines = np.empty(len(pairs))
-    starts = np.flatnonzero(np.diff(left, prepend=-1))
-    for begin, end in pairwise([*starts, len(pairs)]):
-        cosines[begin:end] = exact_cosines(vectors, right[begin:end], vectors[left[begin]])
+    for start in range(0, len(pairs), _PAIRS_PER_BLOCK):
+        block = slice(start, start + _PAIRS_PER_BLOCK)
+        cosines[block] = exact_cosines(vectors, right[block, None], vectors[left[block]])[:, 0]
     return cosines[place]
 
 
 @contextmanager
 def similar_products(
-    session: SparkSession, model: SimilarModel, vectors: MappedArray, length: int
+    session: SparkSession, model: SimilarModel, vectors: np.ndarray, length: int
 ) -> Iterator[DataFrame]:
     """Give the table ``similar_products``, to be used up within the ``with`` block.
 
-    Products are worked on in Spark tasks; the model is broadcast, and released at the end of the block.
+    Products are worked on in Spark tasks; the model is broadcast, and released at the end of the block. The vectors are
+    shipped as a file and mapped: every Python worker would unpickle a broadcast into a copy of its own.
 
     Parameters
     ----------
@@ -145,41 +145,34 @@ def similar_products(
     model
         What to choose from.
     vectors
-        (n_vectors, d) float32, unit norm: the texts' vectors, where every task reaches them.
+        (n_vectors, d) float32, unit norm, of the texts.
     length
         Rows per product, at most.
     """
     default = text_representatives(model.groups, model.allowed, model.rank, len(model.neighbours))
     shared = session.sparkContext.broadcast((model, default))
-
-    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        relations, representatives = shared.value
-        ids = relations.product_ids
-        for batch in batches:
-            for block in batch.column("id").to_pylist():
-                start = block * _PRODUCTS_PER_BLOCK
-                stop = min(start + _PRODUCTS_PER_BLOCK, len(ids))
-                rows = similar_rows(relations, vectors.open(), representatives, start, stop, length)
-                item, rank, similar, *scores = rows
-                yield pa.RecordBatch.from_arrays(
-                    [
-                        pa.array(ids[item], pa.string()),
-                        pa.array(rank.astype(np.int32)),
-                        pa.array(ids[similar], pa.string()),
-                        *(pa.array(score.astype(np.float32)) for score in scores),
-                    ],
-                    names=[
-                        "product_id",
-                        "rank",
-                        "similar_product_id",
-                        "score",
-                        "content_score",
-                        "co_purchase_score",
-                    ],
-                )
-
+    schema = contract_columns(SIMILAR_PRODUCTS)
     n_blocks = max(1, -(-len(model.product_ids) // _PRODUCTS_PER_BLOCK))
-    try:
-        yield session.range(0, n_blocks, 1, numPartitions=n_blocks).mapInArrow(work, _SIMILAR_SCHEMA)
-    finally:
-        shared.destroy()
+    with tempfile.NamedTemporaryFile(prefix="vectors-", suffix=".npy") as file:
+        np.save(file, vectors)
+        file.flush()
+        session.sparkContext.addFile(file.name)
+        file_name = Path(file.name).name
+
+        def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            relations, representatives = shared.value
+            ids, mapped = relations.product_ids, np.load(SparkFiles.get(file_name), mmap_mode="r")
+            for batch in batches:
+                for block in batch.column("id").to_pylist():
+                    start = block * _PRODUCTS_PER_BLOCK
+                    stop = min(start + _PRODUCTS_PER_BLOCK, len(ids))
+                    item, rank, similar, *scores = similar_rows(relations, mapped, representatives, start, stop, length)
+                    arrays = [pa.array(ids[item], pa.string()), pa.array(rank.astype(np.int32))]
+                    arrays += [pa.array(ids[similar], pa.string())]
+                    arrays += [pa.array(score.astype(np.float32)) for score in scores]
+                    yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
+
+        try:
+            yield session.range(0, n_blocks, 1, numPartitions=n_blocks).mapInArrow(work, schema)
+        finally:
+            shared.destroy()

@@ -10,21 +10,20 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.app import App, optional
 from shelfkin.evaluation.taken_over import TONIGHT
-from shelfkin.mapped import Scratch
 from shelfkin.recommending.lists import Recommender, recommend_users
 from shelfkin.recommending.model import (
     Catalogue,
     Fitted,
-    TextNeighbours,
+    catalogue_neighbours,
     fit_model,
     item_numbers,
     read_catalogue,
     unknown_products,
 )
+from shelfkin.recommending.nearest import TextNeighbours
 from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import popular_products
 from shelfkin.recommending.ranker import Learned, Ranker
-from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.shelf_rules import ShelfRules, resolve
 from shelfkin.recommending.similar import SimilarModel, similar_products
 from shelfkin.recommending.timelines import timelines
@@ -71,16 +70,14 @@ def run(stage: Stage) -> None:
     event_types = stage.profile.events.event_types if stage.profile.events else {}
     events = stage.read("clean_events", EVENTS)
     items = item_numbers(stage.spark, catalogue.product_ids)
-    with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
-        stage.progress("searching the nearest of %s groups of variants", f"{len(collapsed.vectors):,}")
-        n = NEAREST_PER_RESULT * settings.similar_length
-        near, figures = catalogue_neighbours(stage.spark, collapsed, catalogue.on_sale, n, scratch, settings)
-        stage.metrics |= figures
-        stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
-        past = timelines(events, items, event_types).persist()
-        fitted = fit_model(collapsed, near, past, stage.cutoff, event_types, settings)
-        past.unpersist()
-        write_similar(stage, catalogue, near, fitted, scratch)
+    stage.progress("searching the nearest of %s groups of variants", f"{len(collapsed.vectors):,}")
+    near = catalogue_neighbours(collapsed, catalogue.on_sale, NEAREST_PER_RESULT * settings.similar_length, settings)
+    stage.metrics |= near.metrics
+    stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
+    past = timelines(events, items, event_types).persist()
+    fitted = fit_model(collapsed, near, past, stage.cutoff, event_types, settings)
+    past.unpersist()
+    write_similar(stage, catalogue, near, fitted)
 
     n_users = fitted.histories.count()
     stage.metrics |= {"products": len(catalogue.product_ids), "users": n_users, "repurchase": policy.repurchase}
@@ -142,7 +139,7 @@ def write_variants(stage: Stage, rows: pd.DataFrame) -> None:
     stage.write(PRODUCT_VARIANTS, table, n_files=1)
 
 
-def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted, scratch: Scratch) -> None:
+def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted) -> None:
     """Write ``similar_products``: from the groups of the model, with cosines of the products' own texts."""
     settings = stage.profile.recommending
     model = SimilarModel(
@@ -155,8 +152,7 @@ def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitt
         co_purchase=fitted.item_knn,
         content_share=settings.similar_content_share,
     )
-    vectors = scratch.put("texts", catalogue.vectors)
-    with similar_products(stage.spark, model, vectors, settings.similar_length) as table:
+    with similar_products(stage.spark, model, catalogue.vectors, settings.similar_length) as table:
         stage.write(SIMILAR_PRODUCTS, table, n_files=4)
 
 

@@ -32,20 +32,19 @@ from shelfkin.evaluation.gate import Before, Rival, Verdict
 from shelfkin.evaluation.learning import Lessons, Rankers, learn, windows_before
 from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usable
 from shelfkin.evaluation.tuning import Tuned, tune
-from shelfkin.mapped import Scratch
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.profile import MAX_RANKER_WINDOWS, Recommending
 from shelfkin.recommending.model import (
     CONTENT_NEIGHBOURS,
     Catalogue,
     Fitted,
+    catalogue_neighbours,
     fit_model,
     item_numbers,
     read_catalogue,
     unknown_products,
 )
 from shelfkin.recommending.policies import Policy
-from shelfkin.recommending.search import catalogue_neighbours
 from shelfkin.recommending.timelines import purchase_type, timelines
 from shelfkin.recommending.variants import find_variants
 from shelfkin.stage import Stage
@@ -112,8 +111,7 @@ def run(stage: Stage) -> None:
     allowed = np.zeros(len(catalogue.product_ids), dtype=bool)
     allowed[sold.select("item").toPandas()["item"].to_numpy()] = True
     stage.progress("searching the nearest of %s groups of variants", f"{len(catalogue.vectors):,}")
-    with Scratch(stage.paths.root, stage.table_uri("search")) as scratch:
-        near, _ = catalogue_neighbours(stage.spark, catalogue, allowed, CONTENT_NEIGHBOURS, scratch, settings)
+    near = catalogue_neighbours(catalogue, allowed, CONTENT_NEIGHBOURS, settings)
 
     def fit(earlier: Window) -> Fitted:
         stage.progress("fitting on the events before %s", earlier.cut.date())
