@@ -101,7 +101,7 @@ bench-session: setup ## benchmark: lists for sessions, beside the same answers f
 bench-publish: setup ## benchmark: a run published to Postgres five times, with readers beside it (STORE=...)
 	$(PY) benchmarks/bench_publish.py --store '$(STORE)'
 
-bench-similar: setup ## benchmark: nearest texts of all, beside FAISS flat and HNSW, and what 1,000,000 would take; PART=compare
+bench-similar: setup ## benchmark: nearest texts of all, beside FAISS flat, IVF and HNSW, and of 1,000,000; PART=compare
 	$(PY) benchmarks/bench_similar.py $(or $(PART),all)
 
 rehearsal: setup ## a server to rehearse a load on: make rehearsal RPM=3000 TPM=1000000, then OPENAI_BASE_URL=... make run ...

@@ -123,7 +123,7 @@ class App:
 
 def _configure_logging() -> None:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
-    for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools"):
+    for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -351,7 +351,7 @@ class Recommending(_Section):
     )
     ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")
-    # Exactness is worth some seconds: see docs/decisions/0020-search-by-size.md.
+    # Exactness is worth some seconds: see docs/decisions/0033-nearest-texts-by-faiss.md.
     search_exact_up_to: int = Field(
         50_000, ge=0, description="distinct texts that are all compared with each other; beyond, only likely ones are"
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shelfkin.recommending import inverted_lists
 from shelfkin.recommending.blocks import block_threads
-from shelfkin.recommending.inverted_lists import InvertedLists, spread
+from shelfkin.recommending.inverted_lists import InvertedLists, nearest_lists, spread
 
 N = 2_000
 
@@ -43,14 +43,13 @@ def test_every_text_asks_once_and_lies_in_one_list(seed: int, n: int, share: flo
     assert sorted(lists.order.tolist()) == list(range(n))
     assert sorted(lists.members.tolist()) == answering.tolist()
     for number in range(lists.n_lists):
-        assert (lists.nearest[lists.members[lists.bounds[number] : lists.bounds[number + 1]], 0] == number).all()
+        assert (lists.list_of[lists.members[lists.bounds[number] : lists.bounds[number + 1]]] == number).all()
     # Texts of one list stand together.
-    own = lists.nearest[lists.order, 0]
+    own = lists.list_of[lists.order]
     assert len(np.flatnonzero(np.diff(own))) == len(np.unique(own)) - 1
 
 
 def test_all_lists_hold_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inverted_lists, "MAX_PROBES", 1_000)
     monkeypatch.setattr(inverted_lists, "_TILE_ROWS", 7)
     vectors = themes(700, 12)
     lists = fitted(vectors, np.arange(700))
@@ -78,7 +77,7 @@ def test_calibration_promises_what_reading_so_many_lists_finds() -> None:
     fewer = shares(chosen.n_probes - 1)[::2]
     assert fewer.mean() - 2 * fewer.std() / np.sqrt(300) < 0.97
     sizes = np.diff(lists.bounds)
-    compared = sizes[lists.nearest[sample, : chosen.n_probes]].sum(axis=1)
+    compared = sizes[nearest_lists(vectors[sample], lists.centroids, chosen.n_probes)].sum(axis=1)
     assert compared.mean() / N == pytest.approx(chosen.scanned_share)
 
 
@@ -96,10 +95,11 @@ def test_calibration_counts_only_neighbours_that_exist() -> None:
 def test_where_no_number_of_lists_is_enough_the_largest_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = themes(N, 40)
     lists, sample, truth = fitted(vectors, np.arange(N)), spread(N, 300), true_nearest(vectors, 25)
+    monkeypatch.setattr(inverted_lists, "MAX_PROBES", 30)
     random_truth = np.random.default_rng(0).permuted(truth, axis=None)
     none = lists.calibrate(sample, random_truth[sample], 0.98)
     assert not none.enough
-    assert none.n_probes == inverted_lists.MAX_PROBES
+    assert none.n_probes == 30
     assert none.recall < 0.98
     # Lists that hold most of the texts save nothing, whatever they find.
     monkeypatch.setattr(inverted_lists, "MAX_SCANNED_SHARE", 0.001)

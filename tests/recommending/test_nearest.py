@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelfkin.recommending import blocks, nearest
-from shelfkin.recommending.nearest import COSINE_DECIMALS, exact_cosines, nearest_texts
+from shelfkin.recommending.nearest import COSINE_DECIMALS, TextNeighbours, exact_cosines
+
+
+def nearest_texts(
+    vectors: np.ndarray,
+    eligible: np.ndarray,
+    n: int,
+    exact_up_to: int = 50_000,
+    recall: float = 0.98,
+    n_threads: int | None = None,
+) -> TextNeighbours:
+    return nearest.nearest_texts(vectors, eligible, n, exact_up_to=exact_up_to, recall=recall, n_threads=n_threads)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -160,6 +171,6 @@ def test_exact_cosines_of_one_and_of_many() -> None:
 
 
 def test_one_text_finds_nothing() -> None:
-    assert nearest.nearest_texts(np.array([[1.0, 0.0]], dtype=np.float32), np.array([True]), 2).neighbours.tolist() == [
+    assert nearest_texts(np.array([[1.0, 0.0]], dtype=np.float32), np.array([True]), 2).neighbours.tolist() == [
         [-1, -1]
     ]

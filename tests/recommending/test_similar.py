@@ -122,7 +122,7 @@ def test_the_table_in_tasks_is_what_one_process_finds(spark: SparkSession, monke
     angles = np.radians([0.0, 10.0, 40.0, 45.0, 80.0, 120.0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     groups = np.array([0, 0, 0, 1, 1, 2, 3])
-    near = nearest_texts(vectors[[1, 3, 4, 5]], np.ones(4, dtype=bool), 3)
+    near = nearest_texts(vectors[[1, 3, 4, 5]], np.ones(4, dtype=bool), 3, exact_up_to=4, recall=0.98)
     model = SimilarModel(
         product_ids=np.array([f"p{i}" for i in range(7)], dtype=object),
         texts=np.array([0, 0, 1, 2, 3, 4, 5]),

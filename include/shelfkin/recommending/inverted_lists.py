@@ -19,7 +19,7 @@ from shelfkin.recommending.blocks import ByBlock
 LISTS_PER_ROOT = 4
 _TRAINING_TEXTS_PER_LIST, _TRAINING_ITERATIONS = 16, 4
 # Lists that a text may read at most, and the share of the texts in them above which comparing all is about as quick.
-MAX_PROBES, MAX_SCANNED_SHARE = 64, 0.25
+MAX_PROBES, MAX_SCANNED_SHARE = 512, 0.25
 # Texts of a list that are multiplied with a block of texts at a time.
 _TILE_ROWS = 4096
 
@@ -59,14 +59,17 @@ class InvertedLists:
     ----------
     vectors
         (n_texts, d) float32, unit norm.
-    nearest
-        (n_texts, p) int32: numbers of the lists whose centroids are nearest to each text, nearest first.
+    centroids
+        (n_lists, d) float32, unit norm.
+    list_of
+        (n_texts,) int32: the list of each text, that of its nearest centroid.
     members, bounds
         Texts that may answer, list by list; list i is ``members[bounds[i]:bounds[i + 1]]``.
     """
 
     vectors: np.ndarray
-    nearest: np.ndarray
+    centroids: np.ndarray
+    list_of: np.ndarray
     members: np.ndarray
     bounds: np.ndarray
 
@@ -93,27 +96,24 @@ class InvertedLists:
             max_points_per_centroid=_TRAINING_TEXTS_PER_LIST,
         )
         kmeans.train(vectors[spread(len(vectors), _TRAINING_TEXTS_PER_LIST * n_lists)])
-        n_near = min(MAX_PROBES, n_lists)
-        nearest = np.empty((len(vectors), n_near), dtype=np.int32)
-
-        def lists_of(rows: np.ndarray) -> np.ndarray:
-            return faiss.knn(vectors[rows], kmeans.centroids, n_near, metric=faiss.METRIC_INNER_PRODUCT)[1]
-
-        for rows, lists in by_block(lists_of, np.arange(len(vectors))):
-            nearest[rows] = lists
-        own = nearest[answering, 0]
-        members = answering[np.argsort(own, kind="stable")]
-        return cls(vectors, nearest, members, np.searchsorted(np.sort(own), np.arange(n_lists + 1)))
+        list_of = np.empty(len(vectors), dtype=np.int32)
+        for rows, near in by_block(
+            lambda rows: nearest_lists(vectors[rows], kmeans.centroids, 1), np.arange(len(vectors))
+        ):
+            list_of[rows] = near[:, 0]
+        members = answering[np.argsort(list_of[answering], kind="stable")]
+        bounds = np.searchsorted(list_of[members], np.arange(n_lists + 1))
+        return cls(vectors, kmeans.centroids, list_of, members, bounds)
 
     @property
     def n_lists(self) -> int:
         """Number of lists."""
-        return len(self.bounds) - 1
+        return len(self.centroids)
 
     @property
     def order(self) -> np.ndarray:
         """All texts, those of one list together: a block of them reads few lists."""
-        return np.lexsort(self.nearest.T[1::-1])
+        return np.argsort(self.list_of, kind="stable")
 
     def calibrate(self, sample: np.ndarray, truth: np.ndarray, target: float) -> Calibration:
         """Choose the number of lists to read on one half of a sample, and measure on the other.
@@ -132,19 +132,22 @@ class InvertedLists:
         """
         answered = (truth >= 0).any(axis=1)
         sample, truth = sample[answered], truth[answered]
-        near, exists = self.nearest[sample], truth >= 0
-        # Lists to read until the one that each true neighbour lies in.
-        met = near[:, None, :] == self.nearest[truth, 0][:, :, None]
-        needed = np.where(met.any(axis=2) & exists, met.argmax(axis=2), near.shape[1])
-        found = (needed[:, :, None] <= np.arange(near.shape[1])).sum(axis=1) / exists.sum(axis=1, keepdims=True)
+        n_probes, exists = min(MAX_PROBES, self.n_lists), truth >= 0
+        near = nearest_lists(self.vectors[sample], self.centroids, n_probes)
+        # Where each list stands among those nearest to a text, and so how many it has to read for each neighbour.
+        place = np.full((len(sample), self.n_lists), n_probes, dtype=np.int32)
+        np.put_along_axis(place, near, np.arange(n_probes, dtype=np.int32)[None, :], axis=1)
+        needed = np.where(exists, np.take_along_axis(place, self.list_of[truth], axis=1), n_probes)
+        met = np.zeros((len(sample), n_probes + 1))
+        np.add.at(met, (np.arange(len(sample))[:, None], needed), 1)
+        found = met[:, :n_probes].cumsum(axis=1) / exists.sum(axis=1, keepdims=True)
         choosing, judging = found[::2], found[1::2]
         reached = choosing.mean(axis=0) - 2 * choosing.std(axis=0) / len(choosing) ** 0.5 >= target
-        chosen = int(reached.argmax()) if reached.any() else near.shape[1] - 1
-        sizes = np.diff(self.bounds)
-        share = float(sizes[near].cumsum(axis=1)[:, chosen].mean() / len(self.members))
-        return Calibration(
-            chosen + 1, float(judging[:, chosen].mean()), share, bool(reached.any()) and share <= MAX_SCANNED_SHARE
-        )
+        chosen = int(reached.argmax()) if reached.any() else n_probes - 1
+        compared = np.diff(self.bounds)[near[:, : chosen + 1]].sum(axis=1).mean()
+        share = float(compared / len(self.members))
+        enough = bool(reached.any()) and share <= MAX_SCANNED_SHARE
+        return Calibration(chosen + 1, float(judging[:, chosen].mean()), share, enough)
 
     def candidates(self, rows: np.ndarray, n_probes: int, n: int) -> np.ndarray:
         """Return the `n` texts with the highest float32 cosines in the lists that some texts read.
@@ -163,7 +166,7 @@ class InvertedLists:
         numpy.ndarray
             (len(rows), n) int64, -1 for none.
         """
-        asked = self.nearest[rows, :n_probes].ravel()
+        asked = nearest_lists(self.vectors[rows], self.centroids, n_probes).ravel()
         by_list = np.argsort(asked, kind="stable")
         lists, starts = np.unique(asked[by_list], return_index=True)
         heap = faiss.ResultHeap(len(rows), n, keep_max=True)
@@ -174,3 +177,8 @@ class InvertedLists:
                 heap.add_result_subset(asking, questions @ self.vectors[members].T, members)
         heap.finalize()
         return heap.I
+
+
+def nearest_lists(vectors: np.ndarray, centroids: np.ndarray, n: int) -> np.ndarray:
+    """Return the `n` lists whose centroids are nearest to each vector, nearest first: (n_vectors, n) int64."""
+    return faiss.knn(vectors, centroids, n, metric=faiss.METRIC_INNER_PRODUCT)[1]

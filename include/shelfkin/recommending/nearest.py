@@ -15,7 +15,6 @@ from typing import Any
 import faiss
 import numpy as np
 
-from shelfkin.profile import Recommending
 from shelfkin.recommending.blocks import ByBlock, block_threads
 from shelfkin.recommending.inverted_lists import InvertedLists, spread
 
@@ -31,9 +30,6 @@ _N_SPARE = 8
 _EXACT_ROWS = 64
 # Texts whose true neighbours tell how many lists to read.
 _N_SAMPLE = 2048
-
-EXACT_UP_TO: int = Recommending.model_fields["search_exact_up_to"].default
-RECALL: float = Recommending.model_fields["search_recall"].default
 
 # From numbers of texts to their neighbours and cosines, as in `TextNeighbours`.
 _Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -62,8 +58,8 @@ def nearest_texts(
     eligible: np.ndarray,
     n: int,
     *,
-    exact_up_to: int = EXACT_UP_TO,
-    recall: float = RECALL,
+    exact_up_to: int,
+    recall: float,
     n_threads: int | None = None,
 ) -> TextNeighbours:
     """Return every text's `n` nearest texts.
@@ -93,11 +89,12 @@ def nearest_texts(
 
     Examples
     --------
+    >>> import numpy as np
     >>> vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
-    >>> found = nearest_texts(vectors, np.array([True, True, False]), n=1)
+    >>> found = nearest_texts(vectors, np.array([True, True, False]), n=1, exact_up_to=50_000, recall=0.98)
     >>> found.neighbours.ravel().tolist()
     [1, 0, 1]
-    >>> found.cosines.ravel().round(2).tolist()
+    >>> found.cosines.ravel().astype(float).round(2).tolist()
     [0.8, 0.8, 0.96]
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -108,84 +105,57 @@ def nearest_texts(
     if not len(answering):
         return TextNeighbours(neighbours, cosines, metrics)
     with block_threads(n_threads) as by_block:
-        search: _Search = ExactSearch(vectors, answering, n).search
+        # A copy of the vectors only where some are left out.
+        answers = vectors if len(answering) == len(vectors) else vectors[answering]
+        search: _Search = partial(_compared_with_all, vectors, answering, answers, n, n + _N_SPARE)
         order = np.arange(len(vectors))
         if len(vectors) > exact_up_to:
             lists = InvertedLists.fit(vectors, answering, by_block)
             n_probes, metrics = _calibrated(lists, search, recall, by_block)
-            if n_probes:
-                search, order = partial(_search_lists, lists, n_probes, n), lists.order
+            if metrics["search"] == "lists":
+                search, order = partial(_compared_in_lists, lists, n_probes, n), lists.order
         for rows, answer in by_block(search, order):
             neighbours[rows], cosines[rows] = answer
     return TextNeighbours(neighbours, cosines, metrics)
 
 
-def _calibrated(
-    lists: InvertedLists, exact: _Search, recall: float, by_block: ByBlock
-) -> tuple[int | None, dict[str, Any]]:
-    """Return how many lists a text has to read, None where comparing all is better, and the metrics."""
+def _calibrated(lists: InvertedLists, exact: _Search, recall: float, by_block: ByBlock) -> tuple[int, dict[str, Any]]:
+    """Return how many lists a text reads, and the metrics, which say whether that is better than comparing all."""
     sample, began = spread(len(lists.vectors), _N_SAMPLE), time.monotonic()
     truth = np.concatenate([near for _, (near, _) in by_block(exact, sample)])
     all_min = (time.monotonic() - began) * len(lists.vectors) / len(sample) / 60
     chosen = lists.calibrate(sample, truth, recall)
-    metrics = {
+    if not chosen.enough:
+        log.warning(
+            f"WARNING: the vectors hardly form groups. The nearest {chosen.n_probes} of {lists.n_lists:,} lists hold "
+            f"{chosen.recall:.0%} of the true neighbours (wanted: {recall:.0%}) and {chosen.scanned_share:.0%} of the "
+            f"texts. So all {len(lists.vectors):,} texts are compared with each other, in about {all_min:.0f} min."
+        )
+    return chosen.n_probes, {
         "search": "lists" if chosen.enough else "exact",
         "search_lists": lists.n_lists,
         "search_probes": chosen.n_probes,
         "search_recall": round(chosen.recall, 4),
         "search_scanned_share": round(chosen.scanned_share, 4),
     }
-    if chosen.enough:
-        return chosen.n_probes, metrics
-    log.warning(
-        "WARNING: the vectors hardly form groups. The nearest %d of %s lists hold %.0f%% of the true neighbours "
-        "(wanted: %.0f%%) and %.0f%% of the texts. So all %s texts are compared with each other, in about %.0f min.",
-        chosen.n_probes,
-        f"{lists.n_lists:,}",
-        100 * chosen.recall,
-        100 * recall,
-        100 * chosen.scanned_share,
-        f"{len(lists.vectors):,}",
-        all_min,
-    )
-    return None, metrics
 
 
-class ExactSearch:
-    """Compares texts with all that may answer.
-
-    Parameters
-    ----------
-    vectors
-        (n_texts, d) float32, unit norm.
-    answering
-        Numbers of the texts that may answer, rising.
-    n
-        Answers per text.
-    """
-
-    def __init__(self, vectors: np.ndarray, answering: np.ndarray, n: int) -> None:
-        self._vectors, self._answering, self._n = vectors, answering, n
-        # A copy only where something is left out.
-        self._answers = vectors if len(answering) == len(vectors) else vectors[answering]
-
-    def search(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the nearest of some texts, as `best_of` does."""
-        return self._among(rows, self._n + _N_SPARE)
-
-    def _among(self, rows: np.ndarray, n_candidates: int) -> tuple[np.ndarray, np.ndarray]:
-        n_candidates = min(n_candidates, len(self._answering))
-        cosines, places = faiss.knn(self._vectors[rows], self._answers, n_candidates, metric=faiss.METRIC_INNER_PRODUCT)
-        near, exact = best_of(self._vectors, rows, self._answering[places], self._n)
-        if n_candidates < len(self._answering):
-            # What may tie with the last place, one further where a text finds itself, can be beyond the candidates.
-            cut = np.flatnonzero(cosines[:, -1] >= cosines[:, self._n] - _FLOAT32_SLACK)
-            if len(cut):
-                near[cut], exact[cut] = self._among(rows[cut], 4 * n_candidates)
-        return near, exact
+def _compared_with_all(
+    vectors: np.ndarray, answering: np.ndarray, answers: np.ndarray, n: int, n_candidates: int, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest of some texts among all that may answer, whose vectors are `answers`: see `best_of`."""
+    n_candidates = min(n_candidates, len(answers))
+    float32, places = faiss.knn(vectors[rows], answers, n_candidates, metric=faiss.METRIC_INNER_PRODUCT)
+    near, exact = best_of(vectors, rows, answering[places], n)
+    if n_candidates < len(answers):
+        # What may tie with the last place, one further where a text finds itself, can be beyond the candidates.
+        cut = np.flatnonzero(float32[:, -1] >= float32[:, n] - _FLOAT32_SLACK)
+        if len(cut):
+            near[cut], exact[cut] = _compared_with_all(vectors, answering, answers, n, 4 * n_candidates, rows[cut])
+    return near, exact
 
 
-def _search_lists(lists: InvertedLists, n_probes: int, n: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compared_in_lists(lists: InvertedLists, n_probes: int, n: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return best_of(lists.vectors, rows, lists.candidates(rows, n_probes, n + _N_SPARE), n)
 
 

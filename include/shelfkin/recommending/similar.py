@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -135,8 +135,7 @@ def similar_products(
 ) -> Iterator[DataFrame]:
     """Give the table ``similar_products``, to be used up within the ``with`` block.
 
-    Products are worked on in Spark tasks; the model is broadcast, and released at the end of the block. The vectors are
-    shipped as a file and mapped: every Python worker would unpickle a broadcast into a copy of its own.
+    Products are worked on in Spark tasks; the model is broadcast, and released at the end of the block.
 
     Parameters
     ----------
@@ -151,28 +150,35 @@ def similar_products(
     """
     default = group_representatives(model.groups, model.allowed, model.rank, len(model.neighbours))
     shared = session.sparkContext.broadcast((model, default))
-    schema = contract_columns(SIMILAR_PRODUCTS)
+    file_name, schema = shipped(session, vectors), contract_columns(SIMILAR_PRODUCTS)
+
+    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        relations, representatives = shared.value
+        ids, mapped = relations.product_ids, np.load(SparkFiles.get(file_name), mmap_mode="r")
+        for batch in batches:
+            for block in batch.column("id").to_pylist():
+                start = block * _PRODUCTS_PER_BLOCK
+                stop = min(start + _PRODUCTS_PER_BLOCK, len(ids))
+                item, rank, similar, *scores = similar_rows(relations, mapped, representatives, start, stop, length)
+                arrays = [pa.array(ids[item], pa.string()), pa.array(rank.astype(np.int32))]
+                arrays += [pa.array(ids[similar], pa.string())]
+                arrays += [pa.array(score.astype(np.float32)) for score in scores]
+                yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
+
     n_blocks = max(1, -(-len(model.product_ids) // _PRODUCTS_PER_BLOCK))
-    with tempfile.NamedTemporaryFile(prefix="vectors-", suffix=".npy") as file:
-        np.save(file, vectors)
-        file.flush()
-        session.sparkContext.addFile(file.name)
-        file_name = Path(file.name).name
+    try:
+        yield session.range(0, n_blocks, 1, numPartitions=n_blocks).mapInArrow(work, schema)
+    finally:
+        shared.destroy()
 
-        def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            relations, representatives = shared.value
-            ids, mapped = relations.product_ids, np.load(SparkFiles.get(file_name), mmap_mode="r")
-            for batch in batches:
-                for block in batch.column("id").to_pylist():
-                    start = block * _PRODUCTS_PER_BLOCK
-                    stop = min(start + _PRODUCTS_PER_BLOCK, len(ids))
-                    item, rank, similar, *scores = similar_rows(relations, mapped, representatives, start, stop, length)
-                    arrays = [pa.array(ids[item], pa.string()), pa.array(rank.astype(np.int32))]
-                    arrays += [pa.array(ids[similar], pa.string())]
-                    arrays += [pa.array(score.astype(np.float32)) for score in scores]
-                    yield pa.RecordBatch.from_arrays(arrays, names=schema.names)
 
-        try:
-            yield session.range(0, n_blocks, 1, numPartitions=n_blocks).mapInArrow(work, schema)
-        finally:
-            shared.destroy()
+def shipped(session: SparkSession, array: np.ndarray) -> str:
+    """Give an array to every task, and return the name of its file: ``np.load(SparkFiles.get(name), mmap_mode="r")``.
+
+    A machine's workers then share one copy; of a broadcast, each Python worker would unpickle its own. The file lies in
+    Spark's temporary folder until the session ends, since executors that start later fetch it too.
+    """
+    path = Path(session.sparkContext._temp_dir) / f"{uuid4().hex}.npy"
+    np.save(path, array)
+    session.sparkContext.addFile(str(path))
+    return path.name
