@@ -87,16 +87,10 @@ class AlsModel(BacktestModel):
         return order[first_of_groups(self.items.groups[order], np.isin(order, past))][:length]
 
     def _table(self, user_ids: Sequence[str], best: Sequence[np.ndarray]) -> pd.DataFrame:
-        lengths = np.array([len(items) for items in best], dtype=np.int64)
+        users = np.repeat(np.asarray(user_ids, dtype=object), [len(items) for items in best])
         items = np.concatenate([np.empty(0, np.int64), *best])
-        before = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return pd.DataFrame(
-            {
-                "user_id": np.repeat(np.asarray(user_ids, dtype=object), lengths),
-                "rank": np.arange(len(items)) - before + 1,
-                "product_id": self.items.product_ids[items],
-            }
-        )
+        table = pd.DataFrame({"user_id": users, "product_id": self.items.product_ids[items]})
+        return table.assign(rank=table.groupby("user_id").cumcount() + 1)
 
     def _strengths(self, asked: pd.DataFrame) -> sp.csr_array:
         indptr = np.concatenate([[0], np.cumsum(asked["items"].map(len))])

@@ -144,4 +144,4 @@ def next_order(baskets: Baskets, half_life_days: float, n_neighbours: int) -> sp
     counts = np.sqrt(np.asarray((sp.diags_array(fade) @ baskets.items).sum(axis=0)).ravel() + SEQUENCE_SHRINKAGE)
     follows = sp.csr_array(before.T @ after)
     follows = sp.csr_array(sp.diags_array(1.0 / counts) @ follows @ sp.diags_array(1.0 / counts))
-    return strongest_entries(follows, n_neighbours)
+    return strongest_entries(follows, n_neighbours).astype(np.float32)

@@ -72,11 +72,12 @@ def fit_ease(strengths: sp.csr_array, *, l2: float, n_neighbours: int) -> CoPurc
 
 def fit_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) -> CoPurchase:
     """Fit item-kNN over the active products, see `fit`."""
-    return _fit_active(
-        "item_knn",
-        strengths,
-        lambda dense: item_knn(strongest(dense, MAX_TRAINING_HISTORY), shrinkage=shrinkage, n_neighbours=n_neighbours),
-    )
+
+    def weights_of(active: sp.csr_array) -> sp.csr_array:
+        bounded = strongest_entries(active, MAX_TRAINING_HISTORY)
+        return item_knn(bounded, shrinkage=shrinkage, n_neighbours=n_neighbours)
+
+    return _fit_active("item_knn", strengths, weights_of)
 
 
 def _fit_active(method: str, strengths: sp.csr_array, weights_of: Callable[[sp.csr_array], sp.csr_array]) -> CoPurchase:
@@ -161,19 +162,8 @@ def item_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) ->
         rows = np.repeat(np.arange(start, stop), np.diff(shared.indptr))
         shared.data /= norms[rows] * norms[shared.indices] + shrinkage
         shared.data[rows == shared.indices] = 0.0
-        blocks.append(strongest_entries(shared, n_neighbours))
+        blocks.append(strongest_entries(shared, n_neighbours).astype(np.float32))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
-
-
-def strongest(strengths: sp.csr_array, n: int) -> sp.csr_array:
-    """Return a copy with each user's `n` largest strengths only; ties go to the lower item number."""
-    cut = strengths.tocsr(copy=True)
-    cut.sort_indices()
-    for user in np.flatnonzero(np.diff(cut.indptr) > n):
-        entries = cut.data[cut.indptr[user] : cut.indptr[user + 1]]
-        entries[np.argsort(-entries, kind="stable")[n:]] = 0.0
-    cut.eliminate_zeros()
-    return cut
 
 
 def keep_strongest(weights: np.ndarray, n: int) -> sp.csr_array:
@@ -208,8 +198,7 @@ def strongest_entries(matrix: sp.csr_array, n: int) -> sp.csr_array:
     n_above = np.bincount(rows[~tied], minlength=matrix.shape[0])
     ties_before = np.concatenate([[0], np.cumsum(tied)])
     place = ties_before[:-1] - ties_before[near.indptr[rows]]
-    found = _entries(near, rows, near.data, ~tied | (n_above[rows] + place < n))
-    return sp.csr_array((found.data.astype(np.float32), found.indices, found.indptr), shape=matrix.shape)
+    return _entries(near, rows, near.data, ~tied | (n_above[rows] + place < n))
 
 
 def _entries(matrix: sp.csr_array, rows: np.ndarray, values: np.ndarray, kept: np.ndarray) -> sp.csr_array:

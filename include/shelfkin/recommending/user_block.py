@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from shelfkin.recommending.co_purchase import clipped, strongest
+from shelfkin.recommending.co_purchase import clipped, strongest_entries
 from shelfkin.recommending.interactions import HISTORY_ARRAYS
 
 # The strongest past products that relations start from: beyond some hundreds they add time, not taste.
@@ -73,4 +73,4 @@ def tastes(block: UserBlock, values: np.ndarray, n_items: int) -> sp.csr_array:
     n_items
         Number of columns.
     """
-    return strongest(clipped(block.matrix(values, n_items)), MAX_HISTORY)
+    return strongest_entries(clipped(block.matrix(values, n_items)), MAX_HISTORY)
