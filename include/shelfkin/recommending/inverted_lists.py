@@ -96,14 +96,13 @@ class InvertedLists:
             max_points_per_centroid=_TRAINING_TEXTS_PER_LIST,
         )
         kmeans.train(vectors[spread(len(vectors), _TRAINING_TEXTS_PER_LIST * n_lists)])
+        centroids = np.asarray(kmeans.centroids)
         list_of = np.empty(len(vectors), dtype=np.int32)
-        for rows, near in by_block(
-            lambda rows: nearest_lists(vectors[rows], kmeans.centroids, 1), np.arange(len(vectors))
-        ):
+        for rows, near in by_block(lambda rows: nearest_lists(vectors[rows], centroids, 1), np.arange(len(vectors))):
             list_of[rows] = near[:, 0]
         members = answering[np.argsort(list_of[answering], kind="stable")]
         bounds = np.searchsorted(list_of[members], np.arange(n_lists + 1))
-        return cls(vectors, kmeans.centroids, list_of, members, bounds)
+        return cls(vectors, centroids, list_of, members, bounds)
 
     @property
     def n_lists(self) -> int:
