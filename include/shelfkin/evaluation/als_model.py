@@ -56,8 +56,8 @@ class AlsModel(BacktestModel):
         factors = self.als.factors[candidates].astype(np.float64).T
         n_users = max(1, _SCORES_PER_BLOCK // len(candidates))
         blocks = (asked.iloc[start : start + n_users] for start in range(0, len(asked), n_users))
-        found = [best for block in blocks for best in self._block(block, candidates, factors, policies)]
-        return [self._table(asked["user_id"].tolist(), [best[n] for best in found]) for n in range(len(policies))]
+        lists = [best for block in blocks for best in self._block(block, candidates, factors, policies)]
+        return [self._table(asked["user_id"].tolist(), [best[n] for best in lists]) for n in range(len(policies))]
 
     def _block(
         self, asked: pd.DataFrame, candidates: np.ndarray, factors: np.ndarray, policies: Sequence[RepurchasePolicy]

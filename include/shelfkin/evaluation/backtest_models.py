@@ -91,8 +91,8 @@ class SignalModel(BacktestModel):
 
     def lists_each(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
         """Return the lists of known users; a list is filled up with popular products."""
-        found = lists_of({number: (self, policy) for number, policy in enumerate(policies)}, users)
-        return [found[number] for number in range(len(policies))]
+        lists = lists_of({number: (self, policy) for number, policy in enumerate(policies)}, users)
+        return [lists[number] for number in range(len(policies))]
 
 
 def lists_of(asked: Mapping[K, tuple[BacktestModel, RepurchasePolicy]], users: DataFrame) -> dict[K, pd.DataFrame]:
@@ -101,23 +101,23 @@ def lists_of(asked: Mapping[K, tuple[BacktestModel, RepurchasePolicy]], users: D
     Parameters
     ----------
     asked
-        Contestants as of one moment, and what their lists may hold.
+        Models as of one moment, and what their lists may hold.
     users
         ``user_id``.
     """
     users = users.persist()
     by_signals = {key: (one, policy) for key, (one, policy) in asked.items() if isinstance(one, SignalModel)}
-    found: dict[K, pd.DataFrame] = {}
+    lists: dict[K, pd.DataFrame] = {}
     for one in {id(one): one for key, (one, _) in asked.items() if key not in by_signals}.values():
         of_one = {key: policy for key, (other, policy) in asked.items() if other is one}
-        found |= zip(of_one, one.lists_each(users, list(of_one.values())), strict=True)
+        lists |= zip(of_one, one.lists_each(users, list(of_one.values())), strict=True)
     longest = max((policy.list_length for _, policy in asked.values()), default=1)
     n_together = max(1, MAX_ROWS // max(1, users.count() * longest))
     keys = list(by_signals)
     for start in range(0, len(keys), n_together):
-        found |= _by_one_job({key: by_signals[key] for key in keys[start : start + n_together]}, users)
+        lists |= _by_one_job({key: by_signals[key] for key in keys[start : start + n_together]}, users)
     users.unpersist()
-    return found
+    return lists
 
 
 def _by_one_job(asked: Mapping[K, tuple[SignalModel, RepurchasePolicy]], users: DataFrame) -> dict[K, pd.DataFrame]:

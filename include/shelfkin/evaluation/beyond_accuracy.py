@@ -66,13 +66,13 @@ def diversity(items: np.ndarray, background: Background) -> float:
     for start in range(0, len(items), _USERS_PER_BLOCK):
         block = slice(start, start + _USERS_PER_BLOCK)
         has = known[block]
-        found = background.vectors[np.where(has, row[block], 0)] * has[..., None] if has.any() else None
-        if found is None:
+        vectors = background.vectors[np.where(has, row[block], 0)] * has[..., None] if has.any() else None
+        if vectors is None:
             continue
         n = has.sum(axis=1)
         # The sum over pairs of a list is (|sum|^2 - n) / 2 for unit vectors.
-        norms = np.square(found.sum(axis=1, dtype=np.float64)).sum(axis=1)
-        own = np.square(found, dtype=np.float64).sum(axis=(1, 2))
+        norms = np.square(vectors.sum(axis=1, dtype=np.float64)).sum(axis=1)
+        own = np.square(vectors, dtype=np.float64).sum(axis=(1, 2))
         counted = n >= 2
         cosines = (norms - own)[counted] / (n * (n - 1))[counted]
         total += float((1 - cosines).sum())

@@ -86,11 +86,10 @@ class TrainingSet:
 
     def rankers(self, *windows: list[Window]) -> list[dict[str, Ranker | None]]:
         """Return for each list of windows the rankers by task that have seen these and nothing else."""
-        asked = [(task, of) for of in windows for task in TASKS]
         # Trees grow more quickly side by side than each on all cores.
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            trained = list(pool.map(lambda one: self._train(*one), asked))
-        return [dict(zip(TASKS, trained[at : at + len(TASKS)], strict=True)) for at in range(0, len(asked), len(TASKS))]
+            trained = [{task: pool.submit(self._train, task, seen) for task in TASKS} for seen in windows]
+        return [{task: ranker.result() for task, ranker in by_task.items()} for by_task in trained]
 
     def _train(self, task: str, windows: list[Window]) -> Ranker | None:
         if not windows:

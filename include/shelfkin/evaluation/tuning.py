@@ -48,15 +48,15 @@ class Tried:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `tune` found, or nothing: then the defaults stand."""
+    """All that `tune` has tried, or nothing: then the defaults stand."""
 
     tried: tuple[Tried, ...] = ()
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[object]]) -> Tuned:
         """Return what was written to ``baseline_parameters``, rows in any order."""
-        found = [Tried(*row) for row in rows]  # type: ignore[arg-type]
-        return cls(tuple(sorted(found, key=lambda one: (one.task, one.model, one.parameters))))
+        tried = [Tried(*row) for row in rows]  # type: ignore[arg-type]
+        return cls(tuple(sorted(tried, key=lambda one: (one.task, one.model, one.parameters))))
 
     def parameters(self, task: str, model: str) -> Parameters:
         """Return what a baseline is judged with."""
@@ -90,7 +90,7 @@ def tune(
     truth = truth.persist()
     wanted = {task: wanted_products(truth, task, max_users) for task in TASKS}
     truth.unpersist()
-    counted = {task: found for task, found in wanted.items() if found["user_id"].nunique() >= MIN_USERS}
+    counted = {task: table for task, table in wanted.items() if table["user_id"].nunique() >= MIN_USERS}
     if not counted:
         return Tuned()
     tried = [
@@ -105,7 +105,7 @@ def tune(
         for task in counted
     }
     lists = lists_of(asked, users_of(truth.sparkSession, counted.values()))
-    return Tuned.from_rows(_with_choice([(*key, _score(found, counted[key[0]])) for key, found in lists.items()]))
+    return Tuned.from_rows(_with_choice([(*key, _score(of_model, counted[key[0]])) for key, of_model in lists.items()]))
 
 
 def _score(lists: pd.DataFrame, wanted: pd.DataFrame) -> float:

@@ -133,5 +133,5 @@ def wanted_products(truth: DataFrame, task: str, max_users: int = MAX_USERS) -> 
 
 def users_of(session: SparkSession, wanted: Iterable[pd.DataFrame]) -> DataFrame:
     """Return the distinct users of some results of `wanted_products`."""
-    users = pd.concat([found[["user_id"]] for found in wanted]).drop_duplicates()
+    users = pd.concat([of_task[["user_id"]] for of_task in wanted]).drop_duplicates()
     return session.createDataFrame(users, "user_id string")

@@ -77,20 +77,23 @@ class MerchandisingRules:
         spread = float(np.ptp(scores)) if len(scores) else 0.0
         relevance = (scores - scores.min(initial=np.inf)) / (spread or 1.0)
         groups = [groups[items] for groups, _ in self.caps]
-        left = [np.full(int(found.max(initial=-1)) + 2, cap) for found, (_, cap) in zip(groups, self.caps, strict=True)]
+        left = [
+            np.full(int(group_of.max(initial=-1)) + 2, cap)
+            for group_of, (_, cap) in zip(groups, self.caps, strict=True)
+        ]
         nearest, open_places = np.zeros(len(items)), np.ones(len(items), dtype=bool)
         chosen: list[int] = []
         while len(chosen) < min(length, len(items)):
             has_room = open_places.copy()
-            for found, room in zip(groups, left, strict=True):
-                has_room &= (found < 0) | (room[found] > 0)
+            for group_of, room in zip(groups, left, strict=True):
+                has_room &= (group_of < 0) | (room[group_of] > 0)
             possible = has_room if has_room.any() else open_places
             value = np.where(possible, (1 - self.diversity) * relevance - self.diversity * nearest, -np.inf)
             place = int(np.argmax(np.round(value, SCORE_DECIMALS)))
             chosen.append(place)
             open_places[place] = False
-            for found, room in zip(groups, left, strict=True):
-                room[found[place]] -= 1
+            for group_of, room in zip(groups, left, strict=True):
+                room[group_of[place]] -= 1
             row = slice(content.indptr[items[place]], content.indptr[items[place] + 1])
             near = np.argsort(content.indices[row], kind="stable")
             nearest = np.maximum(nearest, Signal(content.indices[row][near], content.data[row][near]).at(items))
@@ -114,7 +117,7 @@ def resolve_rules(
     rules, unknown
         The rules, and the ids and brands that no product has; they have no effect.
     """
-    found = MerchandisingRules.none(len(product_ids))
+    no_rules = MerchandisingRules.none(len(product_ids))
     number = pd.Index(product_ids)
     unknown: list[str] = []
 
@@ -123,7 +126,7 @@ def resolve_rules(
         unknown.extend(one for one, place in zip(ids, places, strict=True) if place < 0)
         return places[places >= 0].astype(np.int64)
 
-    allowed, boosts = found.allowed.copy(), found.boosts.copy()
+    allowed, boosts = no_rules.allowed.copy(), no_rules.boosts.copy()
     allowed[numbers(rules.blocked)] = False
     with np.errstate(invalid="ignore"):
         if rules.min_price is not None:
@@ -144,5 +147,5 @@ def resolve_rules(
         caps.append((np.where(brands == "", -1, codes), rules.max_per_brand))
     pins = numbers(rules.pinned)
     return replace(
-        found, allowed=allowed, boosts=boosts, pins=pins, caps=tuple(caps), diversity=rules.diversity
+        no_rules, allowed=allowed, boosts=boosts, pins=pins, caps=tuple(caps), diversity=rules.diversity
     ), unknown

@@ -135,15 +135,15 @@ class Recommender:
         ranked = []
         for user, (items, _) in enumerate(rows):
             past = signals.block.items[signals.block.of(user)]
-            found = self.rules.boosted(items, scores[bounds[user] : bounds[user + 1]])
+            boosted = self.rules.boosted(items, scores[bounds[user] : bounds[user + 1]])
             n = CANDIDATES_PER_SOURCE
-            places = self._best(items, found, past)
+            places = self._best(items, boosted, past)
             while len(places) < self.policy.list_length and n < 2 * self.model.n_items:
                 n *= 4
                 items, features = candidate_rows(signals, self.policy, user, n)
-                found = self.rules.boosted(items, self.learned.ranker.scores(features))
-                places = self._best(items, found, past)
-            ranked.append((items, found, places))
+                boosted = self.rules.boosted(items, self.learned.ranker.scores(features))
+                places = self._best(items, boosted, past)
+            ranked.append((items, boosted, places))
         return ranked
 
     def _best(self, items: np.ndarray, scores: np.ndarray, past: np.ndarray) -> np.ndarray:

@@ -208,12 +208,12 @@ def _links(names: np.ndarray, codes: Sequence[tuple[str, ...]]) -> Iterator[tupl
     for name, roots in own.items():
         for root in roots:
             names_of[root].append(name)
-    common = {root for root, found in names_of.items() if len(found) > MAX_NAMES_PER_CODE}
+    common = {root for root, names_with in names_of.items() if len(names_with) > MAX_NAMES_PER_CODE}
     seen: set[tuple[int, int]] = set()
-    for root, found in names_of.items():
+    for root, names_with in names_of.items():
         if root in common:
             continue
-        for one, other in combinations(found, 2):
+        for one, other in combinations(names_with, 2):
             if (one, other) not in seen and not ((own[one] - own[other] - common) and (own[other] - own[one] - common)):
                 yield one, other
             seen.add((one, other))
