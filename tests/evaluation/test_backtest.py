@@ -371,9 +371,9 @@ def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spa
     rows += [event(None, product, n + 1, order=f"o{n}") for n in range(2) for product in ("p00", "p01")]
     rows += [event(None, "p02", 1, order="alone"), event(None, "p03", 1), event(None, "p04", 1)]
     fitted = fit(spark, rows)
-    assert fitted.item_knn[0, 1] > 0
+    assert fitted.ranking_inputs.item_knn[0, 1] > 0
     assert fitted.items.co_purchase[0, 1] > 0
-    assert fitted.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
+    assert fitted.ranking_inputs.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
     assert [row["user_id"] for row in fitted.histories.collect()] == ["u"]
 
 
@@ -407,7 +407,7 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     )
     assert popularity.co_purchase.nnz == knn.content.nnz == 0
     # The model's own item-kNN is no other than the baseline's with the same shrinkage; less of it is larger scores.
-    assert (knn.co_purchase != fitted.item_knn).nnz == 0
+    assert (knn.co_purchase != fitted.ranking_inputs.item_knn).nnz == 0
     assert other.co_purchase.sum() > knn.co_purchase.sum()
 
 

@@ -58,7 +58,7 @@ def item_popularity(
 
     counts = ", ".join(f"{name} bigint" for name in _COUNTS)
     counted = timelines.mapInArrow(count, f"item int, {counts}, first_days double, last_days double")
-    counts = (
+    table = (
         counted.groupBy("item")
         .agg(
             *(F.sum(name).alias(name) for name in _COUNTS),
@@ -70,8 +70,8 @@ def item_popularity(
         .reindex(range(n_items), fill_value=0)
         .astype(np.float64)
     )
-    counts[list(_SPEEDS)] = rounded(counts[list(_SPEEDS)].to_numpy())
-    return counts
+    table[list(_SPEEDS)] = rounded(table[list(_SPEEDS)].to_numpy())
+    return table
 
 
 def _count(batch: pa.RecordBatch, bought: int, as_of: datetime, speeds: Sequence[float]) -> pa.RecordBatch:
