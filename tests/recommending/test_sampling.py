@@ -29,6 +29,5 @@ def test_about_as_many_keys_as_wanted_stay_whole(spark: SparkSession) -> None:
     # Another purpose is another sample: a quarter of it is in the first by chance.
     assert len(one & other) < 200
     assert len(drawn(2_000, 2_000, "all")) == 2_000
-    # As one user of 40 is wanted, so are 2,500,000 of 100,000,000; and a share below 1 of 10,000 is no empty table.
-    assert 20 < len(drawn(100_000_000, 2_500_000, "large")) < 80
-    assert len(drawn(100_000_000, 100_000, "small")) < 12
+    # Shares below 1 of 10,000 are no empty table: of 2,000,000 ids, 5,000 of 100,000,000 are 100.
+    assert 50 < sampled(spark.range(2_000_000), "id", 100_000_000, 5_000, "small").count() < 150
