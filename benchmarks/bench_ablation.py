@@ -63,50 +63,48 @@ def without(rows: Any, names: tuple[str, ...]) -> Any:
     return replace(rows, features=features)
 
 
-def learn(known: Known, horizon_days: int, events: Any, told: Any, near: Any) -> Any:
-    """Return the training rows of the windows before the cut, as `evaluation.learning.Lessons`."""
-    from shelfkin.evaluation.backtest import Window, dated_purchases
-    from shelfkin.evaluation.learning import Lessons, windows_before
-    from shelfkin.recommending.model import item_numbers
+def training_set_of(known: Known, horizon_days: int, near: Any) -> Any:
+    """Return the training rows of the windows before the cut, as `evaluation.learning.TrainingSet`."""
+    from shelfkin.evaluation.learning import TrainingSet
+    from shelfkin.evaluation.windows import Window, dated_purchases
     from shelfkin.recommending.timelines import purchase_type
 
-    settings = known.profile.recommending
-    windows = windows_before(Window(known.as_of, horizon_days), settings.ranker_windows)
-    bought = events.filter(events["event_type"] == purchase_type(known.profile.events.event_types))
+    prepared = known.prepared
+    windows = Window(known.as_of, horizon_days).windows_before(prepared.settings.ranker_windows)
+    bought = known.events.filter(known.events["event_type"] == purchase_type(prepared.event_types))
     dated = dated_purchases(bought, windows[-1].cut).persist()
-    lessons = Lessons(dated, settings.ranker_seed, known.session.sparkContext.defaultParallelism)
-    items = item_numbers(known.session, known.catalogue.product_ids)
+    n_cores = known.session.sparkContext.defaultParallelism
+    training_set = TrainingSet(dated, prepared.items, prepared.settings.ranker_seed, n_cores)
     for window in windows:
-        past = known.fit(near, told, window.cut, backtest=True)
-        lessons.add(window, past, items)
+        past = prepared.fit(near, window.cut, backtest=True)
+        training_set.add(window, past)
         past.histories.unpersist()
     dated.unpersist()
-    return lessons
+    return training_set
 
 
 def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[tuple[str, str], Score]:
     """Return the scores of every variant at one cut, by task and variant."""
-    from shelfkin.evaluation.contestants import SignalContestant
-    from shelfkin.recommending.policies import Policy
-    from shelfkin.recommending.ranker import Learned, TrainingRows, train
+    from shelfkin.evaluation.backtest_models import SignalModel
+    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+    from shelfkin.recommending.ranker import FittedRanker, TrainingRows, train
+    from shelfkin.recommending.repurchase import RepurchasePolicy
 
     known = Known.of(shop, cut)
-    near = known.near(known.catalogue.on_sale)
-    told = known.past(known.events)
-    lessons = learn(known, horizon_days, known.events, told, near)
-    fitted = known.fit(near, told, known.as_of)
+    near = known.prepared.nearest(known.prepared.catalogue.on_sale, CONTENT_NEIGHBOURS)
+    training_set = training_set_of(known, horizon_days, near)
+    fitted = known.fitted
     found = {}
     for task, repurchase in TASKS.items():
-        rows = TrainingRows.together([rows for (of_task, _), rows in lessons.rows.items() if of_task == task])
+        rows = TrainingRows.together([rows for (of_task, _), rows in training_set.rows.items() if of_task == task])
         wanted = wanted_after(purchases, cut, horizon_days, task)
         users = sorted(wanted["user_id"].unique())
         for variant, names in {WHOLE: (), **GROUPS}.items():
-            ranker = train(without(rows, names), seed=lessons.seed, n_threads=lessons.n_threads)
+            ranker = train(without(rows, names), seed=training_set.seed, n_threads=training_set.n_threads)
             blend = known.profile.recommending.blend_for(repurchase)
-            peer = SignalContestant(
-                variant, fitted.items, fitted.histories, blend, Learned(ranker, fitted.evidence) if ranker else None
-            )
-            lists = peer.lists(known.asking(users), Policy(LIST_LENGTH, repurchase))
+            learned = FittedRanker(ranker, fitted.ranking_inputs) if ranker else None
+            model = SignalModel(variant, fitted.items, fitted.histories, blend, learned)
+            lists = model.lists(known.asking(users), RepurchasePolicy(LIST_LENGTH, repurchase))
             found[task, variant] = score(lists, wanted)
             print(f"  {cut} {task:4} {variant:14} {found[task, variant].ndcg.mean():.4f}", flush=True)
     return found

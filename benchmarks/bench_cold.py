@@ -11,6 +11,7 @@ or of its cluster where the store has no categories; equals in random order.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,17 @@ def is_cold(product_id: str) -> bool:
 def mean_recall(lists: pd.DataFrame, wanted: pd.DataFrame) -> float:
     """Return recall@50 over the users of `wanted`."""
     from shelfkin.evaluation import metrics
-    from shelfkin.evaluation.backtest import judge
+    from shelfkin.evaluation.backtest import hits_of
 
-    hits, _, n_wanted = judge(lists, wanted, K, pd.Index(wanted["product_id"].unique()))
+    hits, _, n_wanted = hits_of(lists, wanted, K, pd.Index(wanted["product_id"].unique()))
     return float(metrics.recall(hits, n_wanted, K).mean())
 
 
 def category_popularity(known: Known, cold: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     """Return the cold items by the popularity of their category, best first."""
     table = known.products.select("product_id", "category_path").toPandas().set_index("product_id")
-    paths = table["category_path"].reindex(known.catalogue.product_ids).map(lambda path: "/".join(path or []))
-    group = paths.where(paths != "", pd.Series(known.catalogue.clusters, index=paths.index).astype(str))
+    paths = table["category_path"].reindex(known.prepared.catalogue.product_ids).map(lambda path: "/".join(path or []))
+    group = paths.where(paths != "", pd.Series(known.prepared.catalogue.clusters, index=paths.index).astype(str))
     total = pd.Series(popularity, index=paths.index).groupby(group.to_numpy()).sum()
     items = np.flatnonzero(cold)
     shuffled = np.random.default_rng(0).permutation(len(items))
@@ -49,34 +50,34 @@ def category_popularity(known: Known, cold: np.ndarray, popularity: np.ndarray) 
 
 
 def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFrame) -> dict[str, float]:
-    """Return recall@50 by contestant."""
-    from dataclasses import replace
-
+    """Return recall@50 by model."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    from shelfkin.evaluation.contestants import SignalContestant
-    from shelfkin.recommending.policies import Policy
-    from shelfkin.recommending.ranker import Learned
+    from shelfkin.evaluation.backtest_models import SignalModel
+    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+    from shelfkin.recommending.item_model import content_relations
+    from shelfkin.recommending.ranker import FittedRanker
+    from shelfkin.recommending.repurchase import RepurchasePolicy
+    from shelfkin.recommending.timelines import timelines
 
-    ids = known.catalogue.product_ids
+    ids = known.prepared.catalogue.product_ids
     cold = np.array([is_cold(str(product_id)) for product_id in ids])
     stripped = known.session.createDataFrame([(str(product_id),) for product_id in ids[cold]], "product_id string")
     events = known.events.join(F.broadcast(stripped), "product_id", how="left_anti").persist()
-    warm_near, cold_near = known.near(known.catalogue.on_sale & ~cold), known.near(cold)
-    told = known.past(events)
-    lessons = bench_ablation.learn(known, horizon_days, events, told, warm_near)
-    fitted = known.fit(cold_near, told, known.as_of)
+    past = timelines(events, known.prepared.items, known.prepared.event_types).persist()
+    known = replace(known, events=events, prepared=known.prepared.with_timelines(past))
+    warm = known.prepared.nearest(known.prepared.catalogue.on_sale & ~cold, CONTENT_NEIGHBOURS)
+    training_set = bench_ablation.training_set_of(known, horizon_days, warm)
+    near = known.prepared.nearest(cold, CONTENT_NEIGHBOURS)
+    fitted = known.prepared.fit(near, known.as_of)
     # Relations of text lead to what may be shown; here that is the cold products only.
-    from shelfkin.recommending.candidates import content_relations
-    from shelfkin.recommending.model import CONTENT_NEIGHBOURS
-
     content = content_relations(
-        fitted.items.texts, cold, fitted.items.rank, cold_near.neighbours, cold_near.cosines, CONTENT_NEIGHBOURS
+        fitted.items.groups, cold, fitted.items.rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS
     )
     items = replace(fitted.items, allowed=cold, content=content)
     wanted = wanted_after(purchases, cut, horizon_days, "all")
     wanted = wanted[wanted["product_id"].isin(ids[cold]) & wanted["user_id"].isin(known_users(fitted))]
-    users, policy = known.asking(sorted(wanted["user_id"].unique())), Policy(K, "allow")
+    users, policy = known.asking(sorted(wanted["user_id"].unique())), RepurchasePolicy(K, "allow")
     blend = known.profile.recommending.blend_for("exclude")
     found = {"chance": min(1.0, K / int(cold.sum()))}
     by_category = ids[category_popularity(known, cold, fitted.popularity["recent"].to_numpy())[:K]]
@@ -84,11 +85,12 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     everybody["product_id"] = np.tile(by_category, wanted["user_id"].nunique())
     everybody["rank"] = np.tile(np.arange(1, len(by_category) + 1), wanted["user_id"].nunique())
     found["category popularity"] = mean_recall(everybody, wanted)
-    content_only = SignalContestant.of_one_signal("content", items, fitted.histories, content=1.0)
+    content_only = SignalModel.of_one_signal("content", items, fitted.histories, content=1.0)
     found["content only"] = mean_recall(content_only.lists(users, policy), wanted)
-    ranker = lessons.ranker("new", [window for task, window in lessons.rows if task == "new"])
-    learned = Learned(ranker, fitted.evidence) if ranker else None
-    ours = SignalContestant("shelfkin", items, fitted.histories, blend, learned)
+    (rankers,) = training_set.rankers([window for task, window in training_set.rows if task == "new"])
+    ranker = rankers["new"]
+    learned = FittedRanker(ranker, fitted.ranking_inputs) if ranker else None
+    ours = SignalModel("shelfkin", items, fitted.histories, blend, learned)
     found["shelfkin"] = mean_recall(ours.lists(users, policy), wanted)
     print(f"{int(cold.sum()):,} cold products, {wanted['user_id'].nunique():,} users, {len(wanted):,} purchases")
     return found

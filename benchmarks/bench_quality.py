@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def opened_shop(description: str | None) -> Iterator[Shop]:
     folder = flags.keep or Path(tempfile.mkdtemp(prefix="bench-shop-"))
     began = time.monotonic()
     try:
-        # Before the first stage, whose session it will be, with the memory that the DAG gives to every stage.
+        # LastPublished the first stage, whose session it will be, with the memory that the DAG gives to every stage.
         memory = Settings.from_env({**os.environ}).driver_memory
         build_session("bench", {"spark.ui.showConsoleProgress": "false", "spark.driver.memory": memory})
         yield Shop(flags.store, folder)
@@ -138,7 +139,7 @@ def wanted_after(purchases: pd.DataFrame, cut: str, horizon_days: int, task: str
 
 @dataclass(frozen=True)
 class Score:
-    """Per-user figures of one contestant in one task and window, users by rising id."""
+    """Per-user figures of one model in one task and window, users by rising id."""
 
     recall: np.ndarray
     ndcg: np.ndarray
@@ -149,9 +150,9 @@ class Score:
 def score(lists: pd.DataFrame, wanted: pd.DataFrame) -> Score:
     """Score lists (``user_id``, ``rank``, ``product_id``) at `K`; a user without a list scores zero."""
     from shelfkin.evaluation import metrics
-    from shelfkin.evaluation.backtest import judge
+    from shelfkin.evaluation.backtest import hits_of
 
-    hits, items, n_wanted = judge(lists, wanted, K, pd.Index(lists["product_id"].unique()))
+    hits, items, n_wanted = hits_of(lists, wanted, K, pd.Index(lists["product_id"].unique()))
     return Score(
         metrics.recall(hits, n_wanted, K),
         metrics.ndcg(hits, n_wanted, K),
@@ -160,25 +161,24 @@ def score(lists: pd.DataFrame, wanted: pd.DataFrame) -> Score:
     )
 
 
-# ---- contestants ----------------------------------------------------------------------------------------------------
+# ---- models ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the stages of one run know: the catalogue, its nearest texts, the events before the cut, the profile."""
+    """What the stages of one run know before the cut: what they prepare, the products, the events, the profile."""
 
     session: Any
     profile: Any
     products: Any
     events: Any
-    catalogue: Any
+    prepared: Any
     as_of: datetime
 
     @classmethod
     def of(cls, shop: Shop, cut: str) -> Known:
-        """Read the tables of the run as of a cut."""
-        from shelfkin.recommending import model
-        from shelfkin.recommending.variants import find_variants
+        """Read the tables of the run as of a cut, and prepare them as evaluate_recommenders does."""
+        from shelfkin.recommending.preparation import prepare
         from shelfkin.settings import Settings
         from shelfkin.spark import build_session
 
@@ -193,36 +193,18 @@ class Known:
             )
         )
         profile = Settings.from_env({**os.environ}).profile(shop.store)
-        catalogue = model.read_catalogue(products, vectors, clusters)
-        return cls(
-            session,
-            profile,
-            products,
-            events,
-            find_variants(products, catalogue, profile.recommending).collapsed(catalogue),
-            datetime.fromisoformat(cut).replace(tzinfo=UTC),
-        )
+        event_types = profile.events.event_types
+        prepared = prepare(products, vectors, clusters, events, event_types, profile.recommending)
+        prepared = prepared.with_timelines(prepared.timelines.persist())
+        return cls(session, profile, products, events, prepared, datetime.fromisoformat(cut).replace(tzinfo=UTC))
 
-    def near(self, allowed: np.ndarray) -> Any:
-        """Return the nearest texts among products that may be shown."""
-        from shelfkin.recommending.model import CONTENT_NEIGHBOURS, catalogue_neighbours
+    @cached_property
+    def fitted(self) -> Any:
+        """The store as of the cut."""
+        from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
 
-        return catalogue_neighbours(self.catalogue, allowed, CONTENT_NEIGHBOURS, self.profile.recommending)
-
-    def past(self, events: Any) -> Any:
-        """Return the timelines of some events, persisted."""
-        from shelfkin.recommending.model import item_numbers
-        from shelfkin.recommending.timelines import timelines
-
-        items = item_numbers(self.session, self.catalogue.product_ids)
-        return timelines(events, items, self.profile.events.event_types).persist()
-
-    def fit(self, near: Any, past: Any, as_of: datetime, **options: Any) -> Any:
-        """Fit the model on what timelines held at a moment."""
-        from shelfkin.recommending.model import fit_model
-
-        event_types = self.profile.events.event_types
-        return fit_model(self.catalogue, near, past, as_of, event_types, self.profile.recommending, **options)
+        near = self.prepared.nearest(self.prepared.catalogue.on_sale, CONTENT_NEIGHBOURS)
+        return self.prepared.fit(near, self.as_of)
 
     def asking(self, users: list[str]) -> Any:
         """Return users as a table."""
@@ -245,27 +227,28 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
     marked = wanted["all"].merge(wanted["new"], on=["user_id", "product_id"], how="left", indicator="is_new")
     marked["is_new"] = marked["is_new"] == "both"
     truth = known.session.createDataFrame(marked, "user_id string, product_id string, is_new boolean")
-    fitted = known.fit(known.near(known.catalogue.on_sale), known.past(known.events), known.as_of)
-    tuned = tune(Baselines(fitted), truth, grids={**GRIDS, **WIDER_GRIDS}, max_users=len(wanted["all"]))
+    tuned = tune(Baselines(known.fitted), truth, grids={**GRIDS, **WIDER_GRIDS}, max_users=len(wanted["all"]))
     print(f"\nparameters chosen on the {horizon_days} days from {cut}")
     for one in tuned.tried:
         print(f"  {one.model:14} {one.task:4} {one.ndcg:.4f} {'*' if one.chosen else ' '} {one.parameters}", flush=True)
     return tuned
 
 
-def peers_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def baselines_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield every baseline's lists by task, with the parameters that were chosen."""
     from shelfkin.evaluation.baselines import Baselines, ours
-    from shelfkin.recommending.policies import Policy
+    from shelfkin.recommending.repurchase import RepurchasePolicy
 
-    fitted = known.fit(known.near(known.catalogue.on_sale), known.past(known.events), known.as_of)
-    baselines = Baselines(fitted)
+    baselines = Baselines(known.fitted)
     for task, repurchase in TASKS.items():
-        users, policy = known.asking(sorted(wanted[task]["user_id"].unique())), Policy(LIST_LENGTH, repurchase)
-        (blend,) = ours(fitted, known.profile.recommending.blend_for(repurchase), None)
+        users, policy = (
+            known.asking(sorted(wanted[task]["user_id"].unique())),
+            RepurchasePolicy(LIST_LENGTH, repurchase),
+        )
+        (blend,) = ours(known.fitted, known.profile.recommending.blend_for(repurchase), None)
         yield "blend", task, blend.lists(users, policy)
         for name in baselines.names:
-            yield name, task, baselines.contestant(name, tuned.parameters(task, name)).lists(users, policy)
+            yield name, task, baselines.model(name, tuned.parameters(task, name)).lists(users, policy)
 
 
 def main() -> None:
@@ -295,7 +278,7 @@ def main() -> None:
                 )
                 lists = pd.read_parquet(built.table_uri("user_recommendations").removeprefix("file://"))
                 scores["shelfkin", task, cut] = score(lists, wanted[task])
-            for name, task, lists in peers_of(known, tuned, wanted):
+            for name, task, lists in baselines_of(known, tuned, wanted):
                 scores[name, task, cut] = score(lists, wanted[task])
         names = dict.fromkeys(name for name, _, _ in scores)
         report(scores, list(names), cuts, paired_interval)

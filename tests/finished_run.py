@@ -89,7 +89,7 @@ SCHEMAS: dict[str, tuple[str, pa.Schema]] = {
         ),
     ),
     tables.PRODUCT_VARIANTS: (
-        "build_recommendations",
+        "evaluate_recommenders",
         pa.schema({"product_id": pa.string(), "variant_group": pa.string()}),
     ),
     tables.USER_RECOMMENDATIONS: (

@@ -346,7 +346,7 @@ class Recommending(_Section):
         3, ge=0, le=MAX_RANKER_WINDOWS, description="past windows the ranker learns from; 0: the blend ranks"
     )
     ranker_max_age_days: int = Field(
-        7, ge=0, description="rankers of a published day are taken over until they are so old; 0: learn in every run"
+        7, ge=0, description="rankers of a published day are reused until they are so old; 0: learn in every run"
     )
     ranker_seed: int = Field(0, ge=0, description="of the ranker's samples of rows and features")
     similar_content_share: Share = Field(0.7, description="weight of content in similar products; co-purchase the rest")

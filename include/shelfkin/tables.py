@@ -24,6 +24,8 @@ POPULAR_PRODUCTS = "popular_products"
 RECOMMENDER_METRICS = "recommender_metrics"
 RANKERS = "rankers"
 BASELINE_PARAMETERS = "baseline_parameters"
+PREPARED_PRODUCTS = "prepared_products"
+TIMELINES = "timelines"
 
 SCHEMAS: dict[str, str] = {
     PRODUCTS: (
@@ -72,11 +74,22 @@ SCHEMAS: dict[str, str] = {
         "model string, task string, cut date, horizon_days int, metric string, k int, value double, users bigint"
     ),
     # For each task that enough was known of to learn from, the ranker in LightGBM's own text format: the one that was
-    # judged (role judged) and the one that makes the lists (role tonight).
+    # judged (role backtest) and the one that makes the lists (role production).
     RANKERS: "task string, ranker string, role string",
     # Every choice of parameters (a JSON object) that was tried for a baseline on the window before the judged one, and
     # which one it is judged with.
     BASELINE_PARAMETERS: "task string, model string, parameters string, ndcg double, chosen boolean",
+    # What building reads of evaluation's work. Products with the text in the middle of their group of variants, and
+    # their shelves as numbers (`recommending.catalogue`).
+    PREPARED_PRODUCTS: (
+        "product_id string, text_hash string, group_text_hash string, on_sale boolean, price double, brand string, "
+        "cluster_id int, department int, category int, category_brand int"
+    ),
+    # Every customer's events in one row (`recommending.timelines`).
+    TIMELINES: (
+        "kind int, id string, seen_at bigint, items array<int>, types array<int>, orders array<int>, "
+        "started_at array<bigint>, ended_at array<bigint>"
+    ),
 }
 
 PUBLISHED = (

@@ -12,29 +12,26 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from shelfkin.evaluation.backtest import TASKS, Window, dated_purchases, evaluate, truth, value_of
+from shelfkin.evaluation.backtest import evaluate
 from shelfkin.evaluation.baselines import GRIDS, Baselines, choices, ours
-from shelfkin.evaluation.beyond import Background
-from shelfkin.evaluation.learning import Lessons, Rankers, learn, windows_before
+from shelfkin.evaluation.beyond_accuracy import Background
+from shelfkin.evaluation.learning import Rankers, TrainingSet, learn
 from shelfkin.evaluation.tuning import Tried, Tuned
+from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
 from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
-from shelfkin.recommending.fading import DECIMALS, exact, rounded
+from shelfkin.recommending.catalogue import Catalogue, item_numbers, product_rows, unknown_products
+from shelfkin.recommending.fitting import Fitted
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
-from shelfkin.recommending.lists import Recommender, recommend_users
-from shelfkin.recommending.model import (
-    Fitted,
-    fit_model,
-    item_numbers,
-    no_neighbours,
-    read_catalogue,
-    training_matrices,
-    unknown_products,
-)
-from shelfkin.recommending.policies import Policy
 from shelfkin.recommending.popularity import item_popularity
-from shelfkin.recommending.ranker import Learned
+from shelfkin.recommending.preparation import Preparation
+from shelfkin.recommending.ranker import FittedRanker
+from shelfkin.recommending.recommend_users import recommend_users
+from shelfkin.recommending.recommender import Recommender
+from shelfkin.recommending.relations import training_matrices
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.time_decay import DECIMALS, exact, rounded
 from shelfkin.recommending.timelines import entries_before, purchase_type, timelines, type_names
 from shelfkin.spark import contract_columns
 
@@ -81,6 +78,17 @@ def products_table(spark: SparkSession, n: int, sold_out: tuple[str, ...] = ()) 
     return spark.createDataFrame(rows, contract_columns("products"))
 
 
+def catalogue_of(products: DataFrame) -> Catalogue:
+    return Catalogue.of(product_rows(products), None)
+
+
+def fitted_at(catalogue: Catalogue, past: DataFrame, at: datetime = AS_OF, **more: Any) -> Fitted:
+    """Return the store as of a moment, without vectors."""
+    backtest = more.pop("backtest", False)
+    prepared = Preparation(catalogue, past, **{"event_types": TYPES, "settings": Recommending(), **more})
+    return prepared.fit(prepared.nearest(catalogue.on_sale, 10), at, backtest=backtest)
+
+
 def shop(seed: int = 1, n_users: int = 30, n_products: int = 15) -> list[tuple]:
     """Users buy mostly from their own third of the products, over 60 days."""
     rng = np.random.default_rng(seed)
@@ -95,10 +103,10 @@ def shop(seed: int = 1, n_users: int = 30, n_products: int = 15) -> list[tuple]:
 
 
 def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", **more: Any) -> list[Any]:
-    catalogue = read_catalogue(products_table(spark, 15, **more), None)
+    catalogue = catalogue_of(products_table(spark, 15, **more))
     past, settings = timelines_of(spark, rows, list(catalogue.product_ids)), Recommending()
-    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), past, AS_OF, TYPES, settings)
-    policy = Policy(8, repurchase)  # type: ignore[arg-type]
+    fitted = fitted_at(catalogue, past)
+    policy = RepurchasePolicy(8, repurchase)  # type: ignore[arg-type]
     recommender = Recommender(fitted.items, settings.blend_for(repurchase), policy)
     with recommend_users(fitted.histories, recommender) as lists:
         return lists.orderBy("user_id", "rank").collect()
@@ -170,19 +178,17 @@ def test_rows_hold_what_one_customer_did(spark: SparkSession) -> None:
 
 
 def test_timelines_of_everything_fit_a_moment_as_those_that_end_there(spark: SparkSession) -> None:
-    catalogue = read_catalogue(products_table(spark, 15), None)
-    products, near = list(catalogue.product_ids), no_neighbours(catalogue.n_texts)
+    catalogue = catalogue_of(products_table(spark, 15))
+    products = list(catalogue.product_ids)
     whole = timelines_of(spark, shop(), products).persist()
     for days in (0, 14):
         at = AS_OF - timedelta(days=days)
         until = timelines_of(spark, [row for row in shop() if row[3] < at], products)
-        one, other = (
-            fit_model(catalogue, near, past, at, TYPES, Recommending(), backtest=True) for past in (whole, until)
-        )
+        one, other = (fitted_at(catalogue, past, at, backtest=True) for past in (whole, until))
         pd.testing.assert_frame_equal(one.popularity, other.popularity)
         assert sorted(map(str, one.histories.collect())) == sorted(map(str, other.histories.collect()))
         assert (one.strengths != other.strengths).nnz == 0
-        assert (one.evidence.next_order != other.evidence.next_order).nnz == 0
+        assert (one.ranking_inputs.next_order != other.ranking_inputs.next_order).nnz == 0
     whole.unpersist()
 
 
@@ -245,7 +251,7 @@ def test_baskets_stand_by_user_and_time(spark: SparkSession) -> None:
 
 def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: SparkSession) -> None:
     rows = shop(n_users=260, n_products=30)
-    catalogue = read_catalogue(products_table(spark, 30), None)
+    catalogue = catalogue_of(products_table(spark, 30))
     items = item_numbers(spark, catalogue.product_ids)
     settings, judged = Recommending(), Window.before(AS_OF, 14)
 
@@ -253,15 +259,14 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
         past = timelines(table, items, TYPES).persist()
 
         def fit(window: Window) -> Fitted:
-            near = no_neighbours(catalogue.n_texts)
-            return fit_model(catalogue, near, past, window.cut, TYPES, settings, backtest=True)
+            return fitted_at(catalogue, past, window.cut, backtest=True)
 
         def tune(window: Window, _: Fitted) -> Tuned:
             tuned_on.append(window)
             return chosen
 
-        lessons = Lessons(dated_purchases(table, windows_before(judged, 2)[-1].cut), 0, 1)
-        fitted, rankers, tuned = learn(lessons, judged, 2, fit, tune, items)
+        training_set = TrainingSet(dated_purchases(table, judged.windows_before(2)[-1].cut), items, 0, 1)
+        fitted, rankers, tuned = learn(training_set, judged, 2, fit, tune)
         assert tuned is chosen
         return fitted, rankers
 
@@ -270,7 +275,7 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     table = events_table(spark, rows)
     fitted, rankers = learned(table)
     assert [window.end for window in tuned_on] == [judged.cut]
-    of_judged, of_now = rankers.judged["all"], rankers.tonight["all"]
+    of_judged, of_now = rankers.backtest["all"], rankers.production["all"]
     assert of_judged is not None
     assert of_now is not None
     assert of_judged.text != of_now.text
@@ -278,9 +283,9 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     # What happens within the judged window must not reach the ranker that is judged on it.
     late = [event(f"u{n:02d}", "p29", 3, order=f"late{n}") for n in range(200)]
     _, again = learned(events_table(spark, [*rows, *late]))
-    assert again.judged["all"] is not None
-    assert again.judged["all"].text == of_judged.text
-    policy, known = Policy(8, "allow"), Learned(of_judged, fitted.evidence)
+    assert again.backtest["all"] is not None
+    assert again.backtest["all"].text == of_judged.text
+    policy, known = RepurchasePolicy(8, "allow"), FittedRanker(of_judged, fitted.ranking_inputs)
     recommender = Recommender(fitted.items, settings.blend, policy, learned=known)
     with recommend_users(fitted.histories, recommender) as lists:
         found = lists.orderBy("user_id", "rank").collect()
@@ -356,9 +361,9 @@ def test_training_matrix_samples_users_above_its_limit(spark: SparkSession) -> N
 
 
 def fit(spark: SparkSession, rows: list[tuple]) -> Fitted:
-    catalogue = read_catalogue(products_table(spark, 15), None)
+    catalogue = catalogue_of(products_table(spark, 15))
     past = timelines_of(spark, rows, list(catalogue.product_ids))
-    return fit_model(catalogue, no_neighbours(catalogue.n_texts), past, AS_OF, TYPES, Recommending())
+    return fitted_at(catalogue, past)
 
 
 def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spark: SparkSession) -> None:
@@ -366,9 +371,9 @@ def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spa
     rows += [event(None, product, n + 1, order=f"o{n}") for n in range(2) for product in ("p00", "p01")]
     rows += [event(None, "p02", 1, order="alone"), event(None, "p03", 1), event(None, "p04", 1)]
     fitted = fit(spark, rows)
-    assert fitted.item_knn[0, 1] > 0
+    assert fitted.ranking_inputs.item_knn[0, 1] > 0
     assert fitted.items.co_purchase[0, 1] > 0
-    assert fitted.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
+    assert fitted.ranking_inputs.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
     assert [row["user_id"] for row in fitted.histories.collect()] == ["u"]
 
 
@@ -393,7 +398,7 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     assert blend.items.co_purchase.nnz > 0
     baselines = Baselines(fitted)
     popularity, knn, other = (
-        baselines.contestant(*one).items  # type: ignore[attr-defined]
+        baselines.model(*one).items  # type: ignore[attr-defined]
         for one in (
             ("popularity", {"counted": "total"}),
             ("item_knn", next(choices(GRIDS["item_knn"]))),
@@ -402,22 +407,22 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     )
     assert popularity.co_purchase.nnz == knn.content.nnz == 0
     # The model's own item-kNN is no other than the baseline's with the same shrinkage; less of it is larger scores.
-    assert (knn.co_purchase != fitted.item_knn).nnz == 0
+    assert (knn.co_purchase != fitted.ranking_inputs.item_knn).nnz == 0
     assert other.co_purchase.sum() > knn.co_purchase.sum()
 
 
 def test_factors_are_fitted_on_strengths_and_on_what_fades_fast(spark: SparkSession) -> None:
     fitted = fit(spark, shop())
-    evidence = fitted.evidence
-    np.testing.assert_array_equal(evidence.als.factors, Als.fit(fitted.strengths).factors)
+    ranking_inputs = fitted.ranking_inputs
+    np.testing.assert_array_equal(ranking_inputs.als.factors, Als.fit(fitted.strengths).factors)
     histories = fitted.histories.orderBy("user_id").toPandas()
     rows = np.repeat(np.arange(len(histories)), histories["items"].map(len))
     items, recent = (np.concatenate(histories[name].tolist()) for name in ("items", "recent"))
     lately = sp.csr_array((recent, (rows, items)), shape=(len(histories), fitted.items.n_items))
-    np.testing.assert_array_equal(evidence.als_recent.factors, Als.fit(lately).factors)
+    np.testing.assert_array_equal(ranking_inputs.als_recent.factors, Als.fit(lately).factors)
     # The baseline with the same parameters is the same model.
-    als = Baselines(fitted).contestant("als", next(choices(GRIDS["als"])))
-    assert als.als is evidence.als  # type: ignore[attr-defined]
+    als = Baselines(fitted).model("als", next(choices(GRIDS["als"])))
+    assert als.als is ranking_inputs.als  # type: ignore[attr-defined]
 
 
 def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSession) -> None:
@@ -426,7 +431,7 @@ def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSessio
         (product, product, None, brand, path, None, None, None, "t", f"h{product}", None)
         for (product, path), brand in zip(paths.items(), ("own", "own", None, "other"), strict=True)
     ]
-    catalogue = read_catalogue(spark.createDataFrame(rows, contract_columns("products")), None)
+    catalogue = catalogue_of(spark.createDataFrame(rows, contract_columns("products")))
     assert catalogue.shelves.tolist() == [[0, 1, 2], [-1, -1, -1], [0, 0, 0], [0, 1, 1]]
 
 
@@ -468,14 +473,14 @@ def test_truth_of_every_window_comes_from_one_table(spark: SparkSession) -> None
     dated.unpersist()
 
 
-def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSession) -> None:
+def test_the_backtest_ranks_models_and_ignores_later_products(spark: SparkSession) -> None:
     window = Window.before(AS_OF, 14)
     late = [event(f"u{n:02d}", "p14x", 3, order=f"late{n}") for n in range(30)]
     table = events_table(spark, [*shop(), *late])
-    catalogue = read_catalogue(products_table(spark, 15), None)
-    items, near = item_numbers(spark, catalogue.product_ids), no_neighbours(catalogue.n_texts)
+    catalogue = catalogue_of(products_table(spark, 15))
+    items = item_numbers(spark, catalogue.product_ids)
     past = timelines(table, items, TYPES)
-    fitted = fit_model(catalogue, near, past, window.cut, TYPES, Recommending(), backtest=True)
+    fitted = fitted_at(catalogue, past, window.cut, backtest=True)
     wanted = truth(dated_purchases(table, window.cut), window)
     settings = Recommending()
     orders = fitted.histories.select("user_id", "n_orders").toPandas().set_index("user_id")["n_orders"]
@@ -483,12 +488,12 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
         pd.Index(catalogue.product_ids),
         fitted.popularity["buyers"].to_numpy(),
         len(orders),
-        catalogue.vectors,
-        catalogue.texts,
+        catalogue.group_vectors,
+        catalogue.groups,
         orders,
     )
     baselines = Baselines(fitted)
-    peers = [baselines.contestant(name, next(choices(GRIDS[name]))) for name in baselines.names]
+    peers = [baselines.model(name, next(choices(GRIDS[name]))) for name in baselines.names]
     judged = evaluate(
         {task: [*ours(fitted, settings.blend_for(policy), None), *peers] for task, policy in TASKS.items()},
         wanted,
@@ -504,40 +509,36 @@ def test_backtest_ranks_contestants_and_ignores_later_products(spark: SparkSessi
     of_ease = metrics[(metrics["model"] == "ease") & (metrics["task"] == "all") & (metrics["k"] == 10)]
     parts = of_ease[of_ease["metric"].isin(["recall_cold", "recall_warm"])]
     assert parts["users"].sum() == len(judged.ndcg["all", "ease"])
-    assert np.average(parts["value"], weights=parts["users"]) == pytest.approx(
-        value_of(metrics, "ease", "all", "recall", 10)
-    )
-    als_ndcg = value_of(metrics, "als", "all", "ndcg", 10)
-    popular_ndcg = value_of(metrics, "popularity", "all", "ndcg", 10)
-    assert als_ndcg is not None
-    assert popular_ndcg is not None
-    assert als_ndcg > popular_ndcg
-    own = value_of(metrics, "own_purchases", "all", "ndcg", 10)
-    popular = value_of(metrics, "popularity", "all", "ndcg", 10)
-    assert own is not None
-    assert popular is not None
+    (recall,) = of_ease.loc[of_ease["metric"] == "recall", "value"]
+    assert np.average(parts["value"], weights=parts["users"]) == pytest.approx(recall)
+    of_all = metrics[(metrics["task"] == "all") & (metrics["metric"] == "ndcg") & (metrics["k"] == 10)]
+    ndcg = of_all.set_index("model")["value"]
+    assert ndcg["als"] > ndcg["popularity"]
+    own, popular = ndcg["own_purchases"], ndcg["popularity"]
     assert own > popular  # users here come back to their own third
     assert judged.ndcg["all", "own_purchases"].mean() == pytest.approx(own)
-    rival = judged.rivals("own_purchases", "all")["popularity"]
-    assert rival.mean == pytest.approx(popular)
-    assert rival.low <= own - popular <= rival.high
+    comparison = judged.comparisons("own_purchases", "all")["popularity"]
+    assert comparison.mean == pytest.approx(popular)
+    assert comparison.low <= own - popular <= comparison.high
     # Fitting on a table that ends at the cut gives the same model.
     ended = timelines(table.filter(table["occurred_at"] < window.cut), items, TYPES)
-    before = fit_model(catalogue, near, ended, window.cut, TYPES, settings, backtest=True)
+    before = fitted_at(catalogue, ended, window.cut, backtest=True)
     assert (before.items.co_purchase != fitted.items.co_purchase).nnz == 0
     np.testing.assert_array_equal(before.items.popular, fitted.items.popular)
-    np.testing.assert_array_equal(before.evidence.features, fitted.evidence.features)
+    np.testing.assert_array_equal(before.ranking_inputs.features, fitted.ranking_inputs.features)
     for name in ("co_purchase_recent", "item_knn", "same_order", "next_order"):
-        assert (getattr(before.evidence, name) != getattr(fitted.evidence, name)).nnz == 0
+        assert (getattr(before.ranking_inputs, name) != getattr(fitted.ranking_inputs, name)).nnz == 0
     for name in ("als", "als_recent"):
-        np.testing.assert_array_equal(getattr(before.evidence, name).factors, getattr(fitted.evidence, name).factors)
+        np.testing.assert_array_equal(
+            getattr(before.ranking_inputs, name).factors, getattr(fitted.ranking_inputs, name).factors
+        )
     np.testing.assert_array_equal(before.items.allowed, fitted.items.allowed)
 
 
 def test_a_store_without_events_gets_a_model_without_signals(spark: SparkSession) -> None:
-    catalogue = read_catalogue(products_table(spark, 3), None)
+    catalogue = catalogue_of(products_table(spark, 3))
     past = timelines(events_table(spark, []), item_numbers(spark, catalogue.product_ids), {})
-    fitted = fit_model(catalogue, no_neighbours(catalogue.n_texts), past, AS_OF, {}, Recommending())
+    fitted = fitted_at(catalogue, past, event_types={})
     assert fitted.method == "none"
     assert fitted.histories.count() == 0
     assert fitted.items.allowed.all()

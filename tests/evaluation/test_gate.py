@@ -6,14 +6,15 @@ from datetime import date
 
 import pytest
 
-from shelfkin.evaluation.gate import MIN_USERS, Before, Rival, judge
+from shelfkin.evaluation.gate import BaselineComparison, LastPublished, decide
+from shelfkin.recommending.sampling import MIN_USERS
 
-BETTER = {"popularity": Rival(0.1, 0.05, 0.15), "own_purchases": Rival(0.32, -0.05, -0.01)}
-LEVEL = {"popularity": Rival(0.29, -0.005, 0.02)}
+BETTER = {"popularity": BaselineComparison(0.1, 0.05, 0.15), "own_purchases": BaselineComparison(0.32, -0.05, -0.01)}
+LEVEL = {"popularity": BaselineComparison(0.29, -0.005, 0.02)}
 
 
 @pytest.mark.parametrize(
-    ("n_users", "rivals", "before", "word", "reason"),
+    ("n_users", "comparisons", "last", "word", "reason"),
     [
         (500, LEVEL, None, "pass", "no baseline is better"),
         (500, BETTER, None, "refuse", "own_purchases beyond noise: NDCG@10 0.3000 against 0.3200"),
@@ -21,15 +22,17 @@ LEVEL = {"popularity": Rival(0.29, -0.005, 0.02)}
         (
             500,
             LEVEL,
-            Before(date(2026, 1, 1), 0.41),
+            LastPublished(date(2026, 1, 1), 0.41),
             "refuse",
             "fell to 0.3000 from 0.4100, published as of 2026-01-01",
         ),
-        (500, LEVEL, Before(date(2026, 1, 1), 0.39), "pass", "no baseline"),
+        (500, LEVEL, LastPublished(date(2026, 1, 1), 0.39), "pass", "no baseline"),
         (MIN_USERS, {}, None, "pass", "200 users"),
     ],
 )
-def test_the_gate(n_users: int, rivals: dict[str, Rival], before: Before | None, word: str, reason: str) -> None:
-    verdict = judge(n_users, 0.3, rivals, before, max_fall=0.25)
+def test_the_gate(
+    n_users: int, comparisons: dict[str, BaselineComparison], last: LastPublished | None, word: str, reason: str
+) -> None:
+    verdict = decide(n_users, 0.3, comparisons, last, max_fall=0.25)
     assert verdict.word == word
     assert reason in verdict.reason

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from shelfkin.evaluation.backtest import best_baseline, judge, value_of
+from shelfkin.evaluation.backtest import hits_of
 from shelfkin.evaluation.metrics import mean_metrics
 
 LISTS = pd.DataFrame(
@@ -26,7 +26,7 @@ PRODUCTS = pd.Index(list("abcdefz"))
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_by_hand(seed: int) -> None:
     lists, wanted = LISTS.sample(frac=1, random_state=seed), WANTED.sample(frac=1, random_state=seed)
-    hits, items, n_wanted = judge(lists, wanted, 3, PRODUCTS)
+    hits, items, n_wanted = hits_of(lists, wanted, 3, PRODUCTS)
     found = {(name, k): value for name, k, value in mean_metrics(hits, items, n_wanted, [2, 3])}
     second = 1 / math.log2(3)
     assert found["recall", 2] == pytest.approx((1 / 2 + 2 / 4 + 0) / 3)
@@ -40,15 +40,5 @@ def test_metrics_by_hand(seed: int) -> None:
 
 
 def test_ranks_beyond_the_width_do_not_count() -> None:
-    hits, _, _ = judge(LISTS, WANTED, 1, PRODUCTS)
+    hits, _, _ = hits_of(LISTS, WANTED, 1, PRODUCTS)
     assert hits.tolist() == [[False], [True], [False]]
-
-
-def test_best_baseline_leaves_ours_out() -> None:
-    rows = [("shelfkin", 0.9), ("popularity", 0.1), ("item_knn", 0.3), ("own_purchases", 0.3)]
-    metrics = pd.DataFrame(
-        [(m, "all", "ndcg", 10, v) for m, v in rows], columns=["model", "task", "metric", "k", "value"]
-    )
-    assert best_baseline(metrics, "shelfkin", "all", "ndcg", 10) == ("item_knn", 0.3)
-    assert value_of(metrics, "shelfkin", "all", "ndcg", 10) == 0.9
-    assert best_baseline(metrics, "shelfkin", "new", "ndcg", 10) is None

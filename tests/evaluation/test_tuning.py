@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from shelfkin.evaluation import backtest_models, tuning
 from shelfkin.evaluation import baselines as peers
-from shelfkin.evaluation import contestants, tuning
-from shelfkin.evaluation.backtest import HEADLINE_K, Window, dated_purchases, truth
+from shelfkin.evaluation.backtest import HEADLINE_K
 from shelfkin.evaluation.baselines import Baselines, choices
 from shelfkin.evaluation.tuning import Tried, Tuned, tune
+from shelfkin.evaluation.windows import Window, dated_purchases, truth
 from shelfkin.profile import EventType, Recommending
-from shelfkin.recommending.model import fit_model, item_numbers, no_neighbours, read_catalogue
-from shelfkin.recommending.timelines import timelines
+from shelfkin.recommending.preparation import prepare
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ def tuned_by(spark: SparkSession, bought_next: str) -> Tuned:
         [(p, p, None, None, None, None, None, None, p, p, None) for p in ("often", "lately")],
         contract_columns("products"),
     )
-    catalogue = read_catalogue(products, None)
     types = {"purchase": EventType(weight=1.0, half_life_days=10)}
-    past = timelines(events, item_numbers(spark, catalogue.product_ids), types)
-    near = no_neighbours(catalogue.n_texts)
-    fitted = fit_model(catalogue, near, past, WINDOW.cut, types, Recommending(), backtest=True)
+    prepared = prepare(products, None, None, events, types, Recommending())
+    fitted = prepared.fit(prepared.nearest(prepared.catalogue.on_sale, 10), WINDOW.cut, backtest=True)
     return tune(Baselines(fitted), truth(dated_purchases(events, WINDOW.cut), WINDOW))
 
 
@@ -82,15 +80,15 @@ def test_the_best_on_the_window_is_chosen_and_of_equal_ones_the_first(
 
 def test_lists_of_several_jobs_are_those_of_one(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[int] = []
-    ask = contestants._by_one_job
+    ask = backtest_models._by_one_job
 
     def counted(asked: Any, users: Any) -> Any:
         jobs.append(len(asked))
         return ask(asked, users)
 
-    monkeypatch.setattr(contestants, "_by_one_job", counted)
+    monkeypatch.setattr(backtest_models, "_by_one_job", counted)
     together = tuned_by(spark, "lately")
-    monkeypatch.setattr(contestants, "MAX_ROWS", 2 * N_USERS * HEADLINE_K)
+    monkeypatch.setattr(backtest_models, "MAX_ROWS", 2 * N_USERS * HEADLINE_K)
     assert tuned_by(spark, "lately") == together
     # Three columns of popularity, two ways of counting own purchases: all at once, then two at a time.
     assert jobs == [5, 2, 2, 1]
@@ -98,7 +96,7 @@ def test_lists_of_several_jobs_are_those_of_one(spark: SparkSession, monkeypatch
 
 def test_too_few_users_choose_nothing(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "MIN_USERS", N_USERS + 1)
-    monkeypatch.setattr(Baselines, "contestant", None)  # and nothing is fitted for them
+    monkeypatch.setattr(Baselines, "model", None)  # and nothing is fitted for them
     tuned = tuned_by(spark, "lately")
     assert tuned == Tuned()
     assert tuned.parameters("all", "own_purchases") == {"faded": False}

@@ -11,28 +11,24 @@ import pytest
 import scipy.sparse as sp
 
 from shelfkin.errors import ArtifactError
-from shelfkin.evaluation.backtest import Window
 from shelfkin.evaluation.bootstrap import paired_interval
-from shelfkin.evaluation.learning import Lessons, learn
+from shelfkin.evaluation.learning import TrainingSet, learn
 from shelfkin.evaluation.tuning import Tuned
+from shelfkin.evaluation.windows import Window
 from shelfkin.profile import BlendWeights
-from shelfkin.recommending import training
+from shelfkin.recommending import training_rows
 from shelfkin.recommending.als import Als
-from shelfkin.recommending.baskets import Baskets, faded, next_order
-from shelfkin.recommending.candidates import ItemModel, UserBlock
-from shelfkin.recommending.features import (
-    FEATURES,
-    ITEM_FEATURES,
-    BlockSignals,
-    Evidence,
-    item_features,
-    store_leaders,
-)
-from shelfkin.recommending.lists import Recommender, candidate_items, candidate_rows
-from shelfkin.recommending.model import shelf_numbers
-from shelfkin.recommending.policies import Policy
-from shelfkin.recommending.ranker import MIN_USERS, Learned, Ranker, TrainingRows, train
-from shelfkin.recommending.training import lesson
+from shelfkin.recommending.baskets import Baskets, decayed_baskets, next_order
+from shelfkin.recommending.catalogue import shelf_numbers
+from shelfkin.recommending.features import FEATURES, BlockSignals
+from shelfkin.recommending.item_model import ItemModel
+from shelfkin.recommending.ranker import FittedRanker, Ranker, TrainingRows, train
+from shelfkin.recommending.ranking_inputs import ITEM_FEATURES, RankingInputs, item_features, top_item_orders
+from shelfkin.recommending.recommender import Recommender, candidate_items, candidate_rows
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.sampling import MIN_USERS
+from shelfkin.recommending.training_rows import user_examples
+from shelfkin.recommending.user_block import UserBlock
 
 N_ITEMS = 6
 
@@ -53,7 +49,7 @@ def factors(*rows: list[float]) -> Als:
     return Als(np.array(rows, dtype=np.float32), np.eye(2), 1.0, 1.0)
 
 
-def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
+def shop(recent: list[float] | None = None) -> tuple[ItemModel, RankingInputs]:
     """Items 0 and 1 are cluster 0, 2 and 3 cluster 1, 4 has no cluster, 5 neither price nor shelf."""
     clusters = np.array([0, 0, 1, 1, -1, 1])
     prices = np.log([1.0, 2.0, 4.0, 8.0, 16.0, np.nan])
@@ -61,7 +57,7 @@ def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
     features = item_features(popularity(recent=recent or [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]), clusters, prices)
     model = ItemModel(
         product_ids=np.array([f"p{i}" for i in range(N_ITEMS)], dtype=object),
-        texts=np.arange(N_ITEMS),
+        groups=np.arange(N_ITEMS),
         allowed=np.ones(N_ITEMS, dtype=bool),
         popular=np.zeros(N_ITEMS),
         trending=np.zeros(N_ITEMS),
@@ -69,7 +65,7 @@ def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
         co_purchase=relation((0, 2, 0.5), (1, 2, 0.25), (0, 3, 0.1)),
         content=relation((0, 4, 0.9), (1, 4, 0.8), (1, 5, 0.7)),
     )
-    evidence = Evidence(
+    ranking_inputs = RankingInputs(
         co_purchase_recent=relation((0, 3, 0.4)),
         item_knn=relation(),
         same_order=relation((1, 3, 0.6)),
@@ -80,9 +76,9 @@ def shop(recent: list[float] | None = None) -> tuple[ItemModel, Evidence]:
         shelves=np.array([[0, 0, 0], [0, 1, 1], [0, 0, 2], [1, 2, 3], [1, 2, 3], [-1, -1, -1]]),
         features=features,
         log_prices=prices,
-        leaders=store_leaders(features, rank),
+        top_items=top_item_orders(features, rank),
     )
-    return model, evidence
+    return model, ranking_inputs
 
 
 def one_user() -> UserBlock:
@@ -104,8 +100,8 @@ def named(row: np.ndarray) -> dict[str, float]:
 
 
 def test_features_of_a_user_and_a_product_by_hand() -> None:
-    model, evidence = shop()
-    signals = BlockSignals(model, evidence, one_user())
+    model, ranking_inputs = shop()
+    signals = BlockSignals(model, ranking_inputs, one_user())
     rows = signals.features(0, np.arange(N_ITEMS), np.ones(N_ITEMS, dtype=bool))
     assert rows.shape == (N_ITEMS, len(FEATURES))
     assert rows.dtype == np.float32
@@ -152,23 +148,23 @@ def test_features_of_a_user_and_a_product_by_hand() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_lesson_holds_all_that_was_bought_and_a_share_of_the_rest(
+def test_a_users_examples_hold_all_that_was_bought_and_a_share_of_the_rest(
     share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "KEPT_SHARES", {"exclude": share})
-    model, evidence = shop()
-    signals = BlockSignals(model, evidence, one_user())
-    policy = Policy(2, "exclude")
+    monkeypatch.setattr(training_rows, "KEPT_SHARES", {"exclude": share})
+    model, ranking_inputs = shop()
+    signals = BlockSignals(model, ranking_inputs, one_user())
+    policy = RepurchasePolicy(2, "exclude")
     whole = signals.features(0, *candidate_items(signals, policy, 0))
     assert len(whole) == 4  # all but what the user has
     n_drawn = 0
     for user in map(str, range(200)):
         # 0 is no candidate: the user has it, and such lists don't bring it back.
-        features, bought = lesson(signals, policy, 0, user, [0, 3])
+        features, bought = user_examples(signals, policy, 0, user, [0, 3])
         assert bought.sum() == 1
         np.testing.assert_array_equal(features[bought], whole[[1]])
         assert {row.tobytes() for row in features} <= {row.tobytes() for row in whole}
-        np.testing.assert_array_equal(lesson(signals, policy, 0, user, [0, 3])[0], features)
+        np.testing.assert_array_equal(user_examples(signals, policy, 0, user, [0, 3])[0], features)
         n_drawn += int((~bought).sum())
     # Three others for each of 200 users; the standard deviation is 12 at a half.
     assert abs(n_drawn - share * 600) <= (0 if share in (0, 1) else 50)
@@ -193,16 +189,16 @@ def test_what_has_no_cluster_counts_for_none() -> None:
 def test_without_windows_nothing_is_learned_and_only_the_judged_model_is_fitted() -> None:
     fitted: list[Window] = []
     judged = Window(datetime(2026, 2, 1, tzinfo=UTC), 14)
-    lessons = Lessons(None, 0, 1)  # type: ignore[arg-type]
-    _, rankers, tuned = learn(lessons, judged, 0, fitted.append, None, None)  # type: ignore[arg-type, func-returns-value]
+    training_set = TrainingSet(None, None, 0, 1)  # type: ignore[arg-type]
+    _, rankers, tuned = learn(training_set, judged, 0, fitted.append, None)  # type: ignore[arg-type, func-returns-value]
     assert tuned == Tuned()
     assert fitted == [judged]
-    assert not any(rankers.judged.values())
-    assert not any(rankers.tonight.values())
+    assert not any(rankers.backtest.values())
+    assert not any(rankers.production.values())
 
 
 def test_features_do_not_depend_on_who_else_is_in_the_block() -> None:
-    model, evidence = shop()
+    model, ranking_inputs = shop()
     alone = one_user()
     twice = UserBlock(
         indptr=np.array([0, 0, 2]),
@@ -214,28 +210,28 @@ def test_features_do_not_depend_on_who_else_is_in_the_block() -> None:
     )
     everything = np.arange(N_ITEMS), np.ones(N_ITEMS, dtype=bool)
     np.testing.assert_array_equal(
-        BlockSignals(model, evidence, alone).features(0, *everything),
-        BlockSignals(model, evidence, twice).features(1, *everything),
+        BlockSignals(model, ranking_inputs, alone).features(0, *everything),
+        BlockSignals(model, ranking_inputs, twice).features(1, *everything),
     )
-    unknown = BlockSignals(model, evidence, twice).features(0, *everything)
+    unknown = BlockSignals(model, ranking_inputs, twice).features(0, *everything)
     assert not unknown[:, FEATURES.index("own_orders")].any()
 
 
 def test_candidates_come_from_every_source_and_never_from_what_is_barred() -> None:
-    model, evidence = shop()
-    signals = BlockSignals(model, evidence, one_user())
+    model, ranking_inputs = shop()
+    signals = BlockSignals(model, ranking_inputs, one_user())
     eligible = np.ones(N_ITEMS, dtype=bool)
     # Two of each relation, one leader of each kind: 0 leads by recent orders.
     assert signals.candidates(0, eligible, 2).tolist() == [0, 1, 2, 3, 4, 5]
     eligible[[0, 3]] = False
     assert signals.candidates(0, eligible, 2).tolist() == [1, 2, 4, 5]
-    items, features = candidate_rows(signals, Policy(1, "exclude"), 0)
+    items, features = candidate_rows(signals, RepurchasePolicy(1, "exclude"), 0)
     assert items.tolist() == [2, 3, 4, 5]
     assert len(features) == 4
 
 
 def test_a_product_may_be_a_candidate_by_its_factors_alone() -> None:
-    model, evidence = shop()
+    model, ranking_inputs = shop()
     eligible = np.ones(N_ITEMS, dtype=bool)
     nothing = N_ITEMS * [[0.0, 0.0]]
     for factor, expected in ((0.0, [0, 2, 3, 4, 5]), (1.0, [0, 1, 2, 3, 4, 5])):
@@ -244,14 +240,14 @@ def test_a_product_may_be_a_candidate_by_its_factors_alone() -> None:
             {"als": of_one, "als_recent": factors(*nothing)},
             {"als": factors(*nothing), "als_recent": of_one},
         ):
-            signals = BlockSignals(model, replace(evidence, **kinds), one_user())
+            signals = BlockSignals(model, replace(ranking_inputs, **kinds), one_user())
             assert signals.candidates(0, eligible, 1).tolist() == expected
 
 
 def test_candidates_by_factors_are_looked_for_among_what_is_popular_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shelfkin.recommending.features.FACTOR_HEAD", 3)
-    model, evidence = shop()
-    signals = BlockSignals(model, evidence, one_user())
+    model, ranking_inputs = shop()
+    signals = BlockSignals(model, ranking_inputs, one_user())
     assert signals.by_factors("als", 0).items.tolist() == [0, 1, 2]
     # The score itself is there for every product.
     eligible = np.array([False, False, True, True, True, True])
@@ -260,8 +256,8 @@ def test_candidates_by_factors_are_looked_for_among_what_is_popular_only(monkeyp
 
 
 def test_what_stands_nowhere_shares_with_nothing() -> None:
-    model, evidence = shop()
-    nowhere = replace(evidence, shelves=np.full((N_ITEMS, 3), -1), clusters=np.full(N_ITEMS, -1))
+    model, ranking_inputs = shop()
+    nowhere = replace(ranking_inputs, shelves=np.full((N_ITEMS, 3), -1), clusters=np.full(N_ITEMS, -1))
     rows = BlockSignals(model, nowhere, one_user()).features(0, np.arange(N_ITEMS), np.ones(N_ITEMS, dtype=bool))
     for row in rows:
         found = named(row)
@@ -286,7 +282,7 @@ def test_next_order_counts_what_the_next_order_adds() -> None:
     expected[0, 2] = pair / np.sqrt(5.5 * 6)
     expected[1, 2] = pair / np.sqrt(6.5 * 6)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(faded(baskets, 120.0).toarray()[0], [0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(decayed_baskets(baskets, 120.0).toarray()[0], [0.5, 0.5, 0, 0])
 
 
 def test_no_second_order_is_no_sequence() -> None:
@@ -295,7 +291,7 @@ def test_no_second_order_is_no_sequence() -> None:
     assert next_order(Baskets(sp.csr_array((0, 3)), np.empty(0, np.int64), np.empty(0)), 30.0, 5).nnz == 0
 
 
-def lessons(n_users: int = 300, n_rows: int = 20, seed: int = 0) -> TrainingRows:
+def training_set(n_users: int = 300, n_rows: int = 20, seed: int = 0) -> TrainingRows:
     """Users buy the one candidate whose `co_purchase` is largest."""
     rng = np.random.default_rng(seed)
     features = rng.random((n_users * n_rows, len(FEATURES))).astype(np.float32)
@@ -305,11 +301,11 @@ def lessons(n_users: int = 300, n_rows: int = 20, seed: int = 0) -> TrainingRows
 
 
 def test_the_ranker_finds_the_signal_and_is_the_same_for_any_number_of_threads() -> None:
-    ranker = train(lessons(), seed=3, n_threads=1)
+    ranker = train(training_set(), seed=3, n_threads=1)
     assert ranker is not None
-    again = train(lessons(), seed=3, n_threads=2)
+    again = train(training_set(), seed=3, n_threads=2)
     assert again is not None
-    fresh = lessons(seed=9)
+    fresh = training_set(seed=9)
     scores = ranker.scores(fresh.features)
     np.testing.assert_array_equal(scores, again.scores(fresh.features))
     best = scores.reshape(300, 20).argmax(axis=1)
@@ -318,7 +314,7 @@ def test_the_ranker_finds_the_signal_and_is_the_same_for_any_number_of_threads()
 
 
 def test_too_few_users_teach_nothing() -> None:
-    rows = lessons(MIN_USERS - 1)
+    rows = training_set(MIN_USERS - 1)
     assert train(rows, seed=0, n_threads=1) is None
     silent = TrainingRows(rows.features, np.zeros_like(rows.bought), rows.group_sizes)
     assert train(TrainingRows.together([rows, silent]), seed=0, n_threads=1) is None
@@ -335,14 +331,14 @@ def test_a_ranker_of_another_version_is_refused() -> None:
 
 @pytest.mark.parametrize("length", [2, 4])
 def test_lists_follow_the_ranker_and_have_full_length(length: int) -> None:
-    ranker = train(lessons(), seed=3, n_threads=1)
+    ranker = train(training_set(), seed=3, n_threads=1)
     assert ranker is not None
-    model, evidence = shop()
-    policy = Policy(length, "exclude")
-    signals = BlockSignals(model, evidence, one_user())
+    model, ranking_inputs = shop()
+    policy = RepurchasePolicy(length, "exclude")
+    signals = BlockSignals(model, ranking_inputs, one_user())
     items, features = candidate_rows(signals, policy, 0)
     expected = items[np.lexsort((items, -ranker.scores(features)))][:length]
-    recommender = Recommender(model, BlendWeights(), policy, learned=Learned(ranker, evidence))
+    recommender = Recommender(model, BlendWeights(), policy, learned=FittedRanker(ranker, ranking_inputs))
     (entries,) = recommender.recommend(one_user())
     assert [entry.item for entry in entries] == expected.tolist()
     for entry in entries:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelfkin.recommending import similar
-from shelfkin.recommending.candidates import text_representatives
+from shelfkin.recommending.item_model import group_representatives
 from shelfkin.recommending.nearest import nearest_texts
 from shelfkin.recommending.similar import SimilarModel, pair_cosines, similar_products, similar_rows
 
@@ -37,7 +37,7 @@ def test_one_of_each_group_is_chosen_by_co_purchase_then_popularity() -> None:
         co_purchase=relations(6, (0, 3, 0.1), (0, 4, 0.4), (0, 1, 0.9)),
         content_share=0.5,
     )
-    default = text_representatives(model.groups, model.allowed, model.rank, 3)
+    default = group_representatives(model.groups, model.allowed, model.rank, 3)
     item, rank, similar, score, content, together = similar_rows(model, vectors, default, 0, 6, 2)
     rows = {
         (int(i), int(r)): (int(s), round(float(v), 6), float(c), round(float(b), 6))
@@ -64,7 +64,7 @@ def test_what_is_not_on_sale_is_not_shown_but_asks() -> None:
         co_purchase=relations(3, (0, 2, 0.9)),
         content_share=0.5,
     )
-    default = text_representatives(model.groups, model.allowed, model.rank, 3)
+    default = group_representatives(model.groups, model.allowed, model.rank, 3)
     item, _, similar, *_ = similar_rows(model, vectors, default, 0, 3, 5)
     assert list(zip(item.tolist(), similar.tolist(), strict=True)) == [(0, 1), (1, 0), (2, 0)]
 
@@ -90,7 +90,7 @@ def test_lists_are_full_sorted_and_never_repeat_a_group(seed: int, block: int, l
         co_purchase=bought,
         content_share=0.7,
     )
-    default = text_representatives(model.groups, model.allowed, model.rank, n_groups)
+    default = group_representatives(model.groups, model.allowed, model.rank, n_groups)
     whole = similar_rows(model, vectors, default, 0, n, length)
     parts = [
         similar_rows(model, vectors, default, start, min(start + block, n), length) for start in range(0, n, block)
@@ -137,7 +137,7 @@ def test_the_table_in_tasks_is_what_one_process_finds(spark: SparkSession, monke
     monkeypatch.setattr(similar, "_PRODUCTS_PER_BLOCK", 3)
     with similar_products(spark, model, vectors, 3) as table:
         rows = table.orderBy("product_id", "rank").collect()
-    default = text_representatives(groups, model.allowed, model.rank, 4)
+    default = group_representatives(groups, model.allowed, model.rank, 4)
     item, rank, other, score, content, together = similar_rows(model, vectors, default, 0, 7, 3)
     assert [tuple(row) for row in rows] == list(
         zip(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from shelfkin.profile import Recommending
 from shelfkin.recommending import variants
-from shelfkin.recommending.model import Catalogue, read_catalogue
+from shelfkin.recommending.catalogue import Catalogue, product_rows
 from shelfkin.recommending.variant_names import variant_name
-from shelfkin.recommending.variants import Variants, find_variants, group_texts
+from shelfkin.recommending.variants import Variants, find_variants, group_texts, variant_rows
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:
@@ -168,33 +168,29 @@ def test_every_text_is_near_to_the_middle_of_its_group(seed: int, n: int) -> Non
 
 def make_catalogue() -> Catalogue:
     """Five products of four texts; the last text has no vector."""
-    return Catalogue(
-        product_ids=np.array(list("abcde"), dtype=object),
-        on_sale=np.ones(5, dtype=bool),
-        texts=np.array([1, 0, 1, 2, 3]),
-        vectors=at(0, 10, 90),
-        prices=np.full(5, np.nan),
-        clusters=np.full(5, -1),
-        brands=np.full(5, "", dtype=object),
-        shelves=np.full((5, 3), -1),
-    )
+    texts = np.array([1, 0, 1, 2, 3])
+    hashes = [f"h{text}" for text in texts]
+    rows = pd.DataFrame({"product_id": list("abcde"), "text_hash": hashes, "group_text_hash": hashes})
+    return Catalogue(rows, texts, vectors=at(0, 10, 90), groups=texts, group_vectors=at(0, 10, 90))
 
 
-def test_a_collapsed_catalogue_has_groups_for_texts() -> None:
+def test_a_grouped_catalogue_has_the_vectors_of_middles() -> None:
     found = group_texts(["x", "x", "y", ""], [()] * 4, make_catalogue().vectors, 0.9)
-    collapsed = found.collapsed(make_catalogue())
-    assert collapsed.texts.tolist() == [0, 0, 0, 1, 2]
-    assert collapsed.n_texts == 3
-    np.testing.assert_array_equal(collapsed.vectors, make_catalogue().vectors[[found.middles[0], 2]])
-    assert found.variant_of(np.array([1, 2])).tolist() == [0, 1]
+    grouped = found.grouped(make_catalogue())
+    assert grouped.groups.tolist() == [0, 0, 0, 1, 2]
+    assert (grouped.n_groups, grouped.n_texts) == (3, 4)
+    np.testing.assert_array_equal(grouped.group_vectors, make_catalogue().vectors[[found.middles[0], 2]])
+    middle = f"h{found.middles[0]}"
+    assert grouped.rows["group_text_hash"].tolist() == [middle, middle, middle, "h2", "h3"]
 
 
 def test_the_table_names_a_group_by_its_lowest_product_and_leaves_out_mere_twins() -> None:
     found = group_texts(["x", "x", "y", ""], [()] * 4, make_catalogue().vectors, 0.9)
     pd.testing.assert_frame_equal(
-        found.table(make_catalogue()), pd.DataFrame({"product_id": list("abc"), "variant_group": ["a"] * 3})
+        variant_rows(found.grouped(make_catalogue())),
+        pd.DataFrame({"product_id": list("abc"), "variant_group": ["a"] * 3}),
     )
-    assert Variants.none(4).table(make_catalogue()).empty
+    assert variant_rows(Variants.none(4).grouped(make_catalogue())).empty
 
 
 # ---- of a catalogue, in Spark ----------------------------------------------------------------------------------------
@@ -235,8 +231,13 @@ def shop_tables(spark: SparkSession, seed: int) -> tuple[DataFrame, DataFrame]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_variants_of_a_catalogue_in_any_order(spark: SparkSession, seed: int) -> None:
     products, table = shop_tables(spark, seed)
-    catalogue = read_catalogue(products, table)
-    rows = find_variants(products, catalogue, Recommending()).table(catalogue)
+    catalogue = Catalogue.of(product_rows(products), table)
+    grouped = find_variants(products, catalogue, Recommending()).grouped(catalogue)
+    # As it was written, it is read again.
+    again = Catalogue.of(grouped.rows, table)
+    np.testing.assert_array_equal(again.groups, grouped.groups)
+    np.testing.assert_array_equal(again.group_vectors, grouped.group_vectors)
+    rows = variant_rows(grouped)
     assert list(rows.itertuples(index=False, name=None)) == [
         ("p0", "p0"),
         ("p1", "p0"),
@@ -249,10 +250,10 @@ def test_variants_of_a_catalogue_in_any_order(spark: SparkSession, seed: int) ->
 @pytest.mark.spark
 def test_settings_decide_what_a_variant_is(spark: SparkSession) -> None:
     products, table = shop_tables(spark, 0)
-    catalogue = read_catalogue(products, table)
+    catalogue = Catalogue.of(product_rows(products), table)
     for other in (
         Recommending(variants=False),
         Recommending(variants_by_colour=False),
         Recommending(variants_min_cosine=1.0),
     ):
-        assert find_variants(products, catalogue, other).table(catalogue).empty
+        assert variant_rows(find_variants(products, catalogue, other).grouped(catalogue)).empty

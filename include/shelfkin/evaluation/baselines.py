@@ -10,15 +10,16 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from shelfkin.evaluation.als import AlsContestant
-from shelfkin.evaluation.contestants import Contestant, SignalContestant
+from shelfkin.evaluation.als_model import AlsModel
+from shelfkin.evaluation.backtest_models import BacktestModel, SignalModel
 from shelfkin.profile import BlendWeights
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import ALPHA, REGULARISATION, Als
-from shelfkin.recommending.candidates import ItemModel
-from shelfkin.recommending.model import EASE_NEIGHBOURS, KNN_NEIGHBOURS, KNN_SHRINKAGE, Fitted
+from shelfkin.recommending.fitting import Fitted
+from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.popularity import popular_scores
-from shelfkin.recommending.ranker import Learned, Ranker
+from shelfkin.recommending.ranker import FittedRanker, Ranker
+from shelfkin.recommending.relations import EASE_NEIGHBOURS, KNN_NEIGHBOURS, KNN_SHRINKAGE
 
 OURS = "shelfkin"
 
@@ -62,7 +63,7 @@ class Baselines:
         self._fitted = fitted
         nothing = sp.csr_array(2 * (fitted.items.n_items,), dtype=fitted.items.co_purchase.dtype)
         self._plain = replace(fitted.items, co_purchase=nothing, content=nothing)
-        self._made: dict[tuple[str, tuple[tuple[str, Any], ...]], Contestant] = {}
+        self._made: dict[tuple[str, tuple[tuple[str, Any], ...]], BacktestModel] = {}
 
     @property
     def names(self) -> list[str]:
@@ -70,62 +71,60 @@ class Baselines:
         unfit = {"ease": self._fitted.method != "ease", "content": not self._fitted.items.content.nnz}
         return [name for name in GRIDS if not unfit.get(name)]
 
-    def contestant(self, name: str, parameters: Parameters) -> Contestant:
+    def model(self, name: str, parameters: Parameters) -> BacktestModel:
         """Return a baseline with given parameters, made once."""
         key = name, tuple(sorted(parameters.items()))
         if key not in self._made:
             self._made[key] = getattr(self, f"_{name}")(**parameters)
         return self._made[key]
 
-    def contestants(self, wanted: Iterable[tuple[str, Parameters]]) -> list[Contestant]:
+    def models(self, wanted: Iterable[tuple[str, Parameters]]) -> list[BacktestModel]:
         """Return several baselines; those that need a fit are fitted side by side."""
         asked = list(wanted)
         distinct = {(name, tuple(sorted(parameters.items()))): (name, parameters) for name, parameters in asked}
         # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory.
         with ThreadPoolExecutor(max_workers=1 if "ease" in self.names else 2) as pool:
-            list(pool.map(lambda one: self.contestant(*one), distinct.values()))
-        return [self.contestant(*one) for one in asked]
+            list(pool.map(lambda one: self.model(*one), distinct.values()))
+        return [self.model(*one) for one in asked]
 
-    def _one_signal(self, name: str, items: ItemModel, *, faded: bool = True, **weight: float) -> Contestant:
-        return SignalContestant.of_one_signal(name, items, self._fitted.histories, faded=faded, **weight)
+    def _one_signal(self, name: str, items: ItemModel, *, faded: bool = True, **weight: float) -> BacktestModel:
+        return SignalModel.of_one_signal(name, items, self._fitted.histories, faded=faded, **weight)
 
-    def _popularity(self, counted: str) -> Contestant:
+    def _popularity(self, counted: str) -> BacktestModel:
         popular = popular_scores(self._fitted.popularity[counted].to_numpy())
         return self._one_signal("popularity", replace(self._plain, popular=popular), popular=1.0)
 
-    def _own_purchases(self, faded: bool) -> Contestant:
+    def _own_purchases(self, faded: bool) -> BacktestModel:
         return self._one_signal("own_purchases", self._plain, faded=faded, own=1.0)
 
-    def _item_knn(self, shrinkage: float, n_neighbours: int = KNN_NEIGHBOURS) -> Contestant:
+    def _item_knn(self, shrinkage: float, n_neighbours: int = KNN_NEIGHBOURS) -> BacktestModel:
         if (shrinkage, n_neighbours) == (KNN_SHRINKAGE, KNN_NEIGHBOURS):  # the model has it already
-            return self._item_item("item_knn", self._fitted.item_knn)
-        return self._fit("item_knn", shrinkage=shrinkage, l2=0.0, n_neighbours=n_neighbours)
+            return self._item_item("item_knn", self._fitted.ranking_inputs.item_knn)
+        knn = co_purchase.fit_knn(self._fitted.strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
+        return self._item_item("item_knn", knn.weights)
 
-    def _ease(self, l2: float) -> Contestant:
-        return self._fit("ease", l2=l2, shrinkage=0.0, n_neighbours=EASE_NEIGHBOURS)
+    def _ease(self, l2: float) -> BacktestModel:
+        ease = co_purchase.fit_ease(self._fitted.strengths, l2=l2, n_neighbours=EASE_NEIGHBOURS)
+        return self._item_item("ease", ease.weights)
 
-    def _fit(self, name: str, **options: Any) -> Contestant:
-        found = co_purchase.fit(self._fitted.strengths, method=name, ease_max_items=0, **options)
-        return self._item_item(name, found.weights)
-
-    def _item_item(self, name: str, weights: sp.csr_array) -> Contestant:
+    def _item_item(self, name: str, weights: sp.csr_array) -> BacktestModel:
         return self._one_signal(name, replace(self._plain, co_purchase=weights), co_purchase=1.0)
 
-    def _als(self, regularisation: float, alpha: float) -> Contestant:
+    def _als(self, regularisation: float, alpha: float) -> BacktestModel:
         fitted = self._fitted
         if (regularisation, alpha) == (REGULARISATION, ALPHA):  # the ranker has it already
-            als = fitted.evidence.als
+            als = fitted.ranking_inputs.als
         else:
             als = Als.fit(fitted.strengths, regularisation=regularisation, alpha=alpha)
-        return AlsContestant("als", fitted.items, fitted.histories, als)
+        return AlsModel("als", fitted.items, fitted.histories, als)
 
-    def _content(self) -> Contestant:
+    def _content(self) -> BacktestModel:
         return self._one_signal("content", replace(self._plain, content=self._fitted.items.content), content=1.0)
 
 
-def ours(fitted: Fitted, blend: BlendWeights, ranker: Ranker | None) -> list[Contestant]:
+def ours(fitted: Fitted, blend: BlendWeights, ranker: Ranker | None) -> list[BacktestModel]:
     """Return our lists, and the blend as one more baseline where a ranker makes ours."""
-    by_blend = SignalContestant(OURS, fitted.items, fitted.histories, blend)
+    by_blend = SignalModel(OURS, fitted.items, fitted.histories, blend)
     if ranker is None:
         return [by_blend]
-    return [replace(by_blend, learned=Learned(ranker, fitted.evidence)), replace(by_blend, name="blend")]
+    return [replace(by_blend, learned=FittedRanker(ranker, fitted.ranking_inputs)), replace(by_blend, name="blend")]

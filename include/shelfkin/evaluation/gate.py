@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-# Fewer users say too little: a paired difference of NDCG@10 over 200 has a standard error of about 0.01.
-MIN_USERS = 200
+from shelfkin.recommending.sampling import MIN_USERS
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineComparison:
     """A baseline beside our lists: its mean, and the 95% interval of ours less its own."""
 
     mean: float
@@ -21,7 +20,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Before:
+class LastPublished:
     """The newest published run before this one."""
 
     as_of: date
@@ -36,8 +35,14 @@ class Verdict:
     reason: str
 
 
-def judge(n_users: int, ours: float, rivals: Mapping[str, Rival], before: Before | None, max_fall: float) -> Verdict:
-    """Judge the lists of one run by NDCG@10 of its task.
+def decide(
+    n_users: int,
+    ours: float,
+    comparisons: Mapping[str, BaselineComparison],
+    last_published: LastPublished | None,
+    max_fall: float,
+) -> Verdict:
+    """Decide whether the lists of one run may be published, by NDCG@10 of its task.
 
     Parameters
     ----------
@@ -45,28 +50,28 @@ def judge(n_users: int, ours: float, rivals: Mapping[str, Rival], before: Before
         Users who counted in the judged window.
     ours
         Mean NDCG@10 of our lists.
-    rivals
+    comparisons
         The baselines by name.
-    before
+    last_published
         What was published last before this as_of, if anything was and if it was judged in the same task.
     max_fall
         Share of the earlier figure that may be lost, in [0, 1].
     """
     if n_users < MIN_USERS:
         return Verdict("abstain", f"only {n_users} users could be judged; below {MIN_USERS} the gate stays open")
-    better = [name for name, rival in sorted(rivals.items()) if rival.high < 0]
+    better = [name for name, comparison in sorted(comparisons.items()) if comparison.high < 0]
     if better:
-        worst = min(better, key=lambda name: rivals[name].high)
-        rival = rivals[worst]
+        worst = min(better, key=lambda name: comparisons[name].high)
+        comparison = comparisons[worst]
         return Verdict(
             "refuse",
-            f"our lists lose to the baseline {worst} beyond noise: NDCG@10 {ours:.4f} against {rival.mean:.4f}, "
-            f"difference in [{rival.low:+.4f}, {rival.high:+.4f}] with 95% confidence over {n_users:,} users",
+            f"our lists lose to the baseline {worst} beyond noise: NDCG@10 {ours:.4f} against {comparison.mean:.4f}, "
+            f"difference in [{comparison.low:+.4f}, {comparison.high:+.4f}] with 95% confidence over {n_users:,} users",
         )
-    if before is not None and ours < (1 - max_fall) * before.ndcg_at_10:
+    if last_published is not None and ours < (1 - max_fall) * last_published.ndcg_at_10:
         return Verdict(
             "refuse",
-            f"NDCG@10 fell to {ours:.4f} from {before.ndcg_at_10:.4f}, published as of {before.as_of}: more than the "
-            f"{max_fall:.0%} that the profile's recommending.max_fall allows",
+            f"NDCG@10 fell to {ours:.4f} from {last_published.ndcg_at_10:.4f}, published as of {last_published.as_of}: "
+            f"more than the {max_fall:.0%} that the profile's recommending.max_fall allows",
         )
     return Verdict("pass", f"no baseline is better beyond noise over {n_users:,} users")

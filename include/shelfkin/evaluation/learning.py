@@ -1,84 +1,26 @@
-"""Which past windows the ranker learns from, and which it is judged on."""
+"""The rankers: what they learn from, and which windows of the past that is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.evaluation.backtest import TASKS, Window, truth
 from shelfkin.evaluation.tuning import Tuned
-from shelfkin.recommending.model import Fitted
-from shelfkin.recommending.policies import Policy
+from shelfkin.evaluation.windows import TASKS, Window, truth
+from shelfkin.recommending.fitting import Fitted
 from shelfkin.recommending.ranker import Ranker, TrainingRows, train
-from shelfkin.recommending.training import training_rows
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.training_rows import training_rows
 
 # Lists are learned at the length that is judged; see `candidate_rows` for what a longer one looks at.
 LIST_LENGTH = 20
-
-
-@dataclass
-class Lessons:
-    """Training rows by task and window, gathered one window at a time, so that one fitted model is held at once.
-
-    Parameters
-    ----------
-    purchases
-        Result of `backtest.dated_purchases` since the earliest window's cut, persisted.
-    seed
-        Of the rankers.
-    n_threads
-        Cores of the driver that training may use.
-    """
-
-    purchases: DataFrame
-    seed: int
-    n_threads: int
-    rows: dict[tuple[str, Window], TrainingRows] = field(default_factory=dict)
-
-    def add(self, window: Window, fitted: Fitted, items: DataFrame) -> None:
-        """Learn from one window.
-
-        Parameters
-        ----------
-        window
-            Complete at the moment that the rankers are for.
-        fitted
-            As of the window's cut.
-        items
-            ``product_id`` and its ``item`` number.
-        """
-        wanted = truth(self.purchases, window).join(F.broadcast(items), "product_id", how="inner")
-        of_task = {"all": F.col("item"), "new": F.when(F.col("is_new"), F.col("item"))}
-        by_user = wanted.groupBy("user_id").agg(
-            *(F.sort_array(F.collect_list(of_task[task])).alias(task) for task in TASKS)
-        )
-        policies = {task: Policy(LIST_LENGTH, repurchase) for task, repurchase in TASKS.items()}
-        found = training_rows(fitted.histories, by_user.persist(), fitted.items, fitted.evidence, policies)
-        by_user.unpersist()
-        self.rows |= {(task, window): rows for task, rows in found.items()}
-
-    def ranker(self, task: str, windows: list[Window]) -> Ranker | None:
-        """Return the ranker of a task that has seen `windows` and nothing else; None if they hold too little."""
-        if not windows:
-            return None
-        return train(
-            TrainingRows.together([self.rows[task, window] for window in windows]),
-            seed=self.seed,
-            n_threads=self.n_threads,
-        )
-
-
-def windows_before(window: Window, n: int) -> list[Window]:
-    """Return the `n` windows of the same length that end where `window` begins, newest first."""
-    found = []
-    for _ in range(n):
-        window = Window.before(window.cut, window.horizon_days)
-        found.append(window)
-    return found
+# Rankers that are trained side by side: each takes a copy of its rows.
+_SIDE_BY_SIDE = 2
 
 
 @dataclass(frozen=True)
@@ -87,43 +29,96 @@ class Rankers:
 
     Attributes
     ----------
-    judged
+    backtest
         Learned from the windows before the one that lists are judged on, which the next days judge again.
-    tonight
+    production
         Learned from that window as well; these make the lists that are shown.
     learned_as_of
-        The day that the newest lesson ends at.
+        The day that the newest window of the training set ends at.
     """
 
-    judged: Mapping[str, Ranker | None]
-    tonight: Mapping[str, Ranker | None]
+    backtest: Mapping[str, Ranker | None]
+    production: Mapping[str, Ranker | None]
     learned_as_of: date
 
 
+@dataclass
+class TrainingSet:
+    """Training rows by task and window, gathered one window at a time, so that one fitted store is held at once.
+
+    Parameters
+    ----------
+    purchases
+        Result of `windows.dated_purchases` since the earliest window's cut, persisted.
+    items
+        ``product_id`` and its ``item`` number.
+    seed
+        Of the rankers.
+    n_threads
+        Cores of the driver that training may use.
+    """
+
+    purchases: DataFrame
+    items: DataFrame
+    seed: int
+    n_threads: int
+    rows: dict[tuple[str, Window], TrainingRows] = field(default_factory=dict)
+
+    def add(self, window: Window, fitted: Fitted) -> None:
+        """Add the examples of one window, complete at the moment that the rankers are for.
+
+        Parameters
+        ----------
+        window
+            The cut and the days after it.
+        fitted
+            As of the window's cut.
+        """
+        wanted = truth(self.purchases, window).join(F.broadcast(self.items), "product_id", how="inner")
+        of_task = {"all": F.col("item"), "new": F.when(F.col("is_new"), F.col("item"))}
+        by_user = wanted.groupBy("user_id").agg(
+            *(F.sort_array(F.collect_list(of_task[task])).alias(task) for task in TASKS)
+        )
+        policies = {task: RepurchasePolicy(LIST_LENGTH, repurchase) for task, repurchase in TASKS.items()}
+        rows = training_rows(fitted.histories, by_user.persist(), fitted.items, fitted.ranking_inputs, policies)
+        by_user.unpersist()
+        self.rows |= {(task, window): rows_of_task for task, rows_of_task in rows.items()}
+
+    def rankers(self, *windows: list[Window]) -> list[dict[str, Ranker | None]]:
+        """Return for each list of windows the rankers by task that have seen these and nothing else."""
+        # Trees grow more quickly side by side than each on all cores.
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            trained = [{task: pool.submit(self._train, task, seen) for task in TASKS} for seen in windows]
+        return [{task: ranker.result() for task, ranker in by_task.items()} for by_task in trained]
+
+    def _train(self, task: str, windows: list[Window]) -> Ranker | None:
+        if not windows:
+            return None
+        rows = TrainingRows.together([self.rows[task, window] for window in windows])
+        return train(rows, seed=self.seed, n_threads=max(1, self.n_threads // _SIDE_BY_SIDE))
+
+
 def learn(
-    lessons: Lessons,
-    judged: Window,
+    training_set: TrainingSet,
+    backtest: Window,
     n_windows: int,
     fit: Callable[[Window], Fitted],
     tune: Callable[[Window, Fitted], Tuned],
-    items: DataFrame,
 ) -> tuple[Fitted, Rankers, Tuned]:
     """Fit every window once.
 
     Parameters
     ----------
-    lessons
+    training_set
         Empty; holds the rows afterwards.
-    judged
-        The newest complete window.
+    backtest
+        The newest complete window, which lists are judged on.
     n_windows
         Windows that a ranker learns from.
     fit
-        Fits the model as of a window's cut.
+        Fits the store as of a window's cut.
     tune
         Chooses the baselines' parameters on a window: the newest before the judged one.
-    items
-        ``product_id`` and its ``item`` number.
 
     Returns
     -------
@@ -135,20 +130,16 @@ def learn(
         What `tune` chose; nothing without a window to learn from.
     """
     tuned = Tuned()
-    earlier = windows_before(judged, n_windows)
+    earlier = backtest.windows_before(n_windows)
     for window in reversed(earlier):
         past = fit(window)
-        lessons.add(window, past, items)
+        training_set.add(window, past)
         if window == earlier[0]:
             tuned = tune(window, past)
         past.histories.unpersist()
-    fitted = fit(judged)
-    newest = [judged, *earlier][:n_windows]
+    fitted = fit(backtest)
+    newest = [backtest, *earlier][:n_windows]
     if newest:
-        lessons.add(judged, fitted, items)
-    rankers = Rankers(
-        {task: lessons.ranker(task, earlier) for task in TASKS},
-        {task: lessons.ranker(task, newest) for task in TASKS},
-        judged.end.date(),
-    )
-    return fitted, rankers, tuned
+        training_set.add(backtest, fitted)
+    of_backtest, of_production = training_set.rankers(earlier, newest)
+    return fitted, Rankers(of_backtest, of_production, backtest.end.date()), tuned

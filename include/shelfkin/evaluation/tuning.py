@@ -10,17 +10,17 @@ from itertools import groupby
 import pandas as pd
 from pyspark.sql import DataFrame
 
-from shelfkin.evaluation.backtest import HEADLINE_K, TASKS, judge, users_of, wanted_products
+from shelfkin.evaluation.backtest import HEADLINE_K, hits_of
+from shelfkin.evaluation.backtest_models import lists_of
 from shelfkin.evaluation.baselines import GRIDS, Baselines, Grid, Parameters, choices
-from shelfkin.evaluation.contestants import lists_of
 from shelfkin.evaluation.metrics import ndcg
-from shelfkin.recommending.policies import Policy
+from shelfkin.evaluation.windows import TASKS, users_of, wanted_products
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.sampling import MIN_USERS
 
 # Users that parameters are chosen by, drawn by a hash of their id: the standard error of a mean NDCG over so many is
 # about 0.01, that of the difference between neighbours on a grid much less, because the same users are asked.
 MAX_USERS = 1_000
-# Fewer choose by chance: then the defaults stand.
-MIN_USERS = 200
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class Tried:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `tune` found, or nothing: then the defaults stand."""
+    """All that `tune` has tried, or nothing: then the defaults stand."""
 
     tried: tuple[Tried, ...] = ()
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[object]]) -> Tuned:
         """Return what was written to ``baseline_parameters``, rows in any order."""
-        found = [Tried(*row) for row in rows]  # type: ignore[arg-type]
-        return cls(tuple(sorted(found, key=lambda one: (one.task, one.model, one.parameters))))
+        tried = [Tried(*row) for row in rows]  # type: ignore[arg-type]
+        return cls(tuple(sorted(tried, key=lambda one: (one.task, one.model, one.parameters))))
 
     def parameters(self, task: str, model: str) -> Parameters:
         """Return what a baseline is judged with."""
@@ -79,9 +79,9 @@ def tune(
     baselines
         As of a window's cut.
     truth
-        Result of `backtest.truth` for that window.
+        Result of `windows.truth` for that window.
     repurchase_after_days
-        As in `policies.Policy`.
+        As in `repurchase.RepurchasePolicy`.
     grids
         What to try, by baseline.
     max_users
@@ -90,7 +90,7 @@ def tune(
     truth = truth.persist()
     wanted = {task: wanted_products(truth, task, max_users) for task in TASKS}
     truth.unpersist()
-    counted = {task: found for task, found in wanted.items() if found["user_id"].nunique() >= MIN_USERS}
+    counted = {task: table for task, table in wanted.items() if table["user_id"].nunique() >= MIN_USERS}
     if not counted:
         return Tuned()
     tried = [
@@ -100,16 +100,16 @@ def tune(
         for parameters in options
     ]
     asked = {
-        (task, name, json.dumps(parameters)): (contestant, Policy(HEADLINE_K, TASKS[task], repurchase_after_days))
-        for (name, parameters), contestant in zip(tried, baselines.contestants(tried), strict=True)
+        (task, name, json.dumps(parameters)): (model, RepurchasePolicy(HEADLINE_K, TASKS[task], repurchase_after_days))
+        for (name, parameters), model in zip(tried, baselines.models(tried), strict=True)
         for task in counted
     }
     lists = lists_of(asked, users_of(truth.sparkSession, counted.values()))
-    return Tuned.from_rows(_with_choice([(*key, _score(found, counted[key[0]])) for key, found in lists.items()]))
+    return Tuned.from_rows(_with_choice([(*key, _score(of_model, counted[key[0]])) for key, of_model in lists.items()]))
 
 
 def _score(lists: pd.DataFrame, wanted: pd.DataFrame) -> float:
-    hits, _, n_wanted = judge(lists, wanted, HEADLINE_K, pd.Index(lists["product_id"].unique()))
+    hits, _, n_wanted = hits_of(lists, wanted, HEADLINE_K, pd.Index(lists["product_id"].unique()))
     return float(ndcg(hits, n_wanted, HEADLINE_K).mean())
 
 

@@ -10,7 +10,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
 from shelfkin.recommending.co_purchase import active_items
-from shelfkin.recommending.fading import DECIMALS
+from shelfkin.recommending.time_decay import DECIMALS
 
 # On Complete Journey, task new, the ranker has .0445 with 64 and .0433 with 128 (windows of decision 0027, one seed).
 N_FACTORS = 64
@@ -102,12 +102,12 @@ class Als:
             Sparse (n_users, n_items), as in `fit`; the users need not be those of the fit.
         """
         fixed = self.gram + self.penalty * np.eye(len(self.gram))
-        found = np.zeros((strengths.shape[0], len(fixed)))
+        factors = np.zeros((strengths.shape[0], len(fixed)))
         counted = strengths.copy()
         counted.eliminate_zeros()
         for user in np.flatnonzero(np.diff(counted.indptr)):
             entries = slice(counted.indptr[user], counted.indptr[user + 1])
             had = self.factors[counted.indices[entries]].astype(np.float64)
             more = self.alpha * counted.data[entries]
-            found[user] = np.linalg.solve(fixed + (had.T * more) @ had, (1 + more) @ had)
-        return found
+            factors[user] = np.linalg.solve(fixed + (had.T * more) @ had, (1 + more) @ had)
+        return factors

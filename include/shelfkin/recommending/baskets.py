@@ -13,7 +13,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.recommending.co_purchase import strongest_entries
-from shelfkin.recommending.fading import DECIMALS
+from shelfkin.recommending.sampling import sampled
+from shelfkin.recommending.time_decay import DECIMALS
 from shelfkin.recommending.timelines import USER, entries_before, microseconds
 
 # Added to the root of both products' order counts, so that two rare products don't follow each other by chance.
@@ -58,8 +59,7 @@ def collect_baskets(timelines: DataFrame, bought: int, as_of: datetime, n_items:
     """
     known = timelines.filter(F.col("kind") == USER)
     n_pairs = known.agg(F.sum(_n_pairs(bought, as_of))).first()[0] or 0  # type: ignore[index]
-    if n_pairs > max_pairs:
-        known = known.filter(F.pmod(F.xxhash64("id"), F.lit(10_000)) < int(max_pairs / n_pairs * 10_000))
+    known = sampled(known, "id", n_pairs, max_pairs, "baskets")
 
     def lay_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -104,7 +104,7 @@ def _orders(batch: pa.RecordBatch, bought: int, as_of: datetime) -> pa.RecordBat
     )
 
 
-def faded(baskets: Baskets, half_life_days: float) -> sp.csr_array:
+def decayed_baskets(baskets: Baskets, half_life_days: float) -> sp.csr_array:
     """Return the baskets with each order's ones faded by its age: (n_orders, n_items) sparse float64."""
     weights = np.round(0.5 ** (baskets.days / half_life_days), DECIMALS)
     return sp.csr_array(sp.diags_array(weights) @ baskets.items)
@@ -144,4 +144,4 @@ def next_order(baskets: Baskets, half_life_days: float, n_neighbours: int) -> sp
     counts = np.sqrt(np.asarray((sp.diags_array(fade) @ baskets.items).sum(axis=0)).ravel() + SEQUENCE_SHRINKAGE)
     follows = sp.csr_array(before.T @ after)
     follows = sp.csr_array(sp.diags_array(1.0 / counts) @ follows @ sp.diags_array(1.0 / counts))
-    return strongest_entries(follows, n_neighbours)
+    return strongest_entries(follows, n_neighbours).astype(np.float32)

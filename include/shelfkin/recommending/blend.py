@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shelfkin.profile import BlendWeights
-from shelfkin.recommending.candidates import ItemModel
+from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.ordering import union
 
 SCORE_DECIMALS = 6

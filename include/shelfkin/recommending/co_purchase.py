@@ -5,6 +5,7 @@ Both give one sparse matrix W, and a user's scores are ``x @ W`` with the user's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +40,7 @@ class CoPurchase:
     n_active: int
 
 
-def fit(
-    strengths: sp.csr_array,
-    *,
-    ease_max_items: int,
-    l2: float,
-    shrinkage: float,
-    n_neighbours: int,
-    method: str = "auto",
-) -> CoPurchase:
+def fit(strengths: sp.csr_array, *, ease_max_items: int, l2: float, shrinkage: float, n_neighbours: int) -> CoPurchase:
     """Fit the item-item model that the size of the active catalogue allows.
 
     Active are the products that at least two users have. Up to `ease_max_items` of them, EASE^R: one dense Gram
@@ -66,23 +59,38 @@ def fit(
         Added to the denominator of item-kNN's cosine.
     n_neighbours
         Weights kept per product.
-    method
-        ``auto``, or ``ease`` / ``item_knn`` to force one.
     """
+    if len(active_items(strengths)) <= ease_max_items:
+        return fit_ease(strengths, l2=l2, n_neighbours=n_neighbours)
+    return fit_knn(strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
+
+
+def fit_ease(strengths: sp.csr_array, *, l2: float, n_neighbours: int) -> CoPurchase:
+    """Fit EASE^R over the active products, see `fit`."""
+    return _fit_active("ease", strengths, lambda dense: keep_strongest(ease(dense, l2), n_neighbours))
+
+
+def fit_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) -> CoPurchase:
+    """Fit item-kNN over the active products, see `fit`."""
+
+    def weights_of(active: sp.csr_array) -> sp.csr_array:
+        bounded = strongest_entries(active, MAX_TRAINING_HISTORY)
+        return item_knn(bounded, shrinkage=shrinkage, n_neighbours=n_neighbours)
+
+    return _fit_active("item_knn", strengths, weights_of)
+
+
+def _fit_active(method: str, strengths: sp.csr_array, weights_of: Callable[[sp.csr_array], sp.csr_array]) -> CoPurchase:
+    """Fit the active products, and put the weights back into the numbering of all."""
     counted = clipped(strengths)
     n_items = counted.shape[1]
     active = active_items(counted)
     if len(active) < 2:
         return CoPurchase(sp.csr_array((n_items, n_items), dtype=np.float32), "none", len(active))
-    if method == "auto":
-        method = "ease" if len(active) <= ease_max_items else "item_knn"
-    dense = counted[:, active]
-    weights = (
-        keep_strongest(ease(dense, l2), n_neighbours)
-        if method == "ease"
-        else item_knn(strongest(dense, MAX_TRAINING_HISTORY), shrinkage=shrinkage, n_neighbours=n_neighbours)
-    )
-    return CoPurchase(_spread(weights, active, n_items), method, len(active))
+    weights = weights_of(counted[:, active]).tocoo()
+    places = active[weights.row], active[weights.col]
+    spread = sp.csr_array((weights.data.astype(np.float32), places), shape=(n_items, n_items))
+    return CoPurchase(spread, method, len(active))
 
 
 def active_items(strengths: sp.csr_array) -> np.ndarray:
@@ -154,19 +162,8 @@ def item_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) ->
         rows = np.repeat(np.arange(start, stop), np.diff(shared.indptr))
         shared.data /= norms[rows] * norms[shared.indices] + shrinkage
         shared.data[rows == shared.indices] = 0.0
-        blocks.append(strongest_entries(shared, n_neighbours))
+        blocks.append(strongest_entries(shared, n_neighbours).astype(np.float32))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
-
-
-def strongest(strengths: sp.csr_array, n: int) -> sp.csr_array:
-    """Return a copy with each user's `n` largest strengths only; ties go to the lower item number."""
-    cut = strengths.tocsr(copy=True)
-    cut.sort_indices()
-    for user in np.flatnonzero(np.diff(cut.indptr) > n):
-        entries = cut.data[cut.indptr[user] : cut.indptr[user + 1]]
-        entries[np.argsort(-entries, kind="stable")[n:]] = 0.0
-    cut.eliminate_zeros()
-    return cut
 
 
 def keep_strongest(weights: np.ndarray, n: int) -> sp.csr_array:
@@ -201,19 +198,10 @@ def strongest_entries(matrix: sp.csr_array, n: int) -> sp.csr_array:
     n_above = np.bincount(rows[~tied], minlength=matrix.shape[0])
     ties_before = np.concatenate([[0], np.cumsum(tied)])
     place = ties_before[:-1] - ties_before[near.indptr[rows]]
-    found = _entries(near, rows, near.data, ~tied | (n_above[rows] + place < n))
-    return sp.csr_array((found.data.astype(np.float32), found.indices, found.indptr), shape=matrix.shape)
+    return _entries(near, rows, near.data, ~tied | (n_above[rows] + place < n))
 
 
 def _entries(matrix: sp.csr_array, rows: np.ndarray, values: np.ndarray, kept: np.ndarray) -> sp.csr_array:
     """Return some of a matrix's entries, with other values; `rows` is the row of each."""
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[kept], minlength=matrix.shape[0]))])
     return sp.csr_array((values[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-
-
-def _spread(weights: sp.csr_array, active: np.ndarray, n_items: int) -> sp.csr_array:
-    """Put a matrix over the active items back into the numbering of all items."""
-    found = weights.tocoo()
-    return sp.csr_array(
-        (found.data.astype(np.float32), (active[found.row], active[found.col])), shape=(n_items, n_items)
-    )

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
-from shelfkin.recommending.als import Als
 from shelfkin.recommending.blend import Signal
-from shelfkin.recommending.candidates import ItemModel, UserBlock, tastes
-from shelfkin.recommending.fading import DECIMALS
-from shelfkin.recommending.popularity import MONTH_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS, USUAL_HALF_LIFE_DAYS
+from shelfkin.recommending.item_model import ItemModel
+from shelfkin.recommending.ranking_inputs import ITEM_FEATURES, RankingInputs
+from shelfkin.recommending.time_decay import DECIMALS
+from shelfkin.recommending.user_block import UserBlock, tastes
 
-# The strongest past products that relations start from: beyond some hundreds they add time, not taste.
-MAX_HISTORY = 200
 # Events within a day of a user's last one count as the user's last order: visits, not lines, matter here.
 LAST_ORDER_DAYS = 1.0
 
-ITEM_FEATURES = (
-    "item_recent_orders",
-    "item_trend_orders",
-    "item_month_orders",
-    "item_usual_orders",
-    "item_trend",
-    "item_month_trend",
-    "item_buyers",
-    "item_repeat_rate",
-    "item_new_buyers_week",
-    "item_new_buyers_month",
-    "item_new_buyer_share",
-    "item_first_days",
-    "item_last_days",
-    "item_log_price",
-    "cluster_trend",
-)
 USER_FEATURES = (
     "user_orders",
     "user_products",
@@ -102,153 +80,65 @@ CANDIDATES_PER_SOURCE = 100
 FACTOR_HEAD = 20_000
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the ranker uses beyond `ItemModel`. Item i is row i of every array.
-
-    Factors take 512 bytes a product on the driver and in every Python worker, relations up to 4 kB.
-
-    Attributes
-    ----------
-    co_purchase_recent, item_knn, same_order, next_order
-        (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for. Trained on strengths
-        that fade fast, on shared customers, on orders, and on pairs of orders (`baskets.next_order`).
-    als, als_recent
-        Trained on strengths, and on those that fade fast.
-    clusters
-        (n_items,) int64: number of the product's cluster from 0, -1 for none.
-    shelves
-        (n_items, 3) int64: numbers of the product's department, category, and category and brand together
-        (`model.shelf_numbers`), -1 for none.
-    features
-        (n_items, len(ITEM_FEATURES)) float32.
-    log_prices
-        (n_items,) float64, NaN where no price is known.
-    leaders
-        (n_orders, n_items) int64: orders of all items, best first, that hold for the whole store.
-    """
-
-    co_purchase_recent: sp.csr_array
-    item_knn: sp.csr_array
-    same_order: sp.csr_array
-    next_order: sp.csr_array
-    als: Als
-    als_recent: Als
-    clusters: np.ndarray
-    shelves: np.ndarray
-    features: np.ndarray
-    log_prices: np.ndarray
-    leaders: np.ndarray
-
-
-def store_leaders(features: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Return `Evidence.leaders`: by recent orders, by trend, and by customers who bought it for the first time.
-
-    Parameters
-    ----------
-    features
-        Result of `item_features`.
-    rank
-        Place by popularity, breaks ties.
-    """
-    by = ("item_recent_orders", "item_trend", "item_new_buyers_month")
-    return np.stack([np.lexsort((rank, -features[:, ITEM_FEATURES.index(name)])) for name in by])
-
-
-def item_features(popularity: pd.DataFrame, clusters: np.ndarray, log_prices: np.ndarray) -> np.ndarray:
-    """Return the columns `ITEM_FEATURES`: (n_items, n) float32.
-
-    Parameters
-    ----------
-    popularity
-        Result of `popularity.item_popularity`.
-    clusters, log_prices
-        As in `Evidence`.
-    """
-    count = {name: popularity[name].to_numpy(dtype=np.float64) for name in popularity.columns}
-    month_share = MONTH_HALF_LIFE_DAYS / USUAL_HALF_LIFE_DAYS
-    # From 0, which is no cluster: what has none must not count for another one.
-    of_cluster = clusters + 1
-    trend, usual = (np.bincount(of_cluster, count[name])[of_cluster] for name in ("trend", "usual"))
-    columns = (
-        count["recent"],
-        count["trend"],
-        count["month"],
-        count["usual"],
-        np.log((count["trend"] + 1) / (count["usual"] * TREND_HALF_LIFE_DAYS / USUAL_HALF_LIFE_DAYS + 1)),
-        np.log((count["month"] + 1) / (count["usual"] * month_share + 1)),
-        count["buyers"],
-        # As if three more users had bought it once: one loyal buyer is no repeat rate of 1.
-        count["repeat_buyers"] / (count["buyers"] + 3),
-        count["new_buyers_week"],
-        count["new_buyers_month"],
-        count["new_buyers_month"] / (count["month"] + 1),
-        count["first_days"],
-        count["last_days"],
-        log_prices,
-        np.where(clusters >= 0, trend / np.maximum(usual, 1e-9), 0.0),
-    )
-    return np.column_stack([np.round(column, DECIMALS) for column in columns]).astype(np.float32)
-
-
 class BlockSignals:
     """Everything that relations say about the users of a block, each user's row made once.
 
     Parameters
     ----------
-    model, evidence
-        The products. Without evidence only the blend's relations are there, and neither candidates nor features.
+    model, ranking_inputs
+        The products. Without ranking inputs only the blend's relations are there, and neither candidates nor features.
     block
         The users.
     """
 
-    def __init__(self, model: ItemModel, evidence: Evidence | None, block: UserBlock) -> None:
+    def __init__(self, model: ItemModel, ranking_inputs: RankingInputs | None, block: UserBlock) -> None:
         self.model, self.block = model, block
         n_items = model.n_items
-        self.taste = tastes(block, block.strengths, n_items, MAX_HISTORY)
+        self.taste = tastes(block, block.strengths, n_items)
         self.relations = {"co_purchase": self.taste @ model.co_purchase, "content": self.taste @ model.content}
-        if evidence is not None:
-            self._add(evidence)
-        # There and back sorts each row by item in one pass over the entries, where sorting rows takes twice as long.
-        rising = {id(relation): relation.tocsc().tocsr() for relation in self.relations.values()}
-        self.relations = {name: rising[id(relation)] for name, relation in self.relations.items()}
+        if ranking_inputs is not None:
+            self._add(ranking_inputs)
+        self._rising: dict[str, sp.csr_array] = {}
+        # Values of one row at a time: the rows of a sparse product are in no order, and sorting them costs more.
+        self._row_values = np.zeros(n_items)
 
-    def _add(self, evidence: Evidence) -> None:
+    def _add(self, ranking_inputs: RankingInputs) -> None:
         block, n_items = self.block, self.model.n_items
-        self.evidence = evidence
-        self.leaders = [order[self.model.allowed[order]] for order in evidence.leaders]
+        self.ranking_inputs = ranking_inputs
+        self.top_items = [order[self.model.allowed[order]] for order in ranking_inputs.top_items]
         owners = np.repeat(np.arange(block.n_users), np.diff(block.indptr))
         latest = np.full(block.n_users, np.inf)
         np.minimum.at(latest, owners, block.last_days)
         self.in_last_order = block.last_days <= latest[owners] + LAST_ORDER_DAYS
-        recent = tastes(block, block.recent, n_items, MAX_HISTORY)
-        last = tastes(block, self.in_last_order.astype(np.float64), n_items, MAX_HISTORY)
+        recent = tastes(block, block.recent, n_items)
+        last = tastes(block, self.in_last_order.astype(np.float64), n_items)
         # Where item-kNN is the store's co-purchase model too, it is looked at once.
-        same = evidence.item_knn is self.model.co_purchase
+        same = ranking_inputs.item_knn is self.model.co_purchase
         self.relations |= {
-            "co_purchase_recent": recent @ evidence.co_purchase_recent,
-            "item_knn": self.relations["co_purchase"] if same else self.taste @ evidence.item_knn,
-            "same_order": self.taste @ evidence.same_order,
-            "same_order_last": last @ evidence.same_order,
-            "next_order_last": last @ evidence.next_order,
-            "next_order_recent": recent @ evidence.next_order,
+            "co_purchase_recent": recent @ ranking_inputs.co_purchase_recent,
+            "item_knn": self.relations["co_purchase"] if same else self.taste @ ranking_inputs.item_knn,
+            "same_order": self.taste @ ranking_inputs.same_order,
+            "same_order_last": last @ ranking_inputs.same_order,
+            "next_order_last": last @ ranking_inputs.next_order,
+            "next_order_recent": recent @ ranking_inputs.next_order,
         }
         self.nearest = {
             "content_nearest": _largest(self.model.content, self.taste),
             "content_nearest_last": _largest(self.model.content, last),
         }
-        self.factors = {"als": evidence.als.factors, "als_recent": evidence.als_recent.factors}
-        self.wishes = {
-            "als": evidence.als.users(block.matrix(block.strengths, n_items)),
-            "als_recent": evidence.als_recent.users(block.matrix(block.recent, n_items)),
+        self.factors = {"als": ranking_inputs.als.factors, "als_recent": ranking_inputs.als_recent.factors}
+        self.user_factors = {
+            "als": ranking_inputs.als.users(block.matrix(block.strengths, n_items)),
+            "als_recent": ranking_inputs.als_recent.users(block.matrix(block.recent, n_items)),
         }
         self.head = np.flatnonzero(self.model.allowed & (self.model.rank < FACTOR_HEAD))
         # Of the factors only the rows that are needed are widened: a large store's hold a gigabyte.
         self.head_scores = {
-            name: self.wishes[name] @ self.factors[name][self.head].astype(np.float64).T for name in FACTOR_FEATURES
+            name: self.user_factors[name] @ self.factors[name][self.head].astype(np.float64).T
+            for name in FACTOR_FEATURES
         }
         # From 0, which is nowhere: what has no place must not count for another one.
-        numbers = (evidence.clusters, *evidence.shelves.T)
+        numbers = (ranking_inputs.clusters, *ranking_inputs.shelves.T)
         self.places = {name: codes + 1 for name, codes in zip(_PLACES, numbers, strict=True)}
         self.n_places = {name: int(codes.max(initial=0)) + 1 for name, codes in self.places.items()}
 
@@ -258,8 +148,11 @@ class BlockSignals:
         return self.taste.indices[entries], self.taste.data[entries]
 
     def relation(self, name: str, user: int) -> Signal:
-        """Return one relation's scores of one user."""
-        return _row(self.relations[name], user)
+        """Return one relation's scores of one user, by rising item."""
+        if name not in self._rising:
+            # There and back sorts each row in one pass over the entries, where sorting rows takes twice as long.
+            self._rising[name] = self.relations[name].tocsc().tocsr()
+        return _row(self._rising[name], user)
 
     def by_factors(self, name: str, user: int) -> Signal:
         """Return the scores that factors give one user for the most popular products."""
@@ -275,18 +168,18 @@ class BlockSignals:
         eligible
             (n_items,) bool: what the user may be shown: what the model allows, less some of the user's own.
         n
-            Products taken of each relation and of the user's own; of each order of leaders half as many.
+            Products taken of each relation and of the user's own; of each order of top items half as many.
         """
         entries = self.block.of(user)
         own = Signal(self.block.items[entries], self.block.strengths[entries])
-        personal = [own, *(self.relation(name, user) for name in CANDIDATE_RELATIONS)]
+        personal = [own, *(_row(self.relations[name], user) for name in CANDIDATE_RELATIONS)]
         personal += [self.by_factors(name, user) for name in FACTOR_FEATURES]
-        found = [_strongest(signal, eligible, n) for signal in personal]
-        for order in self.leaders:
-            # At most the user's own are barred of what may be shown at all.
+        candidates = [_strongest(signal, eligible, n) for signal in personal]
+        for order in self.top_items:
+            # Of what may be shown at all, at most the user's own are excluded.
             head = order[: n // 2 + len(own.items)]
-            found.append(head[eligible[head]][: n // 2])
-        return np.unique(np.concatenate(found))
+            candidates.append(head[eligible[head]][: n // 2])
+        return np.unique(np.concatenate(candidates))
 
     def features(self, user: int, items: np.ndarray, eligible: np.ndarray) -> np.ndarray:
         """Return the columns `FEATURES` of one user's candidates: (n, len(FEATURES)) float32.
@@ -300,10 +193,10 @@ class BlockSignals:
         eligible
             (n_items,) bool: what the user may be shown; a relation's best is the best of these.
         """
-        relations = {name: self.relation(name, user) for name in RELATION_FEATURES}
-        at = {name: signal.at(items) for name, signal in relations.items()}
+        relations = {name: _row(self.relations[name], user) for name in RELATION_FEATURES}
+        at = {name: self._at(signal, items) for name, signal in relations.items()}
         for name in FACTOR_FEATURES:
-            at[name] = self.factors[name][items].astype(np.float64) @ self.wishes[name][user]
+            at[name] = self.factors[name][items].astype(np.float64) @ self.user_factors[name][user]
             relations[name] = self.by_factors(name, user)
         best = {
             f"{name}_of_best": at[name] / _most(signal.values[eligible[signal.items]])
@@ -312,12 +205,19 @@ class BlockSignals:
         pair = self._own(user, items) | at | best | self._content(user, items)
         columns = np.column_stack(
             [
-                self.evidence.features[items],
+                self.ranking_inputs.features[items],
                 np.broadcast_to(self._user(user), (len(items), len(USER_FEATURES))),
                 *(pair[name] for name in PAIR_FEATURES),
             ]
         )
         return np.round(columns, DECIMALS).astype(np.float32)
+
+    def _at(self, signal: Signal, items: np.ndarray) -> np.ndarray:
+        """Return a signal's values at `items`, 0 where it is silent; its own items may be in any order."""
+        self._row_values[signal.items] = signal.values
+        values = self._row_values[items]
+        self._row_values[signal.items] = 0.0
+        return values
 
     def _user(self, user: int) -> np.ndarray:
         entries = self.block.of(user)
@@ -349,7 +249,7 @@ class BlockSignals:
 
         n_bought, first, last = own(block.n_bought), own(block.first_days, np.nan), own(block.last_days, np.nan)
         gap = np.where(n_bought > 1, (first - last) / np.maximum(n_bought - 1, 1), np.nan)
-        prices = self.evidence.log_prices
+        prices = self.ranking_inputs.log_prices
         known = past[~np.isnan(prices[past])]
         usual_price = prices[known].mean() if len(known) else np.nan
         return {
@@ -400,8 +300,7 @@ def _strongest(signal: Signal, eligible: np.ndarray, n: int) -> np.ndarray:
         # Rounding and sorting all would cost most of what candidates cost. What is just below may round to the same.
         keep = values >= np.partition(values, len(values) - n)[len(values) - n] - 10.0**-DECIMALS
         items, values = items[keep], values[keep]
-    values = np.round(values, DECIMALS)
-    return items[np.argsort(-values, kind="stable")[:n]]
+    return items[np.lexsort((items, -np.round(values, DECIMALS)))[:n]]
 
 
 def _row(matrix: sp.csr_array, row: int) -> Signal:
@@ -410,7 +309,7 @@ def _row(matrix: sp.csr_array, row: int) -> Signal:
 
 
 def _largest(relations: sp.csr_array, had: sp.csr_array) -> sp.csr_array:
-    """Return the largest entry of each column over the rows that each user has: (n_users, n_items) float64.
+    """Return the largest entry of each column over the rows that each user has: (n_users, n_items) float64, sorted.
 
     Parameters
     ----------

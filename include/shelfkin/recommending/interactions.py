@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.profile import EventType
-from shelfkin.recommending.fading import DECIMALS, decay, exact, rounded
+from shelfkin.recommending.time_decay import DECIMALS, decay, exact, rounded
 from shelfkin.recommending.timelines import ORDER, USER, entries_before, microseconds, purchase_type, type_names
 
 # What a user wants now fades four times as fast as what the user likes: with half-lives of 120 days, after 30.

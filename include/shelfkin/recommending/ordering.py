@@ -26,3 +26,21 @@ def among(items: np.ndarray, rising: np.ndarray) -> np.ndarray:
         return np.zeros(len(items), dtype=bool)
     place = np.minimum(np.searchsorted(rising, items), len(rising) - 1)
     return np.asarray(rising[place] == items)
+
+
+def first_of_groups(groups: np.ndarray, had_before: np.ndarray) -> np.ndarray:
+    """Return which entries of a ranked list stay when variants collapse.
+
+    Of one group's products only the best placed stays; what the user has had before always stays, because a person
+    who buys two flavours means both.
+
+    Parameters
+    ----------
+    groups
+        Group number of each entry, best entry first.
+    had_before
+        Whether the user's history holds the entry.
+    """
+    first = np.zeros(len(groups), dtype=bool)
+    first[np.unique(groups, return_index=True)[1]] = True
+    return first | had_before

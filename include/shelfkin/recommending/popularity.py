@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.fading import DECIMALS, decay, exact, rounded
+from shelfkin.recommending.time_decay import DECIMALS, decay, exact, rounded
 from shelfkin.recommending.timelines import USER, entries_before
 
 # Trend compares the last days with the usual level: the sums of a 7-day and a 120-day half-life.
@@ -58,7 +58,7 @@ def item_popularity(
 
     counts = ", ".join(f"{name} bigint" for name in _COUNTS)
     counted = timelines.mapInArrow(count, f"item int, {counts}, first_days double, last_days double")
-    found = (
+    table = (
         counted.groupBy("item")
         .agg(
             *(F.sum(name).alias(name) for name in _COUNTS),
@@ -70,8 +70,8 @@ def item_popularity(
         .reindex(range(n_items), fill_value=0)
         .astype(np.float64)
     )
-    found[list(_SPEEDS)] = rounded(found[list(_SPEEDS)].to_numpy())
-    return found
+    table[list(_SPEEDS)] = rounded(table[list(_SPEEDS)].to_numpy())
+    return table
 
 
 def _count(batch: pa.RecordBatch, bought: int, as_of: datetime, speeds: Sequence[float]) -> pa.RecordBatch:

@@ -11,7 +11,9 @@ import numpy as np
 
 from shelfkin.errors import ArtifactError
 from shelfkin.recommending.blend import SCORE_DECIMALS
-from shelfkin.recommending.features import FEATURES, Evidence
+from shelfkin.recommending.features import FEATURES
+from shelfkin.recommending.ranking_inputs import RankingInputs
+from shelfkin.recommending.sampling import MIN_USERS
 
 # Chosen on Online Retail, window of 2011-08-01, among 100 to 200 rounds, 15 or 31 leaves, and three objectives:
 # LambdaRank with few, heavily regularised trees was best in task new and within noise of the best in task all.
@@ -28,8 +30,6 @@ PARAMETERS = {
     "lambdarank_truncation_level": 20,
 }
 N_ROUNDS = 100
-# Fewer users with a hit among their candidates teach noise: then the documented blend ranks.
-MIN_USERS = 200
 
 
 @dataclass(frozen=True)
@@ -95,19 +95,19 @@ class Ranker:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A ranker and the evidence that its features are made from.
+class FittedRanker:
+    """A ranker and what its features are made from.
 
     Attributes
     ----------
     ranker
         Trained on earlier windows.
-    evidence
+    ranking_inputs
         As of the moment that lists are made for.
     """
 
     ranker: Ranker
-    evidence: Evidence
+    ranking_inputs: RankingInputs
 
 
 def train(rows: TrainingRows, *, seed: int, n_threads: int) -> Ranker | None:
@@ -142,4 +142,6 @@ def train(rows: TrainingRows, *, seed: int, n_threads: int) -> Ranker | None:
     )
     # The same trees as by rows, in four fifths of the time (575,000 rows of task all, 2 cores).
     fixed = {"seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1, "num_threads": n_threads}
-    return Ranker(lgb.train(PARAMETERS | fixed, data, N_ROUNDS).model_to_string())
+    text = lgb.train(PARAMETERS | fixed, data, N_ROUNDS).model_to_string()
+    # The number of cores is the only line that differs between machines.
+    return Ranker(text.replace(f"[num_threads: {n_threads}]\n", ""))

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 
-from shelfkin.recommending.candidates import text_representatives
+from shelfkin.recommending.item_model import group_representatives
 from shelfkin.recommending.nearest import exact_cosines
 from shelfkin.spark import contract_columns
 from shelfkin.tables import SIMILAR_PRODUCTS
@@ -29,7 +29,7 @@ class SimilarModel:
     Attributes
     ----------
     product_ids, texts, allowed, rank
-        As in `candidates.ItemModel`.
+        As in `item_model.ItemModel`.
     groups
         (n_items,) int64: each product's group of variants; products of one text are in one group.
     neighbours
@@ -68,7 +68,7 @@ def similar_rows(
         (n_vectors, d) float32, unit norm, of the texts; those of asking and chosen products are read.
     default
         (n_groups,) the most popular product of each group that may be shown, -1 for none
-        (`candidates.text_representatives`).
+        (`item_model.group_representatives`).
     start, stop
         Products that ask.
     length
@@ -148,7 +148,7 @@ def similar_products(
     length
         Rows per product, at most.
     """
-    default = text_representatives(model.groups, model.allowed, model.rank, len(model.neighbours))
+    default = group_representatives(model.groups, model.allowed, model.rank, len(model.neighbours))
     shared = session.sparkContext.broadcast((model, default))
     file_name, schema = shipped(session, vectors), contract_columns(SIMILAR_PRODUCTS)
 

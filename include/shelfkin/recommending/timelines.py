@@ -138,11 +138,11 @@ def entries_before(batch: pa.RecordBatch, as_of: datetime) -> Entries:
     flat = {name: np.asarray(batch.column(name).flatten()) for name in TIMELINE_ARRAYS}
     moment = microseconds(as_of)
     last = np.where(flat["ended_at"] < moment, flat["ended_at"], flat["started_at"])
-    found = Entries(
+    entries = Entries(
         rows=np.repeat(np.arange(len(lengths)), lengths),
         items=flat["items"],
         types=flat["types"],
         orders=flat["orders"],
         ages=(as_of.timestamp() - last / 1e6) / _SECONDS_PER_DAY,
     )
-    return found.only(flat["started_at"] < moment)
+    return entries.only(flat["started_at"] < moment)

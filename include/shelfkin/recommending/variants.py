@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.profile import Recommending
-from shelfkin.recommending.model import Catalogue
+from shelfkin.recommending.catalogue import Catalogue
 from shelfkin.recommending.nearest import exact_cosines
 from shelfkin.recommending.variant_names import variant_name
 
@@ -54,26 +54,30 @@ class Variants:
         """Return every text as a group of its own."""
         return cls(np.arange(n_texts), np.arange(n_texts))
 
-    def variant_of(self, texts: np.ndarray) -> np.ndarray:
-        """Return the group of each product, from the number of its text: takes the place of `texts` in a list."""
-        return self.group_of[texts]
-
-    def collapsed(self, catalogue: Catalogue) -> Catalogue:
-        """Return the catalogue with groups in place of texts: each is as far from others as its middle."""
+    def grouped(self, catalogue: Catalogue) -> Catalogue:
+        """Return the catalogue with these groups; each is as far from others as its middle."""
+        hashes = np.empty(catalogue.n_texts, dtype=object)
+        hashes[catalogue.texts] = catalogue.rows["text_hash"]
         middles = self.middles[self.middles < len(catalogue.vectors)]
-        return replace(catalogue, texts=self.variant_of(catalogue.texts), vectors=catalogue.vectors[middles])
+        groups = self.group_of[catalogue.texts]
+        return replace(
+            catalogue,
+            rows=catalogue.rows.assign(group_text_hash=hashes[self.middles][groups]),
+            groups=groups,
+            group_vectors=catalogue.vectors[middles],
+        )
 
-    def table(self, catalogue: Catalogue) -> pd.DataFrame:
-        """Return the rows of ``product_variants``: products of groups that hold more than one text.
 
-        A group is named after the lowest of its product ids, which stays the same while its products do.
-        """
-        groups = self.variant_of(catalogue.texts)
-        n_texts = np.bincount(self.group_of, minlength=len(self.middles))
-        items = np.flatnonzero(n_texts[groups] > 1)
-        rows = pd.DataFrame({"product_id": catalogue.product_ids[items], "group": groups[items]})
-        rows["variant_group"] = rows.groupby("group")["product_id"].transform("min")
-        return rows[["product_id", "variant_group"]].sort_values(["variant_group", "product_id"], ignore_index=True)
+def variant_rows(catalogue: Catalogue) -> pd.DataFrame:
+    """Return the rows of ``product_variants``: products of groups that hold more than one text.
+
+    A group is named after the lowest of its product ids, which stays the same while its products do.
+    """
+    rows = catalogue.rows[["product_id", "text_hash", "group_text_hash"]]
+    by_group = rows.groupby("group_text_hash", sort=False)
+    rows = rows.assign(variant_group=by_group["product_id"].transform("min"))
+    rows = rows[by_group["text_hash"].transform("nunique") > 1]
+    return rows[["product_id", "variant_group"]].sort_values(["variant_group", "product_id"], ignore_index=True)
 
 
 def find_variants(products: DataFrame, catalogue: Catalogue, settings: Recommending) -> Variants:
@@ -204,12 +208,12 @@ def _links(names: np.ndarray, codes: Sequence[tuple[str, ...]]) -> Iterator[tupl
     for name, roots in own.items():
         for root in roots:
             names_of[root].append(name)
-    common = {root for root, found in names_of.items() if len(found) > MAX_NAMES_PER_CODE}
+    common = {root for root, names_with in names_of.items() if len(names_with) > MAX_NAMES_PER_CODE}
     seen: set[tuple[int, int]] = set()
-    for root, found in names_of.items():
+    for root, names_with in names_of.items():
         if root in common:
             continue
-        for one, other in combinations(found, 2):
+        for one, other in combinations(names_with, 2):
             if (one, other) not in seen and not ((own[one] - own[other] - common) and (own[other] - own[one] - common)):
                 yield one, other
             seen.add((one, other))

@@ -23,8 +23,8 @@ class Background:
     n_users
         Customers in all.
     vectors
-        (n_texts, d) float32, unit norm or zero.
-    texts
+        (n_groups, d) float32, unit norm or zero.
+    groups
         (n_items,) int: row of `vectors` of each product, beyond its end where there is none.
     n_orders
         By user id: orders before the cut.
@@ -34,7 +34,7 @@ class Background:
     buyers: np.ndarray
     n_users: int
     vectors: np.ndarray
-    texts: np.ndarray
+    groups: np.ndarray
     n_orders: pd.Series
 
 
@@ -60,19 +60,19 @@ def diversity(items: np.ndarray, background: Background) -> float:
 
     Products without a vector don't count; nor do lists with fewer than two that have one. (Arguments as in `novelty`.)
     """
-    row = np.where(items >= 0, background.texts[items], -1)
+    row = np.where(items >= 0, background.groups[items], -1)
     known = (row >= 0) & (row < len(background.vectors))
     total, n_lists = 0.0, 0
     for start in range(0, len(items), _USERS_PER_BLOCK):
         block = slice(start, start + _USERS_PER_BLOCK)
         has = known[block]
-        found = background.vectors[np.where(has, row[block], 0)] * has[..., None] if has.any() else None
-        if found is None:
+        vectors = background.vectors[np.where(has, row[block], 0)] * has[..., None] if has.any() else None
+        if vectors is None:
             continue
         n = has.sum(axis=1)
         # The sum over pairs of a list is (|sum|^2 - n) / 2 for unit vectors.
-        norms = np.square(found.sum(axis=1, dtype=np.float64)).sum(axis=1)
-        own = np.square(found, dtype=np.float64).sum(axis=(1, 2))
+        norms = np.square(vectors.sum(axis=1, dtype=np.float64)).sum(axis=1)
+        own = np.square(vectors, dtype=np.float64).sum(axis=(1, 2))
         counted = n >= 2
         cosines = (norms - own)[counted] / (n * (n - 1))[counted]
         total += float((1 - cosines).sum())

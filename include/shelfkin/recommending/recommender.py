@@ -1,33 +1,22 @@
-"""Personal lists: the one path by which users are scored, in the nightly tables and in the backtest alike."""
+"""Personal lists from signals, ranked by a learned ranker or a blend: the one path of nightly tables and backtest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from shelfkin.profile import BlendWeights
 from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, blend, item_scores, normalised
-from shelfkin.recommending.candidates import ItemModel, UserBlock
 from shelfkin.recommending.features import CANDIDATES_PER_SOURCE, BlockSignals
-from shelfkin.recommending.interactions import HISTORY_ARRAYS, HISTORY_COLUMNS
-from shelfkin.recommending.ordering import among, best_first
-from shelfkin.recommending.policies import Policy, first_of_twins
-from shelfkin.recommending.ranker import Learned
+from shelfkin.recommending.item_model import ItemModel
+from shelfkin.recommending.merchandising import PINNED, MerchandisingRules
+from shelfkin.recommending.ordering import among, best_first, first_of_groups
+from shelfkin.recommending.ranker import FittedRanker
 from shelfkin.recommending.reasons import contributions, shares
-from shelfkin.recommending.shelf_rules import PINNED, ShelfRules
-
-_USERS_PER_BLOCK = 256
-_USERS_PER_TASK = 512
-
-_LISTS_SCHEMA = (
-    "recommender int, user_id string, rank int, product_id string, score float, strategy string, "
-    "reasons array<struct<product_id: string, share: float>>"
-)
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.user_block import UserBlock
 
 
 @dataclass(frozen=True)
@@ -78,25 +67,25 @@ class Recommender:
         self,
         model: ItemModel,
         weights: BlendWeights,
-        policy: Policy,
+        policy: RepurchasePolicy,
         *,
-        learned: Learned | None = None,
-        rules: ShelfRules | None = None,
+        learned: FittedRanker | None = None,
+        rules: MerchandisingRules | None = None,
         explain: bool = True,
         by_orders: bool = False,
     ) -> None:
         self.model, self.weights, self.policy = model, weights, policy
         self.explain, self.by_orders = explain, by_orders
-        self.learned, self.rules = learned, rules or ShelfRules.none(model.n_items)
+        self.learned, self.rules = learned, rules or MerchandisingRules.none(model.n_items)
         common = np.round(item_scores(model, weights), 6)
-        leaders = np.lexsort((model.rank, -common))
-        self._leaders = leaders[model.allowed[leaders]]
+        top_items = np.lexsort((model.rank, -common))
+        self._top_items = top_items[model.allowed[top_items]]
 
     def signals(self, block: UserBlock) -> BlockSignals:
         """Return what the users of a block are scored by."""
         if self.by_orders:
             block = replace(block, strengths=block.n_bought.astype(np.float64))
-        return BlockSignals(self.model, self.learned.evidence if self.learned else None, block)
+        return BlockSignals(self.model, self.learned.ranking_inputs if self.learned else None, block)
 
     def recommend(self, block: UserBlock, signals: BlockSignals | None = None) -> Iterator[list[Entry]]:
         """Yield each user's list, in the block's order.
@@ -108,8 +97,8 @@ class Recommender:
         block
             The users.
         signals
-            Result of `signals` of a recommender of the same products, with evidence if this one has learned; None: they
-            are worked out here.
+            Result of `signals` of a recommender of the same products, with ranking inputs if this one has learned;
+            None: they are worked out here.
         """
         signals = self.signals(block) if signals is None else signals
         ranked = self._ranked(signals)
@@ -146,52 +135,52 @@ class Recommender:
         ranked = []
         for user, (items, _) in enumerate(rows):
             past = signals.block.items[signals.block.of(user)]
-            found = self.rules.boosted(items, scores[bounds[user] : bounds[user + 1]])
+            boosted = self.rules.boosted(items, scores[bounds[user] : bounds[user + 1]])
             n = CANDIDATES_PER_SOURCE
-            places = self._best(items, found, past)
+            places = self._best(items, boosted, past)
             while len(places) < self.policy.list_length and n < 2 * self.model.n_items:
                 n *= 4
                 items, features = candidate_rows(signals, self.policy, user, n)
-                found = self.rules.boosted(items, self.learned.ranker.scores(features))
-                places = self._best(items, found, past)
-            ranked.append((items, found, places))
+                boosted = self.rules.boosted(items, self.learned.ranker.scores(features))
+                places = self._best(items, boosted, past)
+            ranked.append((items, boosted, places))
         return ranked
 
     def _best(self, items: np.ndarray, scores: np.ndarray, past: np.ndarray) -> np.ndarray:
         """Return the places of a list's products among its candidates, best first."""
-        # Twins and rules rarely take more than a few places, so the head of the ranking usually fills the list.
+        # Variants and rules rarely take more than a few places, so the head of the ranking usually fills the list.
         for n in (8 * self.policy.list_length, len(items)):
             head = best_first(scores, self.model.rank[items], n)
-            kept = head[first_of_twins(self.model.texts[items[head]], among(items[head], past))]
+            kept = head[first_of_groups(self.model.groups[items[head]], among(items[head], past))]
             if len(kept) >= self.policy.list_length:
                 break
-        return kept[self.rules.choose(items[kept], scores[kept], self.model.content, self.policy.list_length)]
+        return kept[self.rules.shown_places(items[kept], scores[kept], self.model.content, self.policy.list_length)]
 
     def _pinned(self, eligible: np.ndarray, entries: list[Entry]) -> list[Entry]:
-        """Put the shop's pins that this user may be shown before everything else, and twins of pins last."""
+        """Put the shop's pins that this user may be shown before everything else, and their variants last."""
         pins = [int(item) for item in self.rules.pins if eligible[item]]
         if not pins:
             return entries
         top = entries[0].score if entries else 0.0
         rest = [entry for entry in entries if entry.item not in pins]
-        texts = self.model.texts[pins]
-        # Sorting is stable: the others keep their order, and where nothing else is left a twin fills the list.
-        rest.sort(key=lambda entry: bool(np.isin(self.model.texts[entry.item], texts)))
+        groups = self.model.groups[pins]
+        # Sorting is stable: the others keep their order, and where nothing else is left a variant fills the list.
+        rest.sort(key=lambda entry: bool(np.isin(self.model.groups[entry.item], groups)))
         return [*(Entry(item, top, PINNED, ()) for item in pins), *rest][: self.policy.list_length]
 
     def _rank(
         self, parts: tuple[Signal, Signal, Signal], eligible: np.ndarray, past: np.ndarray
     ) -> tuple[Scored, np.ndarray]:
         """Return the scored candidates and the places of the best of them, best first."""
-        n_leaders = 2 * self.policy.list_length + len(past)
+        n_top_items = 2 * self.policy.list_length + len(past)
         while True:
-            leaders = self._leaders[:n_leaders]
-            scored = blend(*parts, leaders[eligible[leaders]], self.model, self.weights)
+            top_items = self._top_items[:n_top_items]
+            scored = blend(*parts, top_items[eligible[top_items]], self.model, self.weights)
             scored = replace(scored, scores=self.rules.boosted(scored.items, scored.scores))
             places = self._best(scored.items, scored.scores, past)
-            if len(places) == self.policy.list_length or n_leaders >= len(self._leaders):
+            if len(places) == self.policy.list_length or n_top_items >= len(self._top_items):
                 return scored, places
-            n_leaders *= 4
+            n_top_items *= 4
 
     def _entries(
         self, scored: Scored, places: np.ndarray, taste: tuple[np.ndarray, np.ndarray], past: np.ndarray
@@ -217,20 +206,20 @@ class Recommender:
 
 
 def candidate_rows(
-    signals: BlockSignals, policy: Policy, user: int, n: int = CANDIDATES_PER_SOURCE
+    signals: BlockSignals, policy: RepurchasePolicy, user: int, n: int = CANDIDATES_PER_SOURCE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one user's candidates and their features.
 
     Parameters
     ----------
     signals
-        Of a block of users, with evidence.
+        Of a block of users, with ranking_inputs.
     policy
         What may be shown.
     user
         Row of the block.
     n
-        Candidates of each source; a long list needs more, see `Policy.list_length`.
+        Candidates of each source; a long list needs more, see `RepurchasePolicy.list_length`.
 
     Returns
     -------
@@ -242,104 +231,8 @@ def candidate_rows(
 
 
 def candidate_items(
-    signals: BlockSignals, policy: Policy, user: int, n: int = CANDIDATES_PER_SOURCE
+    signals: BlockSignals, policy: RepurchasePolicy, user: int, n: int = CANDIDATES_PER_SOURCE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one user's candidates, rising, and what the user may be shown at all, (n_items,) bool."""
     eligible = policy.eligible(signals.model.allowed, signals.block, user)
     return signals.candidates(user, eligible, max(n, 2 * policy.list_length)), eligible
-
-
-@contextmanager
-def recommend_users(histories: DataFrame, recommender: Recommender) -> Iterator[DataFrame]:
-    """Give ``user_recommendations`` for the users of `histories`, to be used up within the ``with`` block.
-
-    Parameters
-    ----------
-    histories
-        Result of `interactions.user_histories`; item numbers are those of the recommender's model.
-    recommender
-        What makes a list of a history.
-    """
-    with recommend_each(histories, [recommender]) as lists:
-        yield lists.drop("recommender")
-
-
-@contextmanager
-def recommend_each(histories: DataFrame, recommenders: Sequence[Recommender]) -> Iterator[DataFrame]:
-    """Give the lists of several recommenders, as `recommend_users` does, by one job.
-
-    The recommenders are broadcast, and released at the end of the block; what they share is sent once. Recommenders of
-    the same `ItemModel` share their signals, and must not have learned with different evidence. Users are scored in
-    tasks of about 512, each with vectors of its own candidates only.
-
-    Parameters
-    ----------
-    histories
-        As in `recommend_users`.
-    recommenders
-        All of the same item numbers.
-
-    Yields
-    ------
-    DataFrame
-        ``recommender`` int (place in `recommenders`), then the columns of ``user_recommendations``.
-    """
-    shared = histories.sparkSession.sparkContext.broadcast(list(recommenders))
-
-    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for start in range(0, batch.num_rows, _USERS_PER_BLOCK):
-                yield from _score(batch.slice(start, _USERS_PER_BLOCK), shared.value)
-
-    n_tasks = max(1, -(-histories.count() // _USERS_PER_TASK))
-    columns = histories.select(*HISTORY_COLUMNS)
-    try:
-        yield columns.repartition(n_tasks, "user_id").mapInArrow(score, _LISTS_SCHEMA)
-    finally:
-        shared.destroy()
-
-
-def _score(batch: pa.RecordBatch, recommenders: Sequence[Recommender]) -> Iterator[pa.RecordBatch]:
-    """Yield one batch of lists for each recommender."""
-    block = user_block(batch)
-    # First those that have learned: their signals hold what the others of the same products look at.
-    made: dict[tuple[int, bool], BlockSignals] = {}
-    for number, one in sorted(enumerate(recommenders), key=lambda entry: entry[1].learned is None):
-        key = id(one.model), one.by_orders
-        if key not in made:
-            made[key] = one.signals(block)
-        yield _to_arrow(number, batch, list(one.recommend(block, made[key])), one.model.product_ids)
-
-
-def _to_arrow(number: int, batch: pa.RecordBatch, lists: list[list[Entry]], product_ids: np.ndarray) -> pa.RecordBatch:
-    user_ids = batch.column("user_id").to_pylist()
-    entries = [entry for one in lists for entry in one]
-    reasons = [reason for entry in entries for reason in entry.reasons]
-    offsets = np.cumsum([0, *(len(entry.reasons) for entry in entries)])
-    named = pa.StructArray.from_arrays(
-        [
-            pa.array([product_ids[item] for item, _ in reasons], pa.string()),
-            pa.array([share for _, share in reasons], pa.float32()),
-        ],
-        names=["product_id", "share"],
-    )
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([number] * len(entries), pa.int32()),
-            pa.array([user for user, one in zip(user_ids, lists, strict=True) for _ in one], pa.string()),
-            pa.array([rank for one in lists for rank in range(1, len(one) + 1)], pa.int32()),
-            pa.array([product_ids[entry.item] for entry in entries], pa.string()),
-            pa.array([entry.score for entry in entries], pa.float32()),
-            pa.array([entry.strategy for entry in entries], pa.string()),
-            pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), named),
-        ],
-        names=["recommender", "user_id", "rank", "product_id", "score", "strategy", "reasons"],
-    )
-
-
-def user_block(batch: pa.RecordBatch) -> UserBlock:
-    """Return the histories of a batch's users, in its order."""
-    lengths = np.asarray(batch.column("items").value_lengths())
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    arrays = {name: np.asarray(batch.column(name).flatten()) for name in HISTORY_ARRAYS}
-    return UserBlock(indptr=indptr, n_orders=np.asarray(batch.column("n_orders")), **arrays)

@@ -1,4 +1,4 @@
-"""Rankers and parameters of an earlier day that are good for today too: learning is weekly, judging daily."""
+"""Rankers and parameters of an earlier day that are good for today too: learning is weekly, the backtest daily."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from shelfkin.evaluation.backtest import TASKS
 from shelfkin.evaluation.baselines import GRIDS
 from shelfkin.evaluation.learning import Rankers
+from shelfkin.evaluation.windows import TASKS
 from shelfkin.recommending.features import FEATURES
 from shelfkin.recommending.ranker import N_ROUNDS, PARAMETERS, Ranker
 
 # Values of ``rankers.role``.
-JUDGED, TONIGHT = "judged", "tonight"
+BACKTEST, PRODUCTION = "backtest", "production"
+# What days that were published by earlier versions call them.
+_EARLIER_ROLES = {"judged": BACKTEST, "tonight": PRODUCTION}
 
 
 def ranker_key(*parts: Any) -> str:
@@ -24,10 +26,12 @@ def ranker_key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def usable(pointers: Iterable[Mapping[str, Any]], as_of: date, key: str, max_age_days: int) -> Mapping[str, Any] | None:
+def reusable_day(
+    pointers: Iterable[Mapping[str, Any]], as_of: date, key: str, max_age_days: int
+) -> Mapping[str, Any] | None:
     """Return the published day whose rankers today may go on with, or None where it must learn for itself.
 
-    Windows that such rankers learned from end before those that are judged today, because both move with as_of.
+    Windows that such rankers learned from end before today's backtest, because both move with as_of.
 
     Parameters
     ----------
@@ -38,7 +42,7 @@ def usable(pointers: Iterable[Mapping[str, Any]], as_of: date, key: str, max_age
     key
         Result of `ranker_key` for today.
     max_age_days
-        The newest lesson ends less than so many days before `as_of`; 0 for never.
+        The newest window that they learned from ends less than so many days before `as_of`; 0 for never.
     """
     for pointer in pointers:
         metrics = pointer["metrics"]
@@ -51,15 +55,15 @@ def usable(pointers: Iterable[Mapping[str, Any]], as_of: date, key: str, max_age
 
 def to_rows(rankers: Rankers) -> Iterator[tuple[str, str, str]]:
     """Yield the rows of ``rankers``: task, the ranker's text, role."""
-    for role, by_task in ((JUDGED, rankers.judged), (TONIGHT, rankers.tonight)):
+    for role, by_task in ((BACKTEST, rankers.backtest), (PRODUCTION, rankers.production)):
         yield from ((task, ranker.text, role) for task, ranker in by_task.items() if ranker is not None)
 
 
 def from_rows(rows: Sequence[tuple[str, str, str]], learned_as_of: date) -> Rankers:
     """Return what `to_rows` gave."""
-    found = {(role, task): Ranker(text) for task, text, role in rows}
+    rankers = {(_EARLIER_ROLES.get(role, role), task): Ranker(text) for task, text, role in rows}
     return Rankers(
-        {task: found.get((JUDGED, task)) for task in TASKS},
-        {task: found.get((TONIGHT, task)) for task in TASKS},
+        {task: rankers.get((BACKTEST, task)) for task in TASKS},
+        {task: rankers.get((PRODUCTION, task)) for task in TASKS},
         learned_as_of,
     )

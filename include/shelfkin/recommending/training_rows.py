@@ -11,12 +11,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.recommending.candidates import ItemModel
-from shelfkin.recommending.features import FEATURES, BlockSignals, Evidence
+from shelfkin.recommending.features import FEATURES, BlockSignals
 from shelfkin.recommending.interactions import HISTORY_COLUMNS
-from shelfkin.recommending.lists import candidate_items, user_block
-from shelfkin.recommending.policies import Policy, Repurchase
+from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.ranker import TrainingRows
+from shelfkin.recommending.ranking_inputs import RankingInputs
+from shelfkin.recommending.recommender import candidate_items
+from shelfkin.recommending.repurchase import Repurchase, RepurchasePolicy
+from shelfkin.recommending.sampling import sampled
+from shelfkin.recommending.user_block import UserBlock
 
 # Of the candidates that a user didn't buy, the share that is learned from. What isn't costs neither features nor
 # training, and isn't missed: on Online Retail, window of 2011-08-01, NDCG@10 of new products is .1502 with all of them,
@@ -31,7 +34,11 @@ _SCHEMA = "user_id string, task string, features binary, bought binary"
 
 
 def training_rows(
-    histories: DataFrame, wanted: DataFrame, model: ItemModel, evidence: Evidence, policies: Mapping[str, Policy]
+    histories: DataFrame,
+    wanted: DataFrame,
+    model: ItemModel,
+    ranking_inputs: RankingInputs,
+    policies: Mapping[str, RepurchasePolicy],
 ) -> dict[str, TrainingRows]:
     """Return, by task, candidates of the users who bought something, with what of them they bought.
 
@@ -43,28 +50,28 @@ def training_rows(
         Result of `interactions.user_histories` as of the window's cut.
     wanted
         ``user_id`` string, and one array<int> for each task: what each user bought within the window, and counts.
-    model, evidence
+    model, ranking_inputs
         As of the window's cut.
     policies
         By task: of the lists that its ranker will order.
     """
     session = histories.sparkSession
     n_users = wanted.count()
-    if n_users > MAX_USERS:
-        wanted = wanted.filter(F.pmod(F.xxhash64("user_id"), F.lit(10_000)) < int(MAX_USERS / n_users * 10_000))
-    bought = wanted.select("user_id", *(F.col(task).alias(f"bought_{task}") for task in policies))
+    bought = sampled(wanted, "user_id", n_users, MAX_USERS, "training rows").select(
+        "user_id", *(F.col(task).alias(f"bought_{task}") for task in policies)
+    )
     # Some thousand users at most: without the hint Spark may sort and send all histories instead.
     asking = histories.select(*HISTORY_COLUMNS).join(F.broadcast(bought), "user_id", how="inner")
-    shared = session.sparkContext.broadcast((model, evidence, dict(policies)))
+    shared = session.sparkContext.broadcast((model, ranking_inputs, dict(policies)))
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             products, known, rules = shared.value
-            signals = BlockSignals(products, known, user_block(batch))
+            signals = BlockSignals(products, known, UserBlock.from_arrow(batch))
             users = batch.column("user_id").to_pylist()
             for task, policy in rules.items():
                 bought = batch.column(f"bought_{task}").to_pylist()
-                rows = [lesson(signals, policy, row, user, bought[row]) for row, user in enumerate(users)]
+                rows = [user_examples(signals, policy, row, user, bought[row]) for row, user in enumerate(users)]
                 yield pa.RecordBatch.from_arrays(
                     [
                         batch.column("user_id"),
@@ -83,8 +90,8 @@ def training_rows(
     return {task: _together(table[table["task"] == task]) for task in policies}
 
 
-def lesson(
-    signals: BlockSignals, policy: Policy, row: int, user_id: str, bought: list[int]
+def user_examples(
+    signals: BlockSignals, policy: RepurchasePolicy, row: int, user_id: str, bought: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one user's features, (n, len(FEATURES)) float32, and whether each was bought, (n,) bool.
 

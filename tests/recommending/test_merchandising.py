@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shelfkin.profile import BlendWeights, ListRules
-from shelfkin.recommending.candidates import ItemModel, UserBlock
-from shelfkin.recommending.lists import Recommender
-from shelfkin.recommending.policies import Policy
-from shelfkin.recommending.shelf_rules import ShelfRules, resolve
+from shelfkin.recommending.item_model import ItemModel
+from shelfkin.recommending.merchandising import MerchandisingRules, resolve_rules
+from shelfkin.recommending.recommender import Recommender
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.user_block import UserBlock
 
 IDS = np.array(["a", "b", "c", "d", "e"], dtype=object)
 PRICES = np.array([1.0, 5.0, np.nan, 20.0, 9.0])
@@ -24,13 +25,13 @@ CLUSTERS = np.array([0, 0, 0, 1, -1])
 NOTHING_NEAR = sp.csr_array((5, 5))
 
 
-def rules(**given_rules: object) -> ShelfRules:
-    return resolve(ListRules(**given_rules), IDS, PRICES, BRANDS, CLUSTERS)[0]  # type: ignore[arg-type]
+def rules(**given_rules: object) -> MerchandisingRules:
+    return resolve_rules(ListRules(**given_rules), IDS, PRICES, BRANDS, CLUSTERS)[0]  # type: ignore[arg-type]
 
 
-def chosen(found: ShelfRules, length: int, content: sp.csr_array = NOTHING_NEAR) -> str:
+def chosen(found: MerchandisingRules, length: int, content: sp.csr_array = NOTHING_NEAR) -> str:
     items, scores = np.arange(5), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
-    return "".join(IDS[items[found.choose(items, scores, content, length)]])
+    return "".join(IDS[items[found.shown_places(items, scores, content, length)]])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_bands_and_blocks_leave_unknown_prices_in() -> None:
 
 def test_what_a_rule_names_and_the_catalogue_lacks_is_said() -> None:
     given_rules = ListRules(pinned=["c", "zz"], blocked=["yy"], boosts={"brand:none": 1.0, "b": 2.0, "brand:x": 0.5})
-    found, unknown = resolve(given_rules, IDS, PRICES, BRANDS, CLUSTERS)
+    found, unknown = resolve_rules(given_rules, IDS, PRICES, BRANDS, CLUSTERS)
     assert unknown == ["yy", "brand:none", "zz"]
     assert found.pins.tolist() == [2]
     assert found.boosts.tolist() == [0.5, 2.5, 0, 0, 0.5]
@@ -101,7 +102,7 @@ def user() -> UserBlock:
 def shop() -> ItemModel:
     return ItemModel(
         product_ids=IDS,
-        texts=np.arange(5),
+        groups=np.arange(5),
         allowed=np.ones(5, dtype=bool),
         popular=np.array([0.1, 0.2, 0.9, 0.8, 0.7]),
         trending=np.zeros(5),
@@ -114,29 +115,37 @@ def shop() -> ItemModel:
 WEIGHTS = BlendWeights(own=2.0, co_purchase=0, content=0, popular=1.0, trending=0)
 
 
-def listed(policy: Policy, found: ShelfRules, model: ItemModel | None = None) -> list[tuple[str, str]]:
+def listed(
+    policy: RepurchasePolicy, found: MerchandisingRules, model: ItemModel | None = None
+) -> list[tuple[str, str]]:
     (entries,) = Recommender(model or shop(), WEIGHTS, policy, rules=found).recommend(user())
     return [(IDS[entry.item], entry.strategy) for entry in entries]
 
 
 def test_pins_lead_but_only_what_the_user_may_be_shown() -> None:
     found = rules(pinned=["d", "a"])
-    assert [one for one, _ in listed(Policy(4, "allow"), found)] == ["d", "a", "b", "c"]
-    assert listed(Policy(2, "exclude"), found) == [("d", "pinned"), ("c", "popular")]
+    assert [one for one, _ in listed(RepurchasePolicy(4, "allow"), found)] == ["d", "a", "b", "c"]
+    assert listed(RepurchasePolicy(2, "exclude"), found) == [("d", "pinned"), ("c", "popular")]
 
 
 def test_a_twin_of_a_pin_gives_its_place_to_something_else() -> None:
-    twins = replace(shop(), texts=np.array([0, 1, 2, 2, 4]))  # c and d are one
-    assert [one for one, _ in listed(Policy(4, "allow"), rules(), twins)] == ["a", "b", "c", "e"]
-    assert [one for one, _ in listed(Policy(4, "allow"), rules(pinned=["d"]), twins)] == ["d", "a", "b", "e"]
+    twins = replace(shop(), groups=np.array([0, 1, 2, 2, 4]))  # c and d are one
+    assert [one for one, _ in listed(RepurchasePolicy(4, "allow"), rules(), twins)] == ["a", "b", "c", "e"]
+    assert [one for one, _ in listed(RepurchasePolicy(4, "allow"), rules(pinned=["d"]), twins)] == ["d", "a", "b", "e"]
     # With nothing else left it stays, last.
-    assert [one for one, _ in listed(Policy(9, "allow"), rules(pinned=["d"]), twins)] == ["d", "a", "b", "e", "c"]
+    assert [one for one, _ in listed(RepurchasePolicy(9, "allow"), rules(pinned=["d"]), twins)] == [
+        "d",
+        "a",
+        "b",
+        "e",
+        "c",
+    ]
 
 
 def test_a_purchase_comes_back_after_so_many_days() -> None:
-    assert [one for one, _ in listed(Policy(3, "allow"), rules())] == ["a", "b", "c"]
-    assert [one for one, _ in listed(Policy(3, "allow", 30), rules())] == ["b", "c", "d"]
-    assert [one for one, _ in listed(Policy(3, "allow", 41), rules())] == ["c", "d", "e"]
+    assert [one for one, _ in listed(RepurchasePolicy(3, "allow"), rules())] == ["a", "b", "c"]
+    assert [one for one, _ in listed(RepurchasePolicy(3, "allow", 30), rules())] == ["b", "c", "d"]
+    assert [one for one, _ in listed(RepurchasePolicy(3, "allow", 41), rules())] == ["c", "d", "e"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,9 +157,9 @@ def test_a_list_is_full_without_repeats_and_follows_the_caps_while_it_can(data: 
     scores = np.sort(np.array(data.draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)), dtype=float))[::-1]
     cap = data.draw(st.integers(1, 3))
     diversity = data.draw(st.sampled_from([0.0, 0.3]))
-    none = ShelfRules.none(n)
-    found = ShelfRules(none.allowed, none.boosts, none.pins, ((groups, cap),), diversity)
-    places = found.choose(np.arange(n), scores, sp.csr_array((n, n)), length)
+    none = MerchandisingRules.none(n)
+    found = MerchandisingRules(none.allowed, none.boosts, none.pins, ((groups, cap),), diversity)
+    places = found.shown_places(np.arange(n), scores, sp.csr_array((n, n)), length)
     assert len(places) == len(set(places.tolist())) == min(n, length)
     possible = sum(min(cap, int((groups == group).sum())) for group in set(groups.tolist()) - {-1})
     possible += int((groups == -1).sum())

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from shelfkin.evaluation.backtest import _by_warmth
-from shelfkin.evaluation.beyond import Background, diversity, novelty, popularity_lift
+from shelfkin.evaluation.beyond_accuracy import Background, diversity, novelty, popularity_lift
 
 # Of 7 customers 7 had bought a, 3 b, 1 c, none d. a and b lie at 90 degrees, c is a's twin, d has no vector.
 BACKGROUND = Background(
@@ -18,7 +18,7 @@ BACKGROUND = Background(
     buyers=np.array([7, 3, 1, 0]),
     n_users=7,
     vectors=np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32),
-    texts=np.array([0, 1, 2, 3]),
+    groups=np.array([0, 1, 2, 3]),
     n_orders=pd.Series({"u1": 1, "u2": 5}),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shelfkin.evaluation.learning import Rankers
-from shelfkin.evaluation.taken_over import from_rows, ranker_key, to_rows, usable
+from shelfkin.evaluation.ranker_reuse import from_rows, ranker_key, reusable_day, to_rows
 from shelfkin.recommending.ranker import Ranker
 
 TODAY = date(2026, 11, 24)
@@ -26,7 +26,7 @@ def day(as_of: str, learned: str | None, key: str = "k", stages: tuple[str, ...]
     [
         ([], None),
         ([day("2026-11-23", "2026-11-23")], "2026-11-23"),
-        # Age counts from the lessons, however often they were taken over; at seven days it is over.
+        # Age counts from the training set, however often they were taken over; at seven days it is over.
         ([day("2026-11-23", "2026-11-18")], "2026-11-23"),
         ([day("2026-11-23", "2026-11-17")], None),
         # Other settings or another model: not the newest day, but the one before, as long as it is fresh.
@@ -37,9 +37,9 @@ def day(as_of: str, learned: str | None, key: str = "k", stages: tuple[str, ...]
     ],
 )
 def test_rankers_are_taken_over_while_they_are_fresh_and_alike(pointers: list[dict], found: str | None) -> None:
-    pointer = usable(pointers, TODAY, "k", 7)
+    pointer = reusable_day(pointers, TODAY, "k", 7)
     assert (pointer["as_of"] if pointer else None) == found
-    assert usable(pointers, TODAY, "k", 0) is None
+    assert reusable_day(pointers, TODAY, "k", 0) is None
 
 
 def test_the_key_changes_with_what_rankers_depend_on() -> None:
@@ -53,3 +53,9 @@ def test_rankers_come_back_as_they_were_written() -> None:
     rows = list(to_rows(rankers))
     assert len(rows) == 3
     assert from_rows(rows[::-1], TODAY) == rankers
+
+
+def test_rankers_of_days_published_by_earlier_versions_are_read() -> None:
+    rankers = from_rows([("all", "one", "judged"), ("all", "two", "tonight")], TODAY)
+    assert rankers.backtest["all"] == Ranker("one")
+    assert rankers.production["all"] == Ranker("two")

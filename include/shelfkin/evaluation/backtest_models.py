@@ -12,10 +12,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.profile import BlendWeights
-from shelfkin.recommending.candidates import ItemModel
-from shelfkin.recommending.lists import Recommender, recommend_each
-from shelfkin.recommending.policies import Policy
-from shelfkin.recommending.ranker import Learned
+from shelfkin.recommending.item_model import ItemModel
+from shelfkin.recommending.ranker import FittedRanker
+from shelfkin.recommending.recommend_users import recommend_each
+from shelfkin.recommending.recommender import Recommender
+from shelfkin.recommending.repurchase import RepurchasePolicy
 
 K = TypeVar("K")
 
@@ -25,7 +26,7 @@ MAX_ROWS = 5_000_000
 _SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
 
 
-class Contestant(ABC):
+class BacktestModel(ABC):
     """One recommender of the backtest.
 
     Attributes
@@ -40,16 +41,16 @@ class Contestant(ABC):
     histories: DataFrame
 
     @abstractmethod
-    def lists_each(self, users: DataFrame, policies: Sequence[Policy]) -> list[pd.DataFrame]:
+    def lists_each(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
         """Return the lists under each policy, as `lists` does; what policies share is worked out once."""
 
-    def lists(self, users: DataFrame, policy: Policy) -> pd.DataFrame:
+    def lists(self, users: DataFrame, policy: RepurchasePolicy) -> pd.DataFrame:
         """Return lists, ``user_id``, ``rank`` (from 1), ``product_id``, for those of `users` (``user_id``) it knows."""
         return self.lists_each(users, [policy])[0]
 
 
 @dataclass(frozen=True)
-class SignalContestant(Contestant):
+class SignalModel(BacktestModel):
     """Lists by the path that makes the nightly ones: from the products' signals, a blend of them and maybe a ranker.
 
     Attributes
@@ -72,57 +73,57 @@ class SignalContestant(Contestant):
     items: ItemModel
     histories: DataFrame
     weights: BlendWeights
-    learned: Learned | None = None
+    learned: FittedRanker | None = None
     faded: bool = True
 
     @classmethod
     def of_one_signal(
         cls, name: str, items: ItemModel, histories: DataFrame, *, faded: bool = True, **weight: float
-    ) -> SignalContestant:
-        """Return a contestant that goes by one signal of `settings.BlendWeights` only."""
+    ) -> SignalModel:
+        """Return a model that goes by one signal of `settings.BlendWeights` only."""
         return cls(name, items, histories, _SILENT.model_copy(update=weight), faded=faded)
 
-    def recommender(self, policy: Policy) -> Recommender:
+    def recommender(self, policy: RepurchasePolicy) -> Recommender:
         """Return what makes its lists."""
         return Recommender(
             self.items, self.weights, policy, learned=self.learned, explain=False, by_orders=not self.faded
         )
 
-    def lists_each(self, users: DataFrame, policies: Sequence[Policy]) -> list[pd.DataFrame]:
+    def lists_each(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
         """Return the lists of known users; a list is filled up with popular products."""
-        found = lists_of({number: (self, policy) for number, policy in enumerate(policies)}, users)
-        return [found[number] for number in range(len(policies))]
+        lists = lists_of({number: (self, policy) for number, policy in enumerate(policies)}, users)
+        return [lists[number] for number in range(len(policies))]
 
 
-def lists_of(asked: Mapping[K, tuple[Contestant, Policy]], users: DataFrame) -> dict[K, pd.DataFrame]:
-    """Return everybody's lists, those of the signals' contestants by as few jobs as their number of rows allows.
+def lists_of(asked: Mapping[K, tuple[BacktestModel, RepurchasePolicy]], users: DataFrame) -> dict[K, pd.DataFrame]:
+    """Return everybody's lists, those of the signals' models by as few jobs as their number of rows allows.
 
     Parameters
     ----------
     asked
-        Contestants as of one moment, and what their lists may hold.
+        Models as of one moment, and what their lists may hold.
     users
         ``user_id``.
     """
     users = users.persist()
-    by_signals = {key: (one, policy) for key, (one, policy) in asked.items() if isinstance(one, SignalContestant)}
-    found: dict[K, pd.DataFrame] = {}
+    by_signals = {key: (one, policy) for key, (one, policy) in asked.items() if isinstance(one, SignalModel)}
+    lists: dict[K, pd.DataFrame] = {}
     for one in {id(one): one for key, (one, _) in asked.items() if key not in by_signals}.values():
         of_one = {key: policy for key, (other, policy) in asked.items() if other is one}
-        found |= zip(of_one, one.lists_each(users, list(of_one.values())), strict=True)
+        lists |= zip(of_one, one.lists_each(users, list(of_one.values())), strict=True)
     longest = max((policy.list_length for _, policy in asked.values()), default=1)
     n_together = max(1, MAX_ROWS // max(1, users.count() * longest))
     keys = list(by_signals)
     for start in range(0, len(keys), n_together):
-        found |= _by_one_job({key: by_signals[key] for key in keys[start : start + n_together]}, users)
+        lists |= _by_one_job({key: by_signals[key] for key in keys[start : start + n_together]}, users)
     users.unpersist()
-    return found
+    return lists
 
 
-def _by_one_job(asked: Mapping[K, tuple[SignalContestant, Policy]], users: DataFrame) -> dict[K, pd.DataFrame]:
+def _by_one_job(asked: Mapping[K, tuple[SignalModel, RepurchasePolicy]], users: DataFrame) -> dict[K, pd.DataFrame]:
     histories = next(iter(asked.values()))[0].histories
     known = histories.join(F.broadcast(users), "user_id", how="left_semi")
-    recommenders = [contestant.recommender(policy) for contestant, policy in asked.values()]
+    recommenders = [model.recommender(policy) for model, policy in asked.values()]
     with recommend_each(known, recommenders) as recommended:
         lists = recommended.select("recommender", "user_id", "rank", "product_id").toPandas()
     return {

@@ -15,7 +15,7 @@ PINNED = "pinned"
 
 
 @dataclass(frozen=True)
-class ShelfRules:
+class MerchandisingRules:
     """A profile's `settings.ListRules` with products as numbers.
 
     Attributes
@@ -39,7 +39,7 @@ class ShelfRules:
     diversity: float
 
     @classmethod
-    def none(cls, n_items: int) -> ShelfRules:
+    def none(cls, n_items: int) -> MerchandisingRules:
         """Return the rules of a shop that has none."""
         return cls(np.ones(n_items, dtype=bool), np.zeros(n_items), np.empty(0, dtype=np.int64), (), 0.0)
 
@@ -50,7 +50,7 @@ class ShelfRules:
             return scores
         return np.round(scores + boosts * scores.std(), SCORE_DECIMALS)
 
-    def choose(self, items: np.ndarray, scores: np.ndarray, content: sp.csr_array, length: int) -> np.ndarray:
+    def shown_places(self, items: np.ndarray, scores: np.ndarray, content: sp.csr_array, length: int) -> np.ndarray:
         """Return which of a ranked list's candidates it shows, in order.
 
         Each place goes to the candidate with the largest ``(1 - d) * relevance - d * nearest``: relevance is the score
@@ -77,29 +77,32 @@ class ShelfRules:
         spread = float(np.ptp(scores)) if len(scores) else 0.0
         relevance = (scores - scores.min(initial=np.inf)) / (spread or 1.0)
         groups = [groups[items] for groups, _ in self.caps]
-        left = [np.full(int(found.max(initial=-1)) + 2, cap) for found, (_, cap) in zip(groups, self.caps, strict=True)]
+        left = [
+            np.full(int(group_of.max(initial=-1)) + 2, cap)
+            for group_of, (_, cap) in zip(groups, self.caps, strict=True)
+        ]
         nearest, open_places = np.zeros(len(items)), np.ones(len(items), dtype=bool)
         chosen: list[int] = []
         while len(chosen) < min(length, len(items)):
             has_room = open_places.copy()
-            for found, room in zip(groups, left, strict=True):
-                has_room &= (found < 0) | (room[found] > 0)
+            for group_of, room in zip(groups, left, strict=True):
+                has_room &= (group_of < 0) | (room[group_of] > 0)
             possible = has_room if has_room.any() else open_places
             value = np.where(possible, (1 - self.diversity) * relevance - self.diversity * nearest, -np.inf)
             place = int(np.argmax(np.round(value, SCORE_DECIMALS)))
             chosen.append(place)
             open_places[place] = False
-            for found, room in zip(groups, left, strict=True):
-                room[found[place]] -= 1
+            for group_of, room in zip(groups, left, strict=True):
+                room[group_of[place]] -= 1
             row = slice(content.indptr[items[place]], content.indptr[items[place] + 1])
             near = np.argsort(content.indices[row], kind="stable")
             nearest = np.maximum(nearest, Signal(content.indices[row][near], content.data[row][near]).at(items))
         return np.array(chosen, dtype=np.int64)
 
 
-def resolve(
+def resolve_rules(
     rules: ListRules, product_ids: np.ndarray, prices: np.ndarray, brands: np.ndarray, clusters: np.ndarray
-) -> tuple[ShelfRules, list[str]]:
+) -> tuple[MerchandisingRules, list[str]]:
     """Turn the profile's rules into numbers, and name what they mention and the catalogue lacks.
 
     Parameters
@@ -107,14 +110,14 @@ def resolve(
     rules
         Of the profile.
     product_ids, prices, brands, clusters
-        As in `model.Catalogue`.
+        As in `catalogue.Catalogue`.
 
     Returns
     -------
     rules, unknown
         The rules, and the ids and brands that no product has; they have no effect.
     """
-    found = ShelfRules.none(len(product_ids))
+    no_rules = MerchandisingRules.none(len(product_ids))
     number = pd.Index(product_ids)
     unknown: list[str] = []
 
@@ -123,7 +126,7 @@ def resolve(
         unknown.extend(one for one, place in zip(ids, places, strict=True) if place < 0)
         return places[places >= 0].astype(np.int64)
 
-    allowed, boosts = found.allowed.copy(), found.boosts.copy()
+    allowed, boosts = no_rules.allowed.copy(), no_rules.boosts.copy()
     allowed[numbers(rules.blocked)] = False
     with np.errstate(invalid="ignore"):
         if rules.min_price is not None:
@@ -144,5 +147,5 @@ def resolve(
         caps.append((np.where(brands == "", -1, codes), rules.max_per_brand))
     pins = numbers(rules.pinned)
     return replace(
-        found, allowed=allowed, boosts=boosts, pins=pins, caps=tuple(caps), diversity=rules.diversity
+        no_rules, allowed=allowed, boosts=boosts, pins=pins, caps=tuple(caps), diversity=rules.diversity
     ), unknown

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from shelfkin.errors import OptionError
 from shelfkin.profile import BlendWeights
 from shelfkin.recommending import co_purchase
-from shelfkin.recommending.candidates import ItemModel, UserBlock, content_relations, tastes
-from shelfkin.recommending.features import MAX_HISTORY
-from shelfkin.recommending.lists import Recommender
-from shelfkin.recommending.model import check_result_size
-from shelfkin.recommending.policies import Policy, first_of_twins, on_sale
+from shelfkin.recommending.catalogue import check_result_size
+from shelfkin.recommending.item_model import ItemModel, content_relations
+from shelfkin.recommending.ordering import first_of_groups
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
 from shelfkin.recommending.reasons import contributions, shares
+from shelfkin.recommending.recommender import Recommender
+from shelfkin.recommending.repurchase import RepurchasePolicy
+from shelfkin.recommending.user_block import MAX_HISTORY, UserBlock, tastes
 
 
 def test_ease_on_two_items_by_hand() -> None:
@@ -65,7 +66,7 @@ def test_popularity_breaks_ties_by_all_orders_then_item() -> None:
     assert popularity_rank(np.array([1.0, 5.0, 5.0, 9.0]), np.array([2.0, 1.0, 1.0, 1.0])).tolist() == [0, 2, 3, 1]
 
 
-def test_popular_products_by_scope_without_barred_or_dead_ones() -> None:
+def test_popular_products_by_scope_without_excluded_or_dead_ones() -> None:
     rows = popular_products(
         scores=np.array([3.0, 5.0, 4.0, 0.0]),
         rank=np.arange(4),
@@ -82,18 +83,14 @@ def test_popular_products_by_scope_without_barred_or_dead_ones() -> None:
     ]
 
 
-def test_unknown_stock_is_on_sale() -> None:
-    assert on_sale(np.array([True, False, None], dtype=object)).tolist() == [True, False, True]
-
-
 @pytest.mark.parametrize("bad", [{"list_length": 0, "repurchase": "allow"}, {"list_length": 1, "repurchase": "maybe"}])
 def test_policy_refuses(bad: dict[str, object]) -> None:
     with pytest.raises(OptionError):
-        Policy(**bad)  # type: ignore[arg-type]
+        RepurchasePolicy(**bad)  # type: ignore[arg-type]
 
 
 def test_twins_collapse_but_past_purchases_stay() -> None:
-    kept = first_of_twins(np.array([4, 4, 5, 4]), np.array([False, False, False, True]))
+    kept = first_of_groups(np.array([4, 4, 5, 4]), np.array([False, False, False, True]))
     assert kept.tolist() == [True, False, True, True]
 
 
@@ -111,7 +108,7 @@ def test_shares_of_contributions_by_hand() -> None:
 def test_content_relations_use_the_popular_product_of_a_text() -> None:
     # Items 1 and 2 are twins (text 1); 2 is more popular, item 3 (text 2) isn't on sale.
     relations = content_relations(
-        texts=np.array([0, 1, 1, 2]),
+        groups=np.array([0, 1, 1, 2]),
         allowed=np.array([True, True, True, False]),
         rank=np.array([3, 2, 1, 0]),
         neighbours=np.array([[1, 2], [0, 2], [1, -1]]),
@@ -122,13 +119,13 @@ def test_content_relations_use_the_popular_product_of_a_text() -> None:
     np.testing.assert_allclose(relations.toarray(), expected, atol=1e-6)
 
 
-def make_model(n: int = 12, *, texts: np.ndarray | None = None, allowed: np.ndarray | None = None) -> ItemModel:
+def make_model(n: int = 12, *, groups: np.ndarray | None = None, allowed: np.ndarray | None = None) -> ItemModel:
     rng = np.random.default_rng(5)
     relations = rng.random((n, n)) * (rng.random((n, n)) < 0.4)
     np.fill_diagonal(relations, 0)
     return ItemModel(
         product_ids=np.array([f"p{i:02d}" for i in range(n)], dtype=object),
-        texts=np.arange(n) if texts is None else texts,
+        groups=np.arange(n) if groups is None else groups,
         allowed=np.ones(n, dtype=bool) if allowed is None else allowed,
         popular=np.linspace(1, 0, n),
         trending=np.zeros(n),
@@ -157,7 +154,9 @@ def make_block(*histories: dict[int, tuple[float, int]]) -> UserBlock:
 
 def test_own_purchases_rank_by_strength() -> None:
     recommender = Recommender(
-        make_model(), BlendWeights(own=1, co_purchase=0, content=0, popular=0.01, trending=0), Policy(4, "allow")
+        make_model(),
+        BlendWeights(own=1, co_purchase=0, content=0, popular=0.01, trending=0),
+        RepurchasePolicy(4, "allow"),
     )
     (entries,) = recommender.recommend(make_block({9: (3.0, 3), 5: (1.0, 1)}))
     assert [entry.item for entry in entries] == [9, 5, 0, 1]
@@ -169,7 +168,7 @@ def test_own_purchases_rank_by_strength() -> None:
 
 def test_looked_at_but_never_bought_may_come_back_under_exclude() -> None:
     weights = BlendWeights(own=1, co_purchase=0, content=0, popular=0.01, trending=0)
-    (entries,) = Recommender(make_model(), weights, Policy(3, "exclude")).recommend(
+    (entries,) = Recommender(make_model(), weights, RepurchasePolicy(3, "exclude")).recommend(
         make_block({9: (3.0, 1), 5: (1.0, 0)})
     )
     assert [entry.item for entry in entries] == [5, 0, 1]
@@ -187,14 +186,14 @@ def test_lists_keep_their_promises(
 ) -> None:
     allowed = np.array([item not in sold_out for item in range(12)])
     block = make_block(*found)
-    policy = Policy(length, repurchase)  # type: ignore[arg-type]
+    policy = RepurchasePolicy(length, repurchase)  # type: ignore[arg-type]
     lists = list(Recommender(make_model(allowed=allowed), BlendWeights(), policy).recommend(block))
     assert len(lists) == len(found)
     for history, entries in zip(found, lists, strict=True):
         shown = [entry.item for entry in entries]
-        barred = {item for item, (_, n) in history.items() if n > 0} if repurchase == "exclude" else set()
-        assert len(shown) == len(set(shown)) == min(length, len(set(range(12)) - sold_out - barred))
-        assert not set(shown) & (sold_out | barred)
+        excluded_items = {item for item, (_, n) in history.items() if n > 0} if repurchase == "exclude" else set()
+        assert len(shown) == len(set(shown)) == min(length, len(set(range(12)) - sold_out - excluded_items))
+        assert not set(shown) & (sold_out | excluded_items)
         scores = [entry.score for entry in entries]
         assert scores == sorted(scores, reverse=True)
         for entry in entries:
@@ -209,19 +208,19 @@ def test_long_histories_leave_other_users_alone() -> None:
     long = {item: (1.0 + item / n, 1) for item in range(n)}
     short = {n - 1: (0.5, 1), 3: (2.0, 1)}
     block = make_block(long, short)
-    kept = tastes(block, block.strengths, n, MAX_HISTORY)
+    kept = tastes(block, block.strengths, n)
     assert kept[[0]].nnz == MAX_HISTORY
     assert block.items[block.of(1)].tolist() == [3, n - 1]
-    model, policy = make_model(n), Policy(10, "allow")
+    model, policy = make_model(n), RepurchasePolicy(10, "allow")
     together = list(Recommender(model, BlendWeights(), policy).recommend(block))[1]
     alone = next(Recommender(model, BlendWeights(), policy).recommend(make_block(short)))
     assert together == alone
 
 
 def test_new_twins_collapse_in_a_list() -> None:
-    texts = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    groups = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     weights = BlendWeights(own=1, co_purchase=0, content=0, popular=0.5, trending=0)
-    (entries,) = Recommender(make_model(texts=texts), weights, Policy(4, "allow")).recommend(
+    (entries,) = Recommender(make_model(groups=groups), weights, RepurchasePolicy(4, "allow")).recommend(
         make_block({2: (2.0, 1), 3: (1.0, 1)})
     )
     # 2 and 3 are twins that the user has both had; of the new twins 0 and 1 only the more popular one stays.

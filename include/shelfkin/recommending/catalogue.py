@@ -1,0 +1,249 @@
+"""The products on the driver: ids, stock, prices, places, texts with their vectors, and groups of variants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from shelfkin.errors import OptionError
+
+# A text's hash of 64 characters beside its vector, with Arrow's offsets.
+_BYTES_PER_HASH = 100
+SHELVES = ("department", "category", "category_brand")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The products, item i in row i, sorted by id.
+
+    Attributes
+    ----------
+    rows
+        (n_items,) the table ``prepared_products`` (`product_rows`), by product id.
+    texts
+        (n_items,) int64: number of the product's text. Texts with a vector come first, in the order of `vectors`.
+    vectors
+        (n_vectors, d) float32 unit norm, sorted by text_hash; (0, 0) without an embedding.
+    groups
+        (n_items,) int64: number of the product's group of variants (`variants.Variants`), by rising text in the middle.
+    group_vectors
+        (n_group_vectors, d) float32: vectors of the texts in the groups' middles; groups without one come last.
+    """
+
+    rows: pd.DataFrame
+    texts: np.ndarray
+    vectors: np.ndarray
+    groups: np.ndarray
+    group_vectors: np.ndarray
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, vectors: DataFrame | None) -> Catalogue:
+        """Number the texts and groups of `product_rows`, and bring their vectors to the driver.
+
+        Parameters
+        ----------
+        rows
+            Result of `product_rows`.
+        vectors
+            Contract table ``product_vectors``; None for a catalogue that isn't embedded.
+
+        Raises
+        ------
+        OptionError
+            The vectors exceed ``spark.driver.maxResultSize``.
+        """
+        hashes, matrix = read_vectors(vectors, rows["text_hash"])
+        numbers = pd.Index(np.concatenate([hashes, np.setdiff1d(rows["text_hash"].to_numpy(dtype=str), hashes)]))
+        middle_of = numbers.get_indexer(pd.Index(rows["group_text_hash"].astype(str)))
+        middles, groups = np.unique(middle_of, return_inverse=True)
+        return cls(
+            rows=rows,
+            texts=numbers.get_indexer(pd.Index(rows["text_hash"].astype(str))).astype(np.int64),
+            vectors=matrix,
+            groups=groups.astype(np.int64),
+            group_vectors=matrix[middles[middles < len(matrix)]],
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Number of products."""
+        return len(self.rows)
+
+    @property
+    def n_texts(self) -> int:
+        """Number of distinct texts."""
+        return int(self.texts.max(initial=-1)) + 1
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of variants."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    @cached_property
+    def product_ids(self) -> np.ndarray:
+        """(n_items,) str."""
+        return self.rows["product_id"].to_numpy().astype(object)
+
+    @cached_property
+    def brands(self) -> np.ndarray:
+        """(n_items,) str, empty for none."""
+        return self.rows["brand"].to_numpy().astype(object)
+
+    @cached_property
+    def on_sale(self) -> np.ndarray:
+        """(n_items,) bool: not known to be out of stock."""
+        return self.rows["on_sale"].to_numpy(dtype=bool)
+
+    @cached_property
+    def prices(self) -> np.ndarray:
+        """(n_items,) float64, NaN where none is known."""
+        return self.rows["price"].to_numpy(dtype=np.float64)
+
+    @cached_property
+    def cluster_ids(self) -> np.ndarray:
+        """(n_items,) int64: id of the product's cluster, -1 for none."""
+        return self.rows["cluster_id"].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def clusters(self) -> np.ndarray:
+        """(n_items,) int64: clusters as numbers from 0, in the order of ids; -1 for none."""
+        known = np.unique(self.cluster_ids[self.cluster_ids >= 0])
+        return np.where(self.cluster_ids >= 0, np.searchsorted(known, self.cluster_ids), -1)
+
+    @cached_property
+    def shelves(self) -> np.ndarray:
+        """(n_items, 3) int64, see `shelf_numbers`."""
+        return self.rows[list(SHELVES)].to_numpy(dtype=np.int64)
+
+
+def product_rows(products: DataFrame, clusters: DataFrame | None = None) -> pd.DataFrame:
+    """Return the table ``prepared_products`` in which every text is a group of its own: about 300 bytes a product.
+
+    Parameters
+    ----------
+    products
+        Contract table ``products``.
+    clusters
+        Contract table ``product_clusters``; None for a catalogue without clusters.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Sorted by ``product_id``; the columns of the contract.
+    """
+    columns = ["product_id", "in_stock", "text_hash", "price", "brand", "category_path"]
+    table = products.select(*columns).toPandas().sort_values("product_id", ignore_index=True)
+    brands = table["brand"].fillna("")
+    shelves = shelf_numbers(table["category_path"], brands)
+    rows = pd.DataFrame(
+        {
+            "product_id": table["product_id"],
+            "text_hash": table["text_hash"].astype(str),
+            "group_text_hash": table["text_hash"].astype(str),
+            # All that aren't known to be out of stock.
+            "on_sale": [value is None or value != value or bool(value) for value in table["in_stock"]],
+            "price": table["price"].astype(np.float64),
+            "brand": brands,
+            "cluster_id": -1,
+            **dict(zip(SHELVES, shelves.T, strict=True)),
+        }
+    )
+    if clusters is not None:
+        ids = clusters.select("product_id", "cluster_id").toPandas().set_index("product_id")["cluster_id"]
+        rows["cluster_id"] = ids.reindex(rows["product_id"], fill_value=-1).to_numpy()
+    return rows
+
+
+def shelf_numbers(category_paths: pd.Series, brands: pd.Series) -> np.ndarray:
+    """Return where each product stands: (n_items, 3) int64, numbers from 0 in the order of names, -1 for none.
+
+    The columns are the department (the first step of the category path), the category (the whole path), and the
+    category and brand together.
+
+    Parameters
+    ----------
+    category_paths, brands
+        Of contract table ``products``: a sequence of str or None, and str.
+    """
+    # By a character that no category holds, so that no two paths look alike.
+    paths = ["\0".join(path) if path is not None else "" for path in category_paths]
+    keys = (
+        [path.partition("\0")[0] for path in paths],
+        paths,
+        [f"{path}\0\0{brand}" if path else "" for path, brand in zip(paths, brands, strict=True)],
+    )
+    named = [pd.Categorical(pd.Series(key, dtype=object).replace("", None)).codes for key in keys]
+    return np.column_stack(named).astype(np.int64)
+
+
+def read_vectors(vectors: DataFrame | None, text_hashes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return hashes, (n,) str rising, and vectors, (n, d) float32, of those texts that products have.
+
+    Spark refuses to collect more than ``spark.driver.maxResultSize``; its default of 1 GB holds about 650,000 texts
+    of 384 dimensions.
+
+    Raises
+    ------
+    OptionError
+        The vectors exceed ``spark.driver.maxResultSize``.
+    """
+    nothing = np.empty(0, dtype=str), np.empty((0, 0), dtype=np.float32)
+    if vectors is None:
+        return nothing
+    size = vectors.agg(F.count(F.lit(1)).alias("n"), F.max(F.size("vector")).alias("d")).first()
+    if size is not None and size["n"]:
+        check_result_size(size["n"], size["d"], result_limit_bytes(vectors.sparkSession))
+    table = vectors.select("text_hash", "vector").toPandas().sort_values("text_hash")
+    table = table[table["text_hash"].isin(text_hashes)]
+    if table.empty:
+        return nothing
+    return table["text_hash"].to_numpy(dtype=str), np.stack(table["vector"].tolist()).astype(np.float32)
+
+
+def result_limit_bytes(session: SparkSession) -> int:
+    """Return ``spark.driver.maxResultSize`` in bytes; 0 is no limit."""
+    conf = session.sparkContext._jsc.sc().getConf()
+    return int(conf.getSizeAsBytes("spark.driver.maxResultSize", "1g"))
+
+
+def check_result_size(n_vectors: int, n_dimensions: int, limit_bytes: int) -> None:
+    """Refuse vectors that Spark wouldn't bring to the driver, before minutes of work end in its own error.
+
+    Parameters
+    ----------
+    n_vectors, n_dimensions
+        Size of ``product_vectors``.
+    limit_bytes
+        Result of `result_limit_bytes`; 0 is no limit.
+
+    Raises
+    ------
+    OptionError
+        ``n_vectors * (4 * n_dimensions + 100)`` bytes exceed the limit.
+    """
+    needed = n_vectors * (4 * n_dimensions + _BYTES_PER_HASH)
+    if 0 < limit_bytes < needed:
+        raise OptionError(
+            f"{n_vectors:,} vectors of {n_dimensions} dimensions take about {needed / 2**20:,.0f} MiB on the driver, "
+            f"more than spark.driver.maxResultSize={limit_bytes / 2**20:,.0f} MiB.",
+            next_step="Raise spark.driver.maxResultSize, and the driver's memory with it, in SHELFKIN_SPARK_CONF or "
+            "the Spark connection; or embed with fewer dimensions.",
+        )
+
+
+def item_numbers(session: SparkSession, product_ids: np.ndarray) -> DataFrame:
+    """Return ``product_id`` and its ``item`` number as a table."""
+    table = pd.DataFrame({"product_id": product_ids, "item": np.arange(len(product_ids), dtype=np.int32)})
+    return session.createDataFrame(table, "product_id string, item int")
+
+
+def unknown_products(events: DataFrame, items: DataFrame) -> dict[str, int]:
+    """Count events, and their products, that the catalogue doesn't know: they can't be recommended or explained."""
+    unknown = events.join(F.broadcast(items), "product_id", how="left_anti")
+    row = unknown.agg(F.count(F.lit(1)).alias("n"), F.countDistinct("product_id").alias("products")).first()
+    return {"events_of_unknown_products": row["n"], "unknown_products": row["products"]} if row else {}

@@ -1,0 +1,123 @@
+"""From timelines to everything that lists are made with, as of one moment: for the nightly tables and the backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from pyspark.sql import DataFrame
+
+from shelfkin.profile import EventType, Recommending
+from shelfkin.recommending.baskets import collect_baskets
+from shelfkin.recommending.catalogue import Catalogue
+from shelfkin.recommending.interactions import anonymous_baskets, user_histories
+from shelfkin.recommending.item_model import ItemModel, content_relations
+from shelfkin.recommending.nearest import TextNeighbours
+from shelfkin.recommending.popularity import popular_scores, popularity_rank, trending_scores
+from shelfkin.recommending.ranking_inputs import RankingInputs, item_features, top_item_orders
+from shelfkin.recommending.relations import fit_relations, training_matrices
+from shelfkin.recommending.timelines import purchase_type, type_names
+
+CONTENT_NEIGHBOURS = 10
+# Pairs of an order and a product that same-order and next-order relations are made from; beyond, users are sampled.
+MAX_BASKET_PAIRS = 5_000_000
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A store as of one moment.
+
+    Attributes
+    ----------
+    items
+        The products' signals, with the co-purchase model that fits the store's size.
+    method
+        ``ease``, ``item_knn`` or ``none``.
+    strengths
+        What relations were trained on (`relations.training_matrices`).
+    popularity
+        Result of `popularity.item_popularity`.
+    histories
+        Histories of every known user (`interactions.user_histories`), persisted.
+    ranking_inputs
+        What the ranker uses beyond `items`.
+    """
+
+    items: ItemModel
+    method: str
+    strengths: sp.csr_array
+    popularity: pd.DataFrame
+    histories: DataFrame
+    ranking_inputs: RankingInputs
+
+
+def fit_store(
+    catalogue: Catalogue,
+    near: TextNeighbours,
+    timelines: DataFrame,
+    as_of: datetime,
+    event_types: Mapping[str, EventType],
+    settings: Recommending,
+    *,
+    popularity: pd.DataFrame,
+    backtest: bool = False,
+) -> Fitted:
+    """Fit everything that lists are made from, on the events before `as_of` and nothing else.
+
+    Parameters
+    ----------
+    catalogue
+        The products.
+    near
+        Nearest groups of variants.
+    timelines
+        Result of `timelines.timelines` for the catalogue's `item_numbers`; it is gone over several times.
+    as_of
+        Only events strictly before this moment (UTC) are used.
+    event_types, settings
+        Of the profile.
+    popularity
+        Result of `popularity.item_popularity` as of the moment.
+    backtest
+        Whether `as_of` lies before the catalogue's own date. Then stock as known today is ignored, and products not
+        yet sold at `as_of` are masked: today's catalogue may hold them only because of what came later.
+    """
+    n_items = catalogue.n_items
+    bought = type_names(event_types).index(buying := purchase_type(event_types))
+    rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
+    allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
+    histories = user_histories(timelines, event_types, as_of).persist()
+    strengths, recent = training_matrices(histories, anonymous_baskets(timelines, event_types, as_of), n_items)
+    baskets = collect_baskets(timelines, bought, as_of, n_items, MAX_BASKET_PAIRS)
+    half_life = event_types[buying].half_life_days if buying in event_types else 1.0
+    relations = fit_relations(strengths, recent, baskets, half_life, settings)
+    log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
+    features = item_features(popularity, catalogue.clusters, log_prices)
+    ranking_inputs = RankingInputs(
+        co_purchase_recent=relations.co_purchase_recent,
+        item_knn=relations.item_knn,
+        same_order=relations.same_order,
+        next_order=relations.next_order,
+        als=relations.als,
+        als_recent=relations.als_recent,
+        clusters=catalogue.clusters,
+        shelves=catalogue.shelves,
+        features=features,
+        log_prices=log_prices,
+        top_items=top_item_orders(features, rank),
+    )
+    items = ItemModel(
+        product_ids=catalogue.product_ids,
+        groups=catalogue.groups,
+        allowed=allowed,
+        popular=popular_scores(popularity["recent"].to_numpy()),
+        trending=trending_scores(popularity["trend"].to_numpy(), popularity["usual"].to_numpy()),
+        rank=rank,
+        co_purchase=relations.co_purchase.weights,
+        content=content_relations(catalogue.groups, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
+    )
+    return Fitted(items, relations.co_purchase.method, strengths, popularity, histories, ranking_inputs)

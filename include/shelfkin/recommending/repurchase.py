@@ -1,0 +1,60 @@
+"""Whether past purchases may come back on a list, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from shelfkin.errors import OptionError
+from shelfkin.recommending.user_block import UserBlock
+
+Repurchase = Literal["allow", "exclude"]
+
+
+@dataclass(frozen=True)
+class RepurchasePolicy:
+    """The length of one run's lists, and which past purchases they may hold.
+
+    Attributes
+    ----------
+    list_length
+        Products per list, from 1.
+    repurchase
+        Whether products that the user has bought may come back.
+    repurchase_after_days
+        Where they may: not before so many days after the last time.
+    """
+
+    list_length: int
+    repurchase: Repurchase
+    repurchase_after_days: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.list_length < 1:
+            raise OptionError(f"list_length={self.list_length} is below 1.", next_step="Ask for at least 1 product.")
+        if self.repurchase not in ("allow", "exclude"):
+            raise OptionError(f"repurchase={self.repurchase!r} is neither allow nor exclude.")
+        if self.repurchase_after_days is not None and self.repurchase_after_days < 1:
+            raise OptionError(f"repurchase_after_days={self.repurchase_after_days} is below 1.")
+
+    @property
+    def task(self) -> str:
+        """The task of the backtest that judges such lists: all (past purchases may come back) or new."""
+        return "all" if self.repurchase == "allow" else "new"
+
+    def excluded_items(self, items: np.ndarray, n_bought: np.ndarray, last_days: np.ndarray) -> np.ndarray:
+        """Return which of a user's past `items` must not be recommended to that user."""
+        if self.repurchase == "exclude":
+            return items[n_bought > 0]
+        if self.repurchase_after_days is not None:
+            return items[(n_bought > 0) & (last_days < self.repurchase_after_days)]
+        return items[:0]
+
+    def eligible(self, allowed: np.ndarray, block: UserBlock, user: int) -> np.ndarray:
+        """Return what a user may be shown, (n_items,) bool: what is `allowed` at all, less what is excluded."""
+        entries = block.of(user)
+        eligible = allowed.copy()
+        eligible[self.excluded_items(block.items[entries], block.n_bought[entries], block.last_days[entries])] = False
+        return eligible
