@@ -183,11 +183,11 @@ class Known:
         from shelfkin.spark import build_session
 
         session = build_session("bench-quality")
-        products, vectors, clusters, events = (
+        vectors = shop.run_stage(cut, "embed_products").dataset("product_vectors")
+        products, clusters, events = (
             session.read.parquet(shop.run_stage(cut, stage).table_uri(table))
             for stage, table in (
                 ("clean_catalog", "products"),
-                ("embed_products", "product_vectors"),
                 ("cluster_products", "product_clusters"),
                 ("clean_events", "events"),
             )

@@ -26,10 +26,9 @@ import duckdb
 import numpy as np
 
 from shelfkin.__main__ import read_pointer
-from shelfkin.artifacts import Manifest, Root
+from shelfkin.artifacts import Manifest, Root, manifest_with
 from shelfkin.serving.build_index import TABLES, build_index
 from shelfkin.serving.index import ServingIndex
-from shelfkin.serving.run_tables import manifest_with, table_dataset
 from shelfkin.serving.session import recommend_for_session
 from shelfkin.settings import Settings
 
@@ -101,7 +100,7 @@ def tables_of(flags: argparse.Namespace, folder: Path) -> duckdb.DuckDBPyConnect
     manifests = {stage: Manifest.read(root, uri) for stage, uri in pointer["manifests"].items()}
     db = duckdb.connect()
     for table in TABLES:
-        db.register(table, table_dataset(manifest_with(manifests, table), table))
+        db.register(table, manifest_with(manifests, table).dataset(table))
     return db
 
 

@@ -14,16 +14,19 @@ import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
 from shelfkin.errors import ArtifactError, ReconciliationError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 FORMAT_VERSION = 1
 XCOM_LIMIT_BYTES = 2048
@@ -306,6 +309,14 @@ class Manifest:
             known = ", ".join(sorted(self.content["tables"])) or "none"
             raise ArtifactError(f"{self.uri} names no table {table!r}; it has: {known}.") from None
 
+    def dataset(self, table: str) -> ds.Dataset:
+        """Return a table for pyarrow; through fsspec, so that any root that Spark can write to is readable here."""
+        # Here: the DAG processor imports this module, and reads no table.
+        import pyarrow.dataset as ds
+
+        path = self.root.fs._strip_protocol(self.table_uri(table))
+        return ds.dataset(path, format="parquet", filesystem=self.root.fs)
+
     def rows(self, table: str) -> int:
         """Return the number of rows of a table."""
         return int(self.content["tables"][table]["rows"])
@@ -323,6 +334,22 @@ class Manifest:
         if size > XCOM_LIMIT_BYTES:
             raise ArtifactError(f"{self.stage} would push {size} bytes through XCom; the limit is {XCOM_LIMIT_BYTES}.")
         return message
+
+
+def manifest_with(manifests: Mapping[str, Manifest], table: str) -> Manifest:
+    """Return the manifest of the stage that wrote a table.
+
+    Raises
+    ------
+    ArtifactError
+        No stage of the run did.
+    """
+    for manifest in manifests.values():
+        if table in manifest.content["tables"]:
+            return manifest
+    raise ArtifactError(
+        f"No stage of this run wrote {table}.", next_step="Clear the run in Airflow and let every stage run."
+    )
 
 
 def check_reconciled(stage: str, counts: dict[str, Any]) -> None:

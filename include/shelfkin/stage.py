@@ -20,6 +20,7 @@ from shelfkin.settings import Settings
 from shelfkin.tables import SCHEMAS
 
 if TYPE_CHECKING:
+    import pyarrow.dataset as ds
     from matplotlib.figure import Figure
     from pyspark.sql import DataFrame, SparkSession
 
@@ -87,6 +88,10 @@ class Stage:
     def read(self, stage: str, table: str) -> DataFrame:
         """Return a table of an input stage."""
         return self.spark.read.parquet(self.input_uri(stage, table))
+
+    def dataset(self, stage: str, table: str) -> ds.Dataset:
+        """Return a table of an input stage for pyarrow: what the driver needs as a whole takes no way through Spark."""
+        return self.inputs[stage].dataset(table)
 
     def write(self, table: str, frame: DataFrame, n_files: int | None = None) -> int:
         """Write a table, record it in the manifest and return its number of rows.

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from shelfkin.errors import OptionError
 from shelfkin.profile import BlendWeights
 from shelfkin.recommending import co_purchase
-from shelfkin.recommending.catalogue import check_result_size
 from shelfkin.recommending.item_model import ItemModel, content_relations
 from shelfkin.recommending.ordering import first_of_groups
 from shelfkin.recommending.popularity import popular_products, popularity_rank, trending_scores
@@ -225,11 +224,3 @@ def test_new_twins_collapse_in_a_list() -> None:
     )
     # 2 and 3 are twins that the user has both had; of the new twins 0 and 1 only the more popular one stays.
     assert [entry.item for entry in entries] == [2, 3, 0, 4]
-
-
-def test_vectors_beyond_the_drivers_limit_are_refused_with_the_numbers() -> None:
-    check_result_size(1_000, 384, 1_636_000)
-    check_result_size(10**9, 384, 0)  # no limit
-    with pytest.raises(OptionError, match=r"1,000 vectors of 384 dimensions take about 2 MiB.*maxResultSize") as caught:
-        check_result_size(1_000, 384, 1_635_999)
-    assert "SHELFKIN_SPARK_CONF" in caught.value.next_step

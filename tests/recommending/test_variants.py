@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,7 +211,7 @@ HASHES = {title: f"h{number}" for number, title in enumerate(dict.fromkeys(TITLE
 DIRECTIONS = {"h0": 0.0, "h1": 10.0, "h2": 40.0, "h3": 45.0, "h4": 80.0, "h5": 120.0}
 
 
-def shop_tables(spark: SparkSession, seed: int) -> tuple[DataFrame, DataFrame]:
+def shop_tables(spark: SparkSession, seed: int) -> tuple[DataFrame, ds.Dataset]:
     products = [
         (product, title, None, "Acme" if product != "p6" else None, None, None, None, None, title, HASHES[title], None)
         for product, title in TITLES.items()
@@ -223,7 +225,7 @@ def shop_tables(spark: SparkSession, seed: int) -> tuple[DataFrame, DataFrame]:
     random.shuffle(vectors)
     return (
         spark.createDataFrame(products, contract_columns("products")).repartition(1 + seed),
-        spark.createDataFrame(vectors, contract_columns("product_vectors")).repartition(2 + seed),
+        ds.dataset(pa.table({"text_hash": [row[0] for row in vectors], "vector": [row[2] for row in vectors]})),
     )
 
 

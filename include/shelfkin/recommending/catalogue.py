@@ -7,13 +7,12 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.errors import OptionError
+from shelfkin.clustering.vectors import vectors_of
 
-# A text's hash of 64 characters beside its vector, with Arrow's offsets.
-_BYTES_PER_HASH = 100
 SHELVES = ("department", "category", "category_brand")
 
 
@@ -42,7 +41,7 @@ class Catalogue:
     group_vectors: np.ndarray
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, vectors: DataFrame | None) -> Catalogue:
+    def of(cls, rows: pd.DataFrame, vectors: ds.Dataset | None) -> Catalogue:
         """Number the texts and groups of `product_rows`, and bring their vectors to the driver.
 
         Parameters
@@ -51,11 +50,6 @@ class Catalogue:
             Result of `product_rows`.
         vectors
             Contract table ``product_vectors``; None for a catalogue that isn't embedded.
-
-        Raises
-        ------
-        OptionError
-            The vectors exceed ``spark.driver.maxResultSize``.
         """
         hashes, matrix = read_vectors(vectors, rows["text_hash"])
         numbers = pd.Index(np.concatenate([hashes, np.setdiff1d(rows["text_hash"].to_numpy(dtype=str), hashes)]))
@@ -181,59 +175,30 @@ def shelf_numbers(category_paths: pd.Series, brands: pd.Series) -> np.ndarray:
     return np.column_stack(named).astype(np.int64)
 
 
-def read_vectors(vectors: DataFrame | None, text_hashes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def read_vectors(vectors: ds.Dataset | None, text_hashes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Return hashes, (n,) str rising, and vectors, (n, d) float32, of those texts that products have.
 
-    Spark refuses to collect more than ``spark.driver.maxResultSize``; its default of 1 GB holds about 650,000 texts
-    of 384 dimensions.
-
-    Raises
-    ------
-    OptionError
-        The vectors exceed ``spark.driver.maxResultSize``.
+    The files are read one batch of rows after the other, each row to its place: memory is that of the result.
     """
     nothing = np.empty(0, dtype=str), np.empty((0, 0), dtype=np.float32)
     if vectors is None:
         return nothing
-    size = vectors.agg(F.count(F.lit(1)).alias("n"), F.max(F.size("vector")).alias("d")).first()
-    if size is not None and size["n"]:
-        check_result_size(size["n"], size["d"], result_limit_bytes(vectors.sparkSession))
-    table = vectors.select("text_hash", "vector").toPandas().sort_values("text_hash")
-    table = table[table["text_hash"].isin(text_hashes)]
-    if table.empty:
+    hashes = vectors.to_table(columns=["text_hash"])["text_hash"].to_numpy().astype(str)
+    wanted = np.flatnonzero(np.isin(hashes, text_hashes.astype(str)))
+    if not len(wanted):
         return nothing
-    return table["text_hash"].to_numpy(dtype=str), np.stack(table["vector"].tolist()).astype(np.float32)
-
-
-def result_limit_bytes(session: SparkSession) -> int:
-    """Return ``spark.driver.maxResultSize`` in bytes; 0 is no limit."""
-    conf = session.sparkContext._jsc.sc().getConf()
-    return int(conf.getSizeAsBytes("spark.driver.maxResultSize", "1g"))
-
-
-def check_result_size(n_vectors: int, n_dimensions: int, limit_bytes: int) -> None:
-    """Refuse vectors that Spark wouldn't bring to the driver, before minutes of work end in its own error.
-
-    Parameters
-    ----------
-    n_vectors, n_dimensions
-        Size of ``product_vectors``.
-    limit_bytes
-        Result of `result_limit_bytes`; 0 is no limit.
-
-    Raises
-    ------
-    OptionError
-        ``n_vectors * (4 * n_dimensions + 100)`` bytes exceed the limit.
-    """
-    needed = n_vectors * (4 * n_dimensions + _BYTES_PER_HASH)
-    if 0 < limit_bytes < needed:
-        raise OptionError(
-            f"{n_vectors:,} vectors of {n_dimensions} dimensions take about {needed / 2**20:,.0f} MiB on the driver, "
-            f"more than spark.driver.maxResultSize={limit_bytes / 2**20:,.0f} MiB.",
-            next_step="Raise spark.driver.maxResultSize, and the driver's memory with it, in SHELFKIN_SPARK_CONF or "
-            "the Spark connection; or embed with fewer dimensions.",
-        )
+    ordered = wanted[np.argsort(hashes[wanted])]
+    places = np.full(len(hashes), -1, dtype=np.int64)
+    places[ordered] = np.arange(len(ordered))
+    matrix, start = np.empty((0, 0), dtype=np.float32), 0
+    for batch in vectors.to_batches(columns=["vector"]):
+        block = vectors_of(batch.column("vector"), matrix.shape[1] or None)
+        place = places[start : start + len(block)]
+        if not len(matrix) and len(block):
+            matrix = np.empty((len(ordered), block.shape[1]), dtype=np.float32)
+        matrix[place[place >= 0]] = block[place >= 0]
+        start += len(block)
+    return hashes[ordered], matrix
 
 
 def item_numbers(session: SparkSession, product_ids: np.ndarray) -> DataFrame:

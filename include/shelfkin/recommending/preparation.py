@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
 from shelfkin.profile import EventType, Recommending
@@ -89,7 +90,7 @@ class Preparation:
 
 def prepare(
     products: DataFrame,
-    vectors: DataFrame | None,
+    vectors: ds.Dataset | None,
     clusters: DataFrame | None,
     events: DataFrame,
     event_types: Mapping[str, EventType],

@@ -20,10 +20,9 @@ import duckdb
 import numpy as np
 
 from shelfkin import tables
-from shelfkin.artifacts import Manifest, RunPaths
+from shelfkin.artifacts import Manifest, RunPaths, manifest_with
 from shelfkin.errors import ArtifactError
 from shelfkin.serving.index import LAYOUT, MAX_FILLERS, SIMILAR, STORE_SCOPE, Product, SimilarProduct, columns
-from shelfkin.serving.run_tables import manifest_with, table_dataset
 
 # What the queries below read.
 TABLES = (
@@ -162,7 +161,7 @@ def write_index(paths: RunPaths, manifests: Mapping[str, Manifest], uri: str) ->
         # A file for what doesn't fit into memory.
         with duckdb.connect(str(Path(folder) / "tables.duckdb")) as db:
             for table in TABLES:
-                db.register(table, table_dataset(manifest_with(manifests, table), table))
+                db.register(table, manifest_with(manifests, table).dataset(table))
             build_index(db, (paths.store, paths.as_of.isoformat(), paths.run_id), local)
         paths.root.put_file(local, uri)
 

@@ -17,12 +17,11 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from shelfkin.artifacts import Manifest, RunPaths
+from shelfkin.artifacts import Manifest, RunPaths, manifest_with
 from shelfkin.errors import ArtifactError, PublishUnavailableError
 from shelfkin.serving.postgres_connection import connected
 from shelfkin.serving.postgres_copy import copy_rows
 from shelfkin.serving.postgres_layout import PUBLISHED_TABLES, StoreSchema, ensure_layout
-from shelfkin.serving.run_tables import manifest_with, table_dataset
 from shelfkin.settings import PostgresTarget
 
 # For another publish of the same store, also one whose client is gone and whose server hasn't noticed yet; and for an
@@ -158,7 +157,7 @@ def _load(
     rows = {}
     for table in PUBLISHED_TABLES:
         manifest = manifest_with(manifests, table.name)
-        rows[table.name] = copy_rows(db, schema, table, run, table_dataset(manifest, table.name))
+        rows[table.name] = copy_rows(db, schema, table, run, manifest.dataset(table.name))
         if rows[table.name] != manifest.rows(table.name):
             raise ArtifactError(
                 f"Table {table.name} has {rows[table.name]:,} rows, but {manifest.uri} says "

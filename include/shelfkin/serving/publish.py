@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, sha256_hex, utc_now
+from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, manifest_with, sha256_hex, utc_now
 from shelfkin.errors import ArtifactError, GateError
 from shelfkin.serving.build_index import write_index
 from shelfkin.serving.index import LAYOUT
-from shelfkin.serving.run_tables import manifest_with
 from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
 

@@ -66,7 +66,9 @@ def read_preparation(stage: Stage) -> Preparation:
     """Return what evaluate_recommenders has prepared."""
     rows = stage.read("evaluate_recommenders", PREPARED_PRODUCTS).toPandas()
     return Preparation(
-        Catalogue.of(rows.sort_values("product_id", ignore_index=True), stage.read("embed_products", PRODUCT_VECTORS)),
+        Catalogue.of(
+            rows.sort_values("product_id", ignore_index=True), stage.dataset("embed_products", PRODUCT_VECTORS)
+        ),
         stage.read("evaluate_recommenders", TIMELINES),
         stage.profile.events.event_types if stage.profile.events else {},
         stage.profile.recommending,

@@ -115,7 +115,7 @@ def write_preparation(stage: Stage, events: DataFrame, settings: Recommending) -
     """Read the catalogue, find variants and lay out timelines; write them as tables, for building as well."""
     prepared = prepare(
         stage.read("clean_catalog", PRODUCTS),
-        stage.read("embed_products", PRODUCT_VECTORS),
+        stage.dataset("embed_products", PRODUCT_VECTORS),
         stage.read("cluster_products", PRODUCT_CLUSTERS),
         events,
         stage.profile.events.event_types if stage.profile.events else {},
