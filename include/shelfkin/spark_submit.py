@@ -20,8 +20,14 @@ DRIVER_JAVA_OPTIONS = (
     "-XX:+UseParallelGC -XX:Tier4InvocationThreshold=100000 -XX:Tier4MinInvocationThreshold=12000 "
     "-XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
 )
-# The UI of a job that lives for a minute is of no use and costs a Jetty server; WARN keeps a task log readable.
-_CONF = {"spark.ui.enabled": "false", "spark.log.level": "WARN"}
+_CONF = {
+    # The UI of a job that lives for a minute is of no use and costs a Jetty server; WARN keeps a task log readable.
+    "spark.ui.enabled": "false",
+    "spark.log.level": "WARN",
+    # No limit: how large a catalogue may be is checked by `driver_memory`, before its vectors are paid for. Spark's own
+    # 1 GB would stop a run in its sixth stage.
+    "spark.driver.maxResultSize": "0",
+}
 
 
 def submit_conf(extra: str | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ import embedding_server as faulty
 from embedding_server import Server, refuse, running_server, vector_of
 from rehearsal import server as rehearsal
 from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.driver_memory import DriverMemory
 from shelfkin.embedding.failures import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
 from shelfkin.embedding.provider import choose_provider
 from shelfkin.embedding.vector_store import VectorStore
@@ -364,3 +365,16 @@ def test_an_empty_catalogue_gives_empty_tables(stage_of: Callable[..., Stage], s
     run(stage)
     assert vectors_of(stage) == {} and server.seen == []
     json.dumps(stage.manifest())
+
+
+def test_a_catalogue_beyond_the_drivers_memory_is_refused_before_a_request_leaves(
+    stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 4 GiB of heap, 2 of all else, and room for 20 texts of 8 numbers at 2 * 4 * 8 + 1,500 bytes.
+    memory = DriverMemory(total_bytes=6 * 2**30 + 20 * 1_564, heap_bytes=4 * 2**30)
+    monkeypatch.setattr(DriverMemory, "of_this_machine", lambda heap: memory)
+    run(stage_of(TEXTS[:20], dimensions=8))
+    before = len(server.seen)
+    with pytest.raises(OptionError, match=r"21 distinct texts of 8 numbers .* enough for 20 texts"):
+        embed_products.run(stage_of(TEXTS, dimensions=8))
+    assert len(server.seen) == before

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.app import App, optional
 from shelfkin.artifacts import Manifest
+from shelfkin.driver_memory import DriverMemory
 from shelfkin.embedding import texts
 from shelfkin.embedding.embedding_run import EmbeddingRun, choose_section
 from shelfkin.embedding.ledger import Summary, summarise
@@ -39,6 +40,7 @@ def run(stage: Stage) -> None:
     embedding = open_run(stage)
     parts = embedding.distinct_parts(stage.read("clean_catalog", PRODUCTS)).persist()
     counts = texts.count_texts(parts)
+    check_memory(stage, counts.distinct, embedding.provider.dimensions)
     if counts.split:
         stage.progress("%d texts are too long for the model: they are split, their vectors averaged", counts.split)
     embedding.open_store()
@@ -87,6 +89,15 @@ def open_run(stage: Stage) -> EmbeddingRun:
         scratch_uri=stage.table_uri("pending_texts"),
         progress=stage.progress,
     )
+
+
+def check_memory(stage: Stage, n_texts: int, dimensions: int | None) -> None:
+    """Refuse a catalogue that a later stage can't hold, before its vectors are paid for.
+
+    Where only the server knows how long its vectors are, nothing can be said.
+    """
+    if dimensions is not None:
+        stage.progress("%s", DriverMemory.of_this_machine(stage.settings.driver_memory).check(n_texts, dimensions))
 
 
 def write_vectors(
