@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 
 from shelfkin.artifacts import run_slug
@@ -35,7 +36,7 @@ from shelfkin.embedding.sender import Sender
 from shelfkin.embedding.texts import PendingTexts, TextCounts
 from shelfkin.embedding.tokens import is_exact
 from shelfkin.embedding.vector_store import Generation, VectorStore
-from shelfkin.errors import ArtifactError, OptionError
+from shelfkin.errors import ArtifactError, EmbeddingUnavailableError, OptionError
 from shelfkin.profile import Embedding
 
 # A second or two of work on a laptop, so that progress is seen; and shards that are not tiny.
@@ -269,7 +270,7 @@ class EmbeddingRun:
                 await sender.run(
                     pending,
                     partial(report_progress, admission, pending.n_texts, self.progress),
-                    partial(_end_with_spark, self.session),
+                    partial(end_with_spark, self.session),
                 )
             finally:
                 await asyncio.to_thread(sender.keep)
@@ -301,11 +302,20 @@ class EmbeddingRun:
         )
 
 
-async def _end_with_spark(session: SparkSession) -> None:
-    """Raise when Spark's JVM is gone: a driver that outlives it would send on while Airflow tries the task again."""
-    while True:
+async def end_with_spark(session: SparkSession) -> None:
+    """Raise when Spark is gone: a driver that outlives its JVM would send on while Airflow tries the task again."""
+
+    def is_gone() -> bool:
+        try:
+            return bool(session.sparkContext._jsc.sc().isStopped())
+        except (Py4JError, OSError):
+            return True
+
+    while not await asyncio.to_thread(is_gone):
         await asyncio.sleep(_LOOK_AT_SPARK_S)
-        await asyncio.to_thread(lambda: session.sparkContext._jsc.sc().isStopped())
+    raise EmbeddingUnavailableError(
+        "Spark has ended, and with it this run.", next_step="Run the task again: finished vectors are kept."
+    )
 
 
 def choose_section(section: Embedding, budget_usd: float | None) -> Embedding:
