@@ -1,0 +1,22 @@
+"""What the docs name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+ROOTS = [PROJECT, PROJECT / "include", PROJECT / "include" / "shelfkin"]
+# Decisions tell of their day.
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`([a-z_/]+/[a-z_]+\.(?:py|toml|yaml))`", page.read_text())
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    missing = [name for name in named if not any((root / name).exists() for root in ROOTS)]
+    missing += [link for link in links if not (page.parent / link).exists()]
+    assert missing == []
