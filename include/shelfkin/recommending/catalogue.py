@@ -13,6 +13,8 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.clustering.vectors import vectors_of
 
+# Rows of vectors that are read at a time.
+_ROWS_AT_ONCE = 8_192
 SHELVES = ("department", "category", "category_brand")
 
 
@@ -52,12 +54,13 @@ class Catalogue:
             Contract table ``product_vectors``; None for a catalogue that isn't embedded.
         """
         hashes, matrix = read_vectors(vectors, rows["text_hash"])
-        numbers = pd.Index(np.concatenate([hashes, np.setdiff1d(rows["text_hash"].to_numpy(dtype=str), hashes)]))
-        middle_of = numbers.get_indexer(pd.Index(rows["group_text_hash"].astype(str)))
+        without = np.sort(rows.loc[~rows["text_hash"].isin(hashes), "text_hash"].unique())
+        numbers = pd.Index(np.concatenate([hashes, without]))
+        middle_of = numbers.get_indexer(pd.Index(rows["group_text_hash"]))
         middles, groups = np.unique(middle_of, return_inverse=True)
         return cls(
             rows=rows,
-            texts=numbers.get_indexer(pd.Index(rows["text_hash"].astype(str))).astype(np.int64),
+            texts=numbers.get_indexer(pd.Index(rows["text_hash"])).astype(np.int64),
             vectors=matrix,
             groups=groups.astype(np.int64),
             group_vectors=matrix[middles[middles < len(matrix)]],
@@ -176,29 +179,30 @@ def shelf_numbers(category_paths: pd.Series, brands: pd.Series) -> np.ndarray:
 
 
 def read_vectors(vectors: ds.Dataset | None, text_hashes: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return hashes, (n,) str rising, and vectors, (n, d) float32, of those texts that products have.
+    """Return hashes, (n,) str objects, rising, and vectors, (n, d) float32, of those texts that products have.
 
-    The files are read one batch of rows after the other, each row to its place: memory is that of the result.
+    The files are read some rows after the other, each row to its place: memory is that of the result.
     """
-    nothing = np.empty(0, dtype=str), np.empty((0, 0), dtype=np.float32)
+    nothing = np.empty(0, dtype=object), np.empty((0, 0), dtype=np.float32)
     if vectors is None:
         return nothing
-    hashes = vectors.to_table(columns=["text_hash"])["text_hash"].to_numpy().astype(str)
-    wanted = np.flatnonzero(np.isin(hashes, text_hashes.astype(str)))
-    if not len(wanted):
+    hashes = vectors.to_table(columns=["text_hash"])["text_hash"].to_pandas()
+    ordered = hashes[hashes.isin(text_hashes)].sort_values()
+    if ordered.empty:
         return nothing
-    ordered = wanted[np.argsort(hashes[wanted])]
     places = np.full(len(hashes), -1, dtype=np.int64)
-    places[ordered] = np.arange(len(ordered))
+    places[ordered.index] = np.arange(len(ordered))
     matrix, start = np.empty((0, 0), dtype=np.float32), 0
-    for batch in vectors.to_batches(columns=["vector"]):
+    for batch in vectors.to_batches(
+        columns=["vector"], batch_size=_ROWS_AT_ONCE, batch_readahead=1, fragment_readahead=1
+    ):
         block = vectors_of(batch.column("vector"), matrix.shape[1] or None)
         place = places[start : start + len(block)]
         if not len(matrix) and len(block):
             matrix = np.empty((len(ordered), block.shape[1]), dtype=np.float32)
         matrix[place[place >= 0]] = block[place >= 0]
         start += len(block)
-    return hashes[ordered], matrix
+    return ordered.to_numpy(dtype=object), matrix
 
 
 def item_numbers(session: SparkSession, product_ids: np.ndarray) -> DataFrame:
