@@ -272,6 +272,7 @@ def lineage(
     drift
         What changed since the predecessor, where its products are known.
     """
+    flows = drift.flows.to_dict("index") if drift else {}
     return {
         "format_version": LINEAGE_FORMAT,
         "as_of": day.isoformat(),
@@ -287,7 +288,7 @@ def lineage(
                 "size": int(sizes.get(cluster, 0)),
                 "status": status,
                 **((identities.splits or {}).get(cluster, {})),
-                **(drift.flows[cluster].counts() if drift else {}),
+                **flows.get(cluster, {}),
                 **_name_origin(identities, cluster, names.get(cluster, "")),
                 "centroid": [float(value) for value in centroid],
             }

@@ -33,7 +33,7 @@ from shelfkin.errors import DataQualityError
 from shelfkin.lineage import write_lineage
 from shelfkin.naming.naming_chain import run_chain
 from shelfkin.naming.product_texts import collect_product_texts
-from shelfkin.plotting.cluster_changes import ClusterChange, draw_cluster_changes
+from shelfkin.plotting.cluster_changes import draw_cluster_changes
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
 from shelfkin.plotting.silhouette_by_cluster import draw_silhouette_by_cluster, overlaps
 from shelfkin.plotting.sizes import draw_sizes
@@ -336,10 +336,10 @@ def _draw_changes(stage: Stage, identified: Identified, names: Mapping[int, str]
     fates = {cluster: status for cluster, status in status_of if status == "born"}
     fates |= {gone["cluster_id"]: str(gone["status"]) for gone in identities.gone}
     all_names = {**names, **{gone["cluster_id"]: str(gone["name"]) for gone in identities.gone}}
-    changes = [
-        ClusterChange(name=all_names.get(cluster, ""), fate=fates.get(cluster, ""), **flow.counts())
-        for cluster, flow in moved.flows.items()
-    ]
+    clusters = moved.flows.index
+    changes = moved.flows.assign(
+        name=[all_names.get(cluster, "") for cluster in clusters], fate=[fates.get(cluster, "") for cluster in clusters]
+    )
     figure = draw_cluster_changes(
         changes,
         title=f"{stage.profile.title}: {moved.kept} of products kept their cluster since {moved.since}",
