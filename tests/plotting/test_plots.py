@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from shelfkin.plotting import cluster_changes, style
-from shelfkin.plotting.k_choice import Curve, _labelled, draw_k_choice
+from shelfkin.plotting.k_choice import _labelled, draw_k_choice
 from shelfkin.plotting.projection import draw_projection, place_labels
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.plotting.silhouette_by_cluster import MAX_CLUSTERS, draw_silhouette_by_cluster, overlaps
@@ -67,9 +67,15 @@ def test_days_are_drawn_as_days_where_one_has_no_baseline() -> None:
     assert png(draw_over_days(days[:1], [0.0], [None], metric="NDCG@10", title="one", detail=""))
 
 
+def k_scores(
+    ks: list[int], distances: list[float], silhouettes: list[float | None], errors: list[float | None]
+) -> pd.DataFrame:
+    measured = {"k": ks, "mean_squared_distance": distances, "silhouette": silhouettes, "silhouette_se": errors}
+    return pd.DataFrame({**measured, "stability": None, "stability_se": None})
+
+
 def test_a_sweep_of_one_k_is_drawn() -> None:
-    curves = [Curve("inertia", [0.0]), Curve("silhouette", [None], [None])]
-    assert png(draw_k_choice([1], curves, 1, (), title="one"))
+    assert png(draw_k_choice(k_scores([1], [0.0], [None], [None]), 1, (), title="one"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,17 +88,14 @@ def test_safe_text_leaves_no_live_dollar_and_no_control_character(text: str) -> 
 
 
 def test_the_choice_of_k_is_marked_in_every_panel_and_undefined_values_are_left_out() -> None:
-    curves = [
-        Curve("inertia", [9.0, 5.0, 4.0]),
-        Curve("silhouette", [None, 0.3, 0.2], [None, 0.01, 0.02]),
-        Curve("stability", [None] * 3),
-    ]
-    figure = draw_k_choice([2, 3, 4], curves, 3, (3, 4), title="$\\bad{")
+    scores = k_scores([2, 3, 4], [9.0, 5.0, 4.0], [None, 0.3, 0.2], [None, 0.01, 0.02])
+    figure = draw_k_choice(scores, 3, (3, 4), title="$\\bad{")
     panels = figure.get_axes()
     assert len(panels) == 3 and png(figure)
     marks = [[line.get_xydata().tolist() for line in axes.lines if line.get_markersize() == 10] for axes in panels]
     assert marks == [[[[3, 5.0]]], [[[3, 0.3]]], []]
-    assert [axes.texts[0].get_text() for axes in panels if axes.texts] == ["undefined here"]
+    undefined = ["undefined here" in {text.get_text() for text in axes.texts} for axes in panels]
+    assert undefined == [False, False, True]
 
 
 def test_labels_of_k_keep_apart_and_the_chosen_one_is_among_them() -> None:

@@ -26,7 +26,7 @@ from shelfkin.clustering.cluster_stats import ClusterStats, cluster_stats, flag_
 from shelfkin.clustering.k_scores import silhouette_samples
 from shelfkin.clustering.lloyd import Points
 from shelfkin.clustering.members import Members, count_members, fingerprint
-from shelfkin.clustering.pca import PrincipalAxes, fit_pca
+from shelfkin.clustering.pca import principal_coordinates
 from shelfkin.clustering.representatives import representatives
 from shelfkin.clustering.vectors import FloatArray, IntArray, sample
 from shelfkin.errors import DataQualityError
@@ -82,13 +82,16 @@ class Described:
 
 @dataclass(frozen=True)
 class Projected:
-    """A sample of texts in two dimensions: for each its hash, point, index of its centroid, and coordinates (n, 2)."""
+    """A sample of texts in two dimensions: for each its hash, point, index of its centroid, and coordinates (n, 2).
+
+    `explained` is the share of variance along both axes.
+    """
 
     text_hashes: Sequence[str]
     points: Points
     labels: IntArray
-    axes: PrincipalAxes
     coordinates: FloatArray
+    explained: FloatArray
 
 
 def run(stage: Stage) -> None:
@@ -244,8 +247,8 @@ def _project(inputs: Inputs, model: kmeans.Model) -> Projected:
     """Return a sample of the texts in two dimensions."""
     hashes, vectors, weights = sample(inputs.vectors, N_PROJECTED)
     points = Points(vectors, weights)
-    axes = fit_pca(vectors, weights)
-    return Projected(list(hashes), points, points.assign(model.centroids).labels, axes, axes.transform(vectors))
+    labels = points.assign(model.centroids).labels
+    return Projected(list(hashes), points, labels, *principal_coordinates(vectors, weights))
 
 
 def _write_tables(
@@ -296,7 +299,7 @@ def _draw(stage: Stage, identified: Identified, described: Described, projected:
             projected.coordinates,
             places,
             names,
-            projected.axes.explained.tolist(),
+            projected.explained.tolist(),
             title=f"{title} in {len(names)} clusters, first {names[0]}",
             detail=f"{as_of}; {n_texts}; {shown} clusters are named",
         ),
@@ -390,7 +393,7 @@ def _write_metrics(
         inertia=round(2 * distance, 4),
         mean_cosine=round(1 - distance / n_products, 6),
         largest_cluster_share=round(max(of_cluster.size for of_cluster in stats) / n_products, 6),
-        variance_explained=round(float(projected.axes.explained.sum()), 6),
+        variance_explained=round(float(projected.explained.sum()), 6),
         iterations=model.n_iterations,
         outliers=sum(of_cluster.n_outliers for of_cluster in stats),
         names_from_model=described.n_names_from_model,
