@@ -17,7 +17,7 @@ from shelfkin.artifacts import Manifest
 from shelfkin.clustering import drift as drifting
 from shelfkin.clustering.matching import MATCH_COSINE, match, overlaps
 from shelfkin.clustering.vectors import FloatArray, IntArray
-from shelfkin.lineage import LINEAGE_FORMAT, check_format, predecessor_record
+from shelfkin.lineage import LINEAGE_FORMAT, check_format, lineage_record
 
 # int32 holds ids of this form until the year 2557.
 IDS_PER_DAY = 10_000
@@ -67,8 +67,7 @@ class Identities:
 
     def split_from(self, cluster_id: int) -> int | None:
         """Return the cluster that a born one was split from, or None."""
-        split = (self.splits or {}).get(cluster_id)
-        return None if split is None else split["split_from"]
+        return (self.splits or {}).get(cluster_id, {}).get("split_from")
 
     def metrics(self) -> dict[str, int | str | None]:
         """Return counts of what happened, and the note, as scalars for a manifest."""
@@ -127,7 +126,8 @@ def identify(
     if predecessor is None:
         return Identities(born, ("born",) * len(born), note="first run: no earlier clusters")
     old = _clusters(predecessor)
-    cosines = _cosines(centroids, model, predecessor)
+    comparable = comparable_centroids(predecessor, model, centroids.shape[1])
+    cosines = None if comparable is None else comparable @ centroids.T
     pairs = match(cosines, common)
     ids = tuple(int(old[pairs[place]]["cluster_id"]) if place in pairs else born[place] for place in range(len(born)))
     lost = sorted(set(range(len(old))) - set(pairs.values()))
@@ -152,14 +152,6 @@ def identify(
 def _named_from(old: Sequence[Mapping[str, Any]]) -> list[FloatArray]:
     """Return the centroid that each old cluster's name was made from: its own, if the name was made that day."""
     return [np.asarray(cluster.get("named_from") or cluster["centroid"], dtype=np.float64) for cluster in old]
-
-
-def _cosines(centroids: FloatArray, model: str, predecessor: Mapping[str, Any]) -> FloatArray | None:
-    """Return cosines of shape (k_old, k), or None where the vectors are of another model."""
-    previous = centroids_of(predecessor)
-    if predecessor.get("model") != model or previous.shape[1:] != centroids.shape[1:]:
-        return None
-    return previous @ centroids.T
 
 
 def _same_content(cosine: float | None, common: IntArray | None, old: int, new: int) -> bool:
@@ -245,6 +237,14 @@ def centroids_of(lineage: Mapping[str, Any]) -> FloatArray:
     return np.asarray([cluster["centroid"] for cluster in _clusters(lineage)], dtype=np.float64)
 
 
+def comparable_centroids(lineage: Mapping[str, Any] | None, model: str, dimensions: int) -> FloatArray | None:
+    """Return the centroids of a lineage, or None where there is none or its vectors are of another model."""
+    if lineage is None or lineage.get("model") != model:
+        return None
+    centroids = centroids_of(lineage)
+    return centroids if centroids.shape[1:] == (dimensions,) else None
+
+
 def lineage(
     *,
     day: date,
@@ -280,7 +280,7 @@ def lineage(
         "model": model,
         "product_clusters": product_clusters,
         "members": members,
-        "predecessor": predecessor_record(predecessor),
+        "predecessor": None if predecessor is None else lineage_record(predecessor),
         "clusters": [
             {
                 "cluster_id": cluster,

@@ -16,7 +16,7 @@ MAX_PRODUCTS_PER_CLUSTER = 5_000
 MAX_PRODUCTS = 400_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class ProductText:
     """A text of a cluster, and how many products of it carry that text."""
 
@@ -50,15 +50,6 @@ def collect_product_texts(products: DataFrame, n_clusters: int) -> list[ProductT
     )
     rows = texts.select(*columns, "n_products").toArrow().to_pylist()
     return sorted(
-        (
-            ProductText(
-                row["cluster_id"],
-                row["title"] or "",
-                tuple(row["category_path"] or ()),
-                row["brand"] or "",
-                row["n_products"],
-            )
-            for row in rows
-        ),
-        key=lambda text: (text.cluster_id, text.title, text.category_path, text.brand),
+        ProductText(row["cluster_id"], row["title"] or "", tuple(row["category_path"] or ()), row["brand"] or "", n)
+        for row, n in ((row, row["n_products"]) for row in rows)
     )

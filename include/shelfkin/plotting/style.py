@@ -112,9 +112,8 @@ def safe_text(text: str, max_chars: int = 120) -> str:
     mathtext, which raises on bad syntax), characters without a glyph become an empty square, and what is longer than
     `max_chars` is cut with an ellipsis.
     """
-    spaced = "".join(" " if character.isspace() else character for character in text)
     visible = "".join(
-        character for character in " ".join(spaced.split()) if unicodedata.category(character) not in {"Cc", "Cf", "Cs"}
+        character for character in " ".join(text.split()) if unicodedata.category(character) not in {"Cc", "Cf", "Cs"}
     )
     glyphs = _glyphs()
     drawn = "".join(character if ord(character) in glyphs else _MISSING for character in visible)

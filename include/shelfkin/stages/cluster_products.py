@@ -29,7 +29,6 @@ from shelfkin.clustering.members import Members, count_members, fingerprint
 from shelfkin.clustering.pca import principal_coordinates
 from shelfkin.clustering.representatives import representatives
 from shelfkin.clustering.vectors import FloatArray, IntArray, sample
-from shelfkin.errors import DataQualityError
 from shelfkin.lineage import write_lineage
 from shelfkin.naming.naming_chain import run_chain
 from shelfkin.naming.product_texts import collect_product_texts
@@ -122,12 +121,8 @@ def _read_inputs(stage: Stage) -> Inputs:
 def _fit(stage: Stage, inputs: Inputs) -> kmeans.Model:
     """Fit the centroids on a sample that one process holds, with yesterday's among the starts."""
     section = stage.profile.clustering
-    first = inputs.vectors.select(F.size("vector").alias("dimensions")).first()
-    if first is None:
-        raise DataQualityError(
-            "There are no product vectors to cluster.", next_step="Check what embed_products and clean_catalog kept."
-        )
-    n_rows = kmeans.n_fit_rows(section.fit_sample, inputs.k, int(first["dimensions"]))
+    dimensions = int(stage.inputs["embed_products"].content["metrics"]["dimensions"])
+    n_rows = kmeans.n_fit_rows(section.fit_sample, inputs.k, dimensions)
     _, points, weights = sample(inputs.vectors, n_rows)
     stage.progress("fitting %d clusters on %s distinct texts", inputs.k, f"{len(points):,}")
     warm = _warm_start(inputs, points, weights, section.seed)
@@ -144,12 +139,10 @@ def _fit(stage: Stage, inputs: Inputs) -> kmeans.Model:
 
 def _warm_start(inputs: Inputs, points: FloatArray, weights: FloatArray, seed: int) -> FloatArray | None:
     """Return yesterday's centroids, adapted to today's k; None where they are of another model."""
-    predecessor = inputs.predecessor
-    if predecessor is None or predecessor.get("model") != inputs.embedding_model:
+    centroids = identity.comparable_centroids(inputs.predecessor, inputs.embedding_model, points.shape[1])
+    if inputs.predecessor is None or centroids is None:
         return None
-    centroids, sizes = identity.centroids_of(predecessor), identity.sizes_of(predecessor)
-    if centroids.shape[1:] != points.shape[1:]:
-        return None
+    sizes = identity.sizes_of(inputs.predecessor)
     return warm_start.adapted(centroids, sizes, inputs.k, points, weights, np.random.default_rng(seed))
 
 
