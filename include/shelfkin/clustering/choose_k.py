@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,14 +37,11 @@ def refined_around(k: int, swept: Sequence[int]) -> list[int]:
     """Return at most `REFINED_PER_GAP` new k between `k` and each of its neighbours in the sweep."""
     swept = sorted(swept)
     place = swept.index(k)
-    gaps = [swept[place - 1 : place + 1], swept[place : place + 2]] if place else [swept[:2]]
-    between_ks: set[int] = set()
-    for gap in gaps:
-        if len(gap) == 2:
-            between = range(gap[0] + 1, gap[1])
-            step = max(1, math.ceil(len(between) / REFINED_PER_GAP))
-            between_ks.update(between[::step])
-    return sorted(between_ks)
+    refined: list[int] = []
+    for low, high in pairwise(swept[max(place - 1, 0) : place + 2]):
+        between = range(low + 1, high)
+        refined += between[:: max(1, math.ceil(len(between) / REFINED_PER_GAP))]
+    return refined
 
 
 def check_given_k(k: int, n_vectors: int) -> None:

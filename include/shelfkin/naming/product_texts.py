@@ -48,8 +48,8 @@ def collect_product_texts(products: DataFrame, n_clusters: int) -> list[ProductT
         .groupBy(*columns)
         .agg(F.count("*").alias("n_products"))
     )
-    rows = texts.select(*columns, "n_products").toArrow().to_pylist()
+    table = texts.select(*columns, "n_products").toArrow()
     return sorted(
-        ProductText(row["cluster_id"], row["title"] or "", tuple(row["category_path"] or ()), row["brand"] or "", n)
-        for row, n in ((row, row["n_products"]) for row in rows)
+        ProductText(cluster, title or "", tuple(path or ()), brand or "", n_products)
+        for cluster, title, path, brand, n_products in zip(*table.to_pydict().values(), strict=True)
     )

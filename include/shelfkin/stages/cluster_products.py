@@ -241,7 +241,7 @@ def _project(inputs: Inputs, model: kmeans.Model) -> Projected:
     hashes, vectors, weights = sample(inputs.vectors, N_PROJECTED)
     points = Points(vectors, weights)
     labels = points.assign(model.centroids).labels
-    return Projected(list(hashes), points, labels, *principal_coordinates(vectors, weights))
+    return Projected(hashes.tolist(), points, labels, *principal_coordinates(vectors, weights))
 
 
 def _write_tables(
@@ -250,6 +250,7 @@ def _write_tables(
     """Write product_clusters, clusters and cluster_projection."""
     flagged = flag_outliers(products, described.stats)
     stage.write(PRODUCT_CLUSTERS, flagged.select("product_id", "cluster_id", "distance", "is_outlier"))
+    statuses = dict(zip(identities.ids, identities.statuses, strict=True))
     clusters = [
         (
             cluster,
@@ -257,22 +258,22 @@ def _write_tables(
             of_cluster.size,
             described.top_terms[cluster],
             described.representative_ids[cluster],
-            status,
+            statuses[cluster],
             identities.split_from(cluster),
             of_cluster.median,
             of_cluster.p90,
             of_cluster.n_outliers,
             described.name_shares[cluster],
         )
-        for cluster, status in sorted(zip(identities.ids, identities.statuses, strict=True))
-        for of_cluster in [described.stats.get(cluster)]
-        if of_cluster is not None
+        for cluster, of_cluster in sorted(described.stats.items(), key=lambda item: item[0])
     ]
     table = stage.spark.createDataFrame(clusters, f"{SCHEMAS[CLUSTERS]}, {_MORE_COLUMNS}").orderBy("cluster_id")
     stage.write(CLUSTERS, table, n_files=1)
     rows = [
-        (str(text_hash), int(identities.ids[label]), float(x), float(y))
-        for text_hash, label, (x, y) in zip(projected.text_hashes, projected.labels, projected.coordinates, strict=True)
+        (text_hash, identities.ids[label], x, y)
+        for text_hash, label, (x, y) in zip(
+            projected.text_hashes, projected.labels, projected.coordinates.tolist(), strict=True
+        )
     ]
     stage.write(CLUSTER_PROJECTION, stage.spark.createDataFrame(rows, SCHEMAS[CLUSTER_PROJECTION]), n_files=1)
 
