@@ -108,13 +108,7 @@ def _label(name: str, fate: str) -> str:
 def _nothing_changed(n_clusters: int, title: str, detail: str) -> Figure:
     figure, axes = style.new_figure(height_in=2.4)
     axes.set_axis_off()
-    axes.annotate(
-        f"All {n_clusters} clusters hold the same products as before.",
-        xy=(0.0, 0.5),
-        xycoords="axes fraction",
-        va="center",
-        fontsize=style.LABEL_PT,
-        color=style.INK,
-    )
+    finding = f"All {n_clusters} clusters hold the same products as before."
+    axes.text(0, 0.5, finding, transform=axes.transAxes, va="center", fontsize=style.LABEL_PT, color=style.INK)
     style.set_title(axes, title, detail)
     return figure
