@@ -112,12 +112,10 @@ def _content(body: bytes) -> str:
     """Return the message of a chat completion; raises ValueError where there is none."""
     if len(body) > MAX_ANSWER_BYTES:
         raise ValueError("the answer is too long")
-    content: Any = json.loads(body)
-    for step in ("choices", 0, "message", "content"):
-        try:
-            content = content[step]
-        except (LookupError, TypeError):
-            raise ValueError("the answer is no chat completion") from None
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except (LookupError, TypeError):
+        raise ValueError("the answer is no chat completion") from None
     if not isinstance(content, str):
         raise ValueError("the answer has no text")
     return content
