@@ -20,7 +20,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.app import App
 from shelfkin.artifacts import predecessor_lineage
-from shelfkin.clustering import drift, identity, kmeans, warm_start
+from shelfkin.clustering import identity, kmeans, warm_start
 from shelfkin.clustering.assign import assign_texts
 from shelfkin.clustering.cluster_stats import ClusterStats, cluster_stats, flag_outliers
 from shelfkin.clustering.k_scores import silhouette_samples
@@ -60,14 +60,6 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Identified:
-    """Ids of today's clusters in the order of the centroids, and what moved since the day before, if that is known."""
-
-    identities: identity.Identities
-    drift: drift.Drift | None
-
-
-@dataclass(frozen=True)
 class Described:
     """By cluster id, the largest cluster first: figures, names and representatives."""
 
@@ -98,15 +90,15 @@ def run(stage: Stage) -> None:
     inputs = _read_inputs(stage)
     model = _fit(stage, inputs)
     with persisted(_assign_products(stage, inputs, model)) as assigned:
-        identified = _identify(stage, inputs, model, assigned)
-        products = _with_cluster_ids(assigned, identified.identities.ids)
-        described = _describe(stage, inputs, products, identified.identities.kept_names)
+        identities = _identify(stage, inputs, model, assigned)
+        products = _with_cluster_ids(assigned, identities.ids)
+        described = _describe(stage, inputs, products, identities.kept_names)
         projected = _project(inputs, model)
-        _write_tables(stage, products, identified.identities, described, projected)
+        _write_tables(stage, products, identities, described, projected)
         members_fingerprint = fingerprint(products)
-    _draw(stage, identified, described, projected)
-    _write_lineage(stage, inputs, model, identified, described, members_fingerprint)
-    _write_metrics(stage, model, identified, described, projected)
+    _draw(stage, identities, described, projected)
+    _write_lineage(stage, inputs, model, identities, described, members_fingerprint)
+    _write_metrics(stage, model, identities, described, projected)
 
 
 def _read_inputs(stage: Stage) -> Inputs:
@@ -154,24 +146,16 @@ def _assign_products(stage: Stage, inputs: Inputs, model: kmeans.Model) -> DataF
     )
 
 
-def _identify(stage: Stage, inputs: Inputs, model: kmeans.Model, assigned: DataFrame) -> Identified:
+def _identify(stage: Stage, inputs: Inputs, model: kmeans.Model, assigned: DataFrame) -> identity.Identities:
     """Match today's clusters with those of the day before, and measure what moved."""
     members, why_not = _members(stage, inputs.predecessor, assigned, len(model.centroids))
     identities = identity.identify(
-        model.centroids,
-        stage.as_of,
-        inputs.embedding_model,
-        inputs.predecessor,
-        None if members is None else members.common,
-        why_not,
+        model.centroids, stage.as_of, inputs.embedding_model, inputs.predecessor, members, why_not
     )
     stage.progress("%s", identities.note)
-    if inputs.predecessor is None or members is None:
-        return Identified(identities, None)
-    since = str(inputs.predecessor.get("as_of"))
-    moved = drift.measure(members, identity.ids_of(inputs.predecessor), identities.ids, since)
-    stage.progress("%s", moved.sentence())
-    return Identified(identities, moved)
+    if identities.drift is not None:
+        stage.progress("%s", identities.drift.sentence())
+    return identities
 
 
 def _members(
@@ -278,13 +262,13 @@ def _write_tables(
     stage.write(CLUSTER_PROJECTION, stage.spark.createDataFrame(rows, SCHEMAS[CLUSTER_PROJECTION]), n_files=1)
 
 
-def _draw(stage: Stage, identified: Identified, described: Described, projected: Projected) -> None:
+def _draw(stage: Stage, identities: identity.Identities, described: Described, projected: Projected) -> None:
     """Draw the clusters: where they lie, how large they are, how well they hold together, and what moved."""
     names = [described.names[cluster] for cluster in described.stats]
     sizes = [of_cluster.size for of_cluster in described.stats.values()]
     title, as_of = stage.profile.title, f"as of {stage.as_of}"
     place_of = {cluster: place for place, cluster in enumerate(described.stats)}
-    places = np.asarray([place_of.get(identified.identities.ids[label], 0) for label in projected.labels], np.int64)
+    places = np.asarray([place_of.get(identities.ids[label], 0) for label in projected.labels], np.int64)
     n_texts = f"{len(places):,} distinct texts"
     shown = "all" if len(names) <= MAX_NAMES else f"the {MAX_NAMES} largest"
     stage.save_figure(
@@ -308,7 +292,7 @@ def _draw(stage: Stage, identified: Identified, described: Described, projected:
         ),
     )
     _draw_silhouettes(stage, projected, places, names, f"{as_of}; {n_texts}")
-    _draw_changes(stage, identified, described.names)
+    _draw_changes(stage, identities, described.names)
 
 
 def _draw_silhouettes(stage: Stage, projected: Projected, places: IntArray, names: list[str], detail: str) -> None:
@@ -324,9 +308,9 @@ def _draw_silhouettes(stage: Stage, projected: Projected, places: IntArray, name
     stage.save_figure("silhouette_by_cluster", figure)
 
 
-def _draw_changes(stage: Stage, identified: Identified, names: Mapping[int, str]) -> None:
+def _draw_changes(stage: Stage, identities: identity.Identities, names: Mapping[int, str]) -> None:
     """Draw what each cluster won and lost; on a first run there is nothing to draw."""
-    moved, identities = identified.drift, identified.identities
+    moved = identities.drift
     if moved is None or moved.share_moved is None:
         return
     status_of = zip(identities.ids, identities.statuses, strict=True)
@@ -347,7 +331,12 @@ def _draw_changes(stage: Stage, identified: Identified, names: Mapping[int, str]
 
 
 def _write_lineage(
-    stage: Stage, inputs: Inputs, model: kmeans.Model, identified: Identified, described: Described, members: str
+    stage: Stage,
+    inputs: Inputs,
+    model: kmeans.Model,
+    identities: identity.Identities,
+    described: Described,
+    members: str,
 ) -> None:
     """Write this day's lineage, and say which later days were built on another one."""
     content = identity.lineage(
@@ -355,13 +344,12 @@ def _write_lineage(
         run_id=stage.paths.run_id,
         model=inputs.embedding_model,
         centroids=model.centroids,
-        identities=identified.identities,
+        identities=identities,
         names=described.names,
         sizes={cluster: of_cluster.size for cluster, of_cluster in described.stats.items()},
         predecessor=inputs.predecessor,
         product_clusters=stage.tables[PRODUCT_CLUSTERS]["path"],
         members=members,
-        drift=identified.drift,
     )
     stale = write_lineage(stage.paths, content, inputs.predecessor)
     stage.metrics["predecessor_stale"] = bool(inputs.predecessor and inputs.predecessor.get("stale"))
@@ -375,7 +363,7 @@ def _write_lineage(
 
 
 def _write_metrics(
-    stage: Stage, model: kmeans.Model, identified: Identified, described: Described, projected: Projected
+    stage: Stage, model: kmeans.Model, identities: identity.Identities, described: Described, projected: Projected
 ) -> None:
     stats = described.stats.values()
     n_products = sum(of_cluster.size for of_cluster in stats)
@@ -391,8 +379,7 @@ def _write_metrics(
         iterations=model.n_iterations,
         outliers=sum(of_cluster.n_outliers for of_cluster in stats),
         names_from_model=described.n_names_from_model,
-        **identified.identities.metrics(),
-        **drift.metrics(identified.drift),
+        **identities.metrics(),
     )
 
 
