@@ -317,10 +317,8 @@ def _draw_changes(stage: Stage, identities: identity.Identities, names: Mapping[
     fates = {cluster: status for cluster, status in status_of if status == "born"}
     fates |= {gone["cluster_id"]: str(gone["status"]) for gone in identities.gone}
     all_names = {**names, **{gone["cluster_id"]: str(gone["name"]) for gone in identities.gone}}
-    clusters = moved.flows.index
-    changes = moved.flows.assign(
-        name=[all_names.get(cluster, "") for cluster in clusters], fate=[fates.get(cluster, "") for cluster in clusters]
-    )
+    clusters = moved.flows.index.to_series()
+    changes = moved.flows.assign(name=clusters.map(all_names).fillna(""), fate=clusters.map(fates).fillna(""))
     figure = draw_cluster_changes(
         changes,
         title=f"{stage.profile.title}: {moved.kept} of products kept their cluster since {moved.since}",
