@@ -28,7 +28,7 @@ def run_day(root: Root, day: int, size: int = 7, run_id: str = "first", **more: 
         "run_id": run_id,
         "model": "m",
         "members": "1",
-        "predecessor": lineage.predecessor_record(predecessor),
+        "predecessor": None if predecessor is None else lineage.lineage_record(predecessor),
         "clusters": [{"cluster_id": 1, "name": "Mugs", "size": size, "status": "kept", "centroid": [1.0, 0.0]}],
         **more,
     }

@@ -42,12 +42,8 @@ def clusters_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(taken, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def predecessor_record(predecessor: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def lineage_record(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a lineage says about the one that it was made from."""
-    return None if predecessor is None else _record(predecessor)
-
-
-def _record(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"as_of": content.get("as_of"), "run_id": content.get("run_id"), "sha256": clusters_sha256(content)}
 
 
@@ -82,7 +78,7 @@ def refresh_stale_marks(paths: RunPaths, written: Mapping[str, Any]) -> list[dat
         That lineage.
     """
     root, store = paths.root, paths.store
-    before, inherited = _record(written), written.get("stale")
+    before, inherited = lineage_record(written), written.get("stale")
     marks: dict[date, Any] = {}
     changed: list[date] = []
     for day in lineage_dates(root, store):
@@ -94,7 +90,7 @@ def refresh_stale_marks(paths: RunPaths, written: Mapping[str, Any]) -> list[dat
         if content.get("stale") != mark:
             changed.append(day)
         marks[day] = mark
-        before, inherited = _record(content), mark
+        before, inherited = lineage_record(content), mark
     for day in reversed(changed):
         _set_mark(root, store, day, marks[day])
     return [day for day, mark in marks.items() if mark]
@@ -118,9 +114,8 @@ def _made_from(recorded: Mapping[str, Any] | None, actual: Mapping[str, Any]) ->
     """Whether the predecessor that a lineage names is what stands there now."""
     if recorded is None or recorded.get("as_of") != actual["as_of"]:
         return False
-    if "sha256" in recorded:
-        return bool(recorded["sha256"] == actual["sha256"])
-    return bool(recorded.get("run_id") == actual["run_id"])
+    known_by = "sha256" if "sha256" in recorded else "run_id"
+    return bool(recorded.get(known_by) == actual[known_by])
 
 
 def _set_mark(root: Root, store: str, day: date, mark: Mapping[str, Any] | None) -> None:
@@ -131,8 +126,8 @@ def _set_mark(root: Root, store: str, day: date, mark: Mapping[str, Any] | None)
 
 def stale_line(content: Mapping[str, Any] | None) -> str:
     """Return one line for a person about a stale lineage, or an empty string for one that is in order."""
-    mark = None if content is None else content.get("stale")
-    if content is None or not mark:
+    mark = (content or {}).get("stale")
+    if not mark:
         return ""
     return (
         f"Stale: the clusters as of {mark['because_of']} were made on {str(mark['since'])[:10]}, after these; "

@@ -10,6 +10,7 @@ import pytest
 
 from shelfkin.clustering import identity, kmeans
 from shelfkin.clustering.lloyd import Points
+from shelfkin.clustering.members import Members
 from shelfkin.clustering.vectors import unit_vectors
 from shelfkin.errors import ArtifactError
 
@@ -31,6 +32,12 @@ def written(centroids: np.ndarray, day: date = DAY, predecessor: dict[str, Any] 
         sizes=dict.fromkeys(found.ids, 7),
         predecessor=predecessor,
     )
+
+
+def members(common: np.ndarray) -> Members:
+    """Return counts of products that are in the catalogue on both days."""
+    n_old, n_new = common.shape
+    return Members(common, np.zeros(n_old, dtype=np.int64), np.zeros(n_new, dtype=np.int64))
 
 
 def test_first_run_numbers_clusters_by_day_and_size() -> None:
@@ -122,7 +129,9 @@ def test_another_model_starts_anew_and_says_so() -> None:
 def test_another_model_is_compared_by_products_where_they_are_known() -> None:
     before = written(np.eye(3))
     common = np.array([[0, 9, 0], [8, 1, 0], [0, 0, 0]])
-    found = identity.identify(np.eye(2, 5)[[0, 1, 1]], DAY + timedelta(days=1), "openai/large/5", before, common)
+    found = identity.identify(
+        np.eye(2, 5)[[0, 1, 1]], DAY + timedelta(days=1), "openai/large/5", before, members(common)
+    )
     assert found.ids == (152790001, 152790000, 152800002)
     assert found.note == "the embedding model changed since 2011-11-01: compared by products only"
     assert set(found.kept_names) == {152790000, 152790001}
@@ -130,7 +139,7 @@ def test_another_model_is_compared_by_products_where_they_are_known() -> None:
 
 def born(centroids: np.ndarray, common: list[list[int]]) -> identity.Identities:
     """Return the identities a day after the three unit vectors."""
-    return identity.identify(centroids, DAY + timedelta(days=1), MODEL, written(np.eye(3)), np.array(common))
+    return identity.identify(centroids, DAY + timedelta(days=1), MODEL, written(np.eye(3)), members(np.array(common)))
 
 
 FOUR = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.8, 0.6, 0]])
@@ -193,7 +202,7 @@ def test_a_cluster_that_scattered_or_whose_products_left_is_retired(went: list[i
     # By its centroid alone the third cluster would pass for merged into the first.
     before = written(np.array([[1, 0, 0], [0, 1, 0], [0.95, 0.3122, 0]]))
     common = np.array([[60, 0], [0, 50], went])
-    found = identity.identify(np.eye(3)[:2], DAY + timedelta(days=1), MODEL, before, common)
+    found = identity.identify(np.eye(3)[:2], DAY + timedelta(days=1), MODEL, before, members(common))
     assert [(gone["cluster_id"], gone["status"], gone["n_common"]) for gone in found.gone] == [
         (152790002, "retired", n_common)
     ]
@@ -216,7 +225,7 @@ def test_an_older_lineage_is_read_by_centroids_and_the_note_says_why() -> None:
 
 def test_a_stale_predecessor_is_said() -> None:
     before = {**written(np.eye(3)), "stale": {"because_of": "2011-10-30", "run_id": "r2", "since": "2011-11-05T00:00"}}
-    note = identity.identify(np.eye(3), DAY + timedelta(days=1), MODEL, before, np.eye(3, dtype=np.int64)).note
+    note = identity.identify(np.eye(3), DAY + timedelta(days=1), MODEL, before, members(np.eye(3, dtype=np.int64))).note
     assert note.endswith("these are stale themselves: those as of 2011-10-30 were made after them")
 
 
@@ -247,7 +256,7 @@ def test_one_per_cent_of_other_products_leaves_ids_and_names_alone(seed: int) ->
     labels = [Points(vectors, np.ones(len(vectors))).assign(fitted.centroids).labels for fitted in (first, second)]
     both = yesterday & today
     common = count(labels[0][both], labels[1][both], k)
-    found = identity.identify(second.centroids, DAY + timedelta(days=1), MODEL, before, common)
+    found = identity.identify(second.centroids, DAY + timedelta(days=1), MODEL, before, members(common))
     assert found.statuses == ("kept",) * k
     ids = [
         np.asarray(ids)[label[both]] for ids, label in zip((identity.ids_of(before), found.ids), labels, strict=True)

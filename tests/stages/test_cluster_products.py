@@ -64,7 +64,8 @@ def run_app(spark: Any, tmp_path: Path) -> Callable[..., Manifest]:
         for table, (rows, ddl) in tables.items():
             path = f"in/{name}-{day}-{table}"
             spark.createDataFrame(rows, ddl).repartition(3).write.mode("overwrite").parquet(root.join(path))
-            inputs[stages[table]] = {"tables": {table: {"path": path, "rows": len(rows)}}, "metrics": {"model": "m"}}
+            metrics = {"model": "m", "dimensions": 8}
+            inputs[stages[table]] = {"tables": {table: {"path": path, "rows": len(rows)}}, "metrics": metrics}
         inputs["select_k"] = {"tables": {}, "metrics": {"k": k}}
         manifests = {}
         for stage_name, content in inputs.items():

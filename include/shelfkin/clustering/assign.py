@@ -57,11 +57,5 @@ def assign_batch(batch: pa.RecordBatch, centroids: FloatArray) -> pa.RecordBatch
     labels, cosines, _ = two_nearest(unit, centroids)
     # Rounded centroids have a norm within 1e-6 of one, so a twin of its centroid may come out a hair beyond 1.
     distances = np.round(np.clip(1 - cosines, 0, 2), DISTANCE_DECIMALS).astype(np.float32)
-    return pa.RecordBatch.from_arrays(
-        [
-            batch.column("text_hash"),
-            pa.array(labels.astype(np.int32)),
-            pa.array(distances, mask=~usable),
-        ],
-        names=["text_hash", "cluster", "distance"],
-    )
+    columns = [batch.column("text_hash"), pa.array(labels.astype(np.int32)), pa.array(distances, mask=~usable)]
+    return pa.RecordBatch.from_arrays(columns, names=["text_hash", "cluster", "distance"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from shelfkin.clustering.k_rule import KChoice, Limits, apply_rule, check_structure, only_one, sweep_centre
 from shelfkin.clustering.k_scores import KScore, score_all, score_k
-from shelfkin.clustering.structure import compare
+from shelfkin.clustering.structure import silhouette_of_clouds
 from shelfkin.clustering.vectors import FloatArray, n_distinct
 from shelfkin.errors import DataQualityError, OptionError
 
@@ -27,22 +30,18 @@ def k_grid(k_min: int, k_max: int) -> list[int]:
     if k_min > k_max:
         return []
     n_steps = max(1, math.ceil(math.log(k_max / k_min) / math.log(GRID_RATIO)))
-    ratio = k_max / k_min
-    return sorted({round(k_min * ratio ** (step / n_steps)) for step in range(n_steps + 1)})
+    return sorted({round(k) for k in np.geomspace(k_min, k_max, n_steps + 1)})
 
 
 def refined_around(k: int, swept: Sequence[int]) -> list[int]:
     """Return at most `REFINED_PER_GAP` new k between `k` and each of its neighbours in the sweep."""
     swept = sorted(swept)
     place = swept.index(k)
-    gaps = [swept[place - 1 : place + 1], swept[place : place + 2]] if place else [swept[:2]]
-    between_ks: set[int] = set()
-    for gap in gaps:
-        if len(gap) == 2:
-            between = range(gap[0] + 1, gap[1])
-            step = max(1, math.ceil(len(between) / REFINED_PER_GAP))
-            between_ks.update(between[::step])
-    return sorted(between_ks)
+    refined: list[int] = []
+    for low, high in pairwise(swept[max(place - 1, 0) : place + 2]):
+        between = range(low + 1, high)
+        refined += between[:: max(1, math.ceil(len(between) / REFINED_PER_GAP))]
+    return refined
 
 
 def check_given_k(k: int, n_vectors: int) -> None:
@@ -109,7 +108,8 @@ def choose_k(
     choice = apply_rule(scores, limits, yesterday=yesterday)
     if choice.rule == "degenerate":
         return choice
-    return check_structure(choice, compare(vectors, weights, choice.chosen, seed=seed), limits, yesterday)
+    of_clouds = silhouette_of_clouds(vectors, weights, choice.k, seed=seed)
+    return check_structure(choice, of_clouds, limits, yesterday)
 
 
 def _given(k: int, automatic: KChoice, scores: Sequence[KScore]) -> KChoice:

@@ -92,12 +92,9 @@ def cluster_stats(products: DataFrame) -> dict[int, ClusterStats]:
 
 def _stats(distances: np.ndarray, n: IntArray, total_distance: float) -> ClusterStats:
     """Return the figures of one cluster from its rising distances and the number of products at each."""
-    # In whole steps and whole products there is no rounding in a comparison.
-    steps, reached = np.rint(distances * 10**STEP_DECIMALS).astype(np.int64), np.cumsum(n)
-    size = int(reached[-1])
-    q1, median, q3, p90 = (
-        int(steps[np.argmax(reached * parts >= size * part)]) for part, parts in ((1, 4), (1, 2), (3, 4), (9, 10))
-    )
+    # In whole steps there is no rounding in a comparison.
+    steps, size = np.rint(distances * 10**STEP_DECIMALS).astype(np.int64), int(n.sum())
+    q1, median, q3, p90 = np.quantile(steps, (0.25, 0.5, 0.75, 0.9), method="inverted_cdf", weights=n).tolist()
     least_range = round(MIN_RANGE * 10**STEP_DECIMALS)
     # Half a step is rounded up.
     fence = int(q3 + FENCE_RANGES * max(q3 - q1, least_range) + 0.5)

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from shelfkin.clustering.members import Members
 from shelfkin.clustering.vectors import FloatArray, IntArray
 
 
-@dataclass(frozen=True)
-class Flow:
-    """Products that one cluster kept, won and lost.
-
-    Attributes
-    ----------
-    n_stayed
-        In it on both days.
-    n_came, n_left
-        In the catalogue on both days, and came from, or went to, another cluster.
-    n_new, n_gone
-        In today's catalogue only, and in the older one only.
-    """
-
-    n_stayed: int = 0
-    n_came: int = 0
-    n_left: int = 0
-    n_new: int = 0
-    n_gone: int = 0
-
-    def counts(self) -> dict[str, int]:
-        """Return the counts by name."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drift:
     """What changed since an earlier day.
 
@@ -48,10 +24,9 @@ class Drift:
         Adjusted Rand index of both clusterings over the common products; None without any.
     n_common, n_new, n_gone
         Products in both catalogues, in today's only, in the older one only.
-    n_moved
-        Common products whose cluster id changed.
     flows
-        By cluster id, of all clusters of either day.
+        Products of each cluster of either day, indexed by its id: n_stayed (in it on both days), n_came and n_left (in
+        both catalogues, and in another cluster before, or now), n_new and n_gone (in one catalogue only).
     """
 
     since: str
@@ -59,8 +34,12 @@ class Drift:
     n_common: int
     n_new: int
     n_gone: int
-    n_moved: int
-    flows: Mapping[int, Flow]
+    flows: pd.DataFrame
+
+    @property
+    def n_moved(self) -> int:
+        """Common products whose cluster id changed."""
+        return int(self.flows["n_left"].sum())
 
     @property
     def share_moved(self) -> float | None:
@@ -113,7 +92,6 @@ def measure(members: Members, old_ids: Sequence[int], new_ids: Sequence[int], si
     since
         The older day.
     """
-    flows = _flows(members, old_ids, new_ids)
     n_common = int(members.common.sum())
     return Drift(
         since=since,
@@ -121,26 +99,25 @@ def measure(members: Members, old_ids: Sequence[int], new_ids: Sequence[int], si
         n_common=n_common,
         n_new=int(members.new.sum()),
         n_gone=int(members.gone.sum()),
-        n_moved=sum(flow.n_left for flow in flows.values()),
-        flows=flows,
+        flows=_flows(members, old_ids, new_ids),
     )
 
 
-def _flows(members: Members, old_ids: Sequence[int], new_ids: Sequence[int]) -> dict[int, Flow]:
-    row_of = {cluster: row for row, cluster in enumerate(old_ids)}
-    column_of = {cluster: column for column, cluster in enumerate(new_ids)}
-    flows = {}
-    for cluster in sorted({*old_ids, *new_ids}):
-        row, column = row_of.get(cluster), column_of.get(cluster)
-        stayed = 0 if row is None or column is None else int(members.common[row, column])
-        flows[cluster] = Flow(
-            n_stayed=stayed,
-            n_came=0 if column is None else int(members.common[:, column].sum()) - stayed,
-            n_left=0 if row is None else int(members.common[row].sum()) - stayed,
-            n_new=0 if column is None else int(members.new[column]),
-            n_gone=0 if row is None else int(members.gone[row]),
-        )
-    return flows
+def _flows(members: Members, old_ids: Sequence[int], new_ids: Sequence[int]) -> pd.DataFrame:
+    """Return the counts of `Drift.flows`; a cluster that isn't there on a day has no products on it."""
+    old, new = pd.Index(old_ids), pd.Index(new_ids)
+    ids = old.union(new)
+    common = pd.DataFrame(members.common, old, new).reindex(index=ids, columns=ids, fill_value=0)
+    stayed = np.diag(common)
+    return pd.DataFrame(
+        {
+            "n_stayed": stayed,
+            "n_came": common.sum(axis=0) - stayed,
+            "n_left": common.sum(axis=1) - stayed,
+            "n_new": pd.Series(members.new, new).reindex(ids, fill_value=0),
+            "n_gone": pd.Series(members.gone, old).reindex(ids, fill_value=0),
+        }
+    )
 
 
 def adjusted_rand_index(common: IntArray) -> float:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from shelfkin.artifacts import Manifest
-from shelfkin.clustering import drift as drifting
+from shelfkin.clustering import drift
 from shelfkin.clustering.matching import MATCH_COSINE, match, overlaps
+from shelfkin.clustering.members import Members
 from shelfkin.clustering.vectors import FloatArray, IntArray
-from shelfkin.lineage import LINEAGE_FORMAT, check_format, predecessor_record
+from shelfkin.lineage import LINEAGE_FORMAT, check_format, lineage_record
 
 # int32 holds ids of this form until the year 2557.
 IDS_PER_DAY = 10_000
@@ -53,6 +54,8 @@ class Identities:
         Clusters of the predecessor without a successor: cluster_id, name, size, status ``merged`` (most of its common
         products, or without members the nearest centroid, are in the cluster `into`) or ``retired``; with members also
         n_common, and for merged ones n_into.
+    drift
+        What moved since the predecessor; None where its members aren't known.
     note
         How the predecessor was used, for a person.
     """
@@ -63,15 +66,15 @@ class Identities:
     named_from: Mapping[int, FloatArray] = field(default_factory=dict)
     splits: Mapping[int, Mapping[str, int]] | None = None
     gone: tuple[Mapping[str, Any], ...] = ()
+    drift: drift.Drift | None = None
     note: str = ""
 
     def split_from(self, cluster_id: int) -> int | None:
         """Return the cluster that a born one was split from, or None."""
-        split = (self.splits or {}).get(cluster_id)
-        return None if split is None else split["split_from"]
+        return (self.splits or {}).get(cluster_id, {}).get("split_from")
 
-    def metrics(self) -> dict[str, int | str | None]:
-        """Return counts of what happened, and the note, as scalars for a manifest."""
+    def metrics(self) -> dict[str, float | int | str | None]:
+        """Return counts of what happened, the note and the drift, as scalars for a manifest."""
         gone = [cluster["status"] for cluster in self.gone]
         return {
             "clusters_born": self.statuses.count("born"),
@@ -80,6 +83,7 @@ class Identities:
             "clusters_split": None if self.splits is None else len(self.splits),
             "clusters_retired": gone.count("retired"),
             "identity_note": self.note,
+            **drift.metrics(self.drift),
         }
 
 
@@ -101,7 +105,7 @@ def identify(
     day: date,
     model: str,
     predecessor: Mapping[str, Any] | None,
-    common: IntArray | None = None,
+    members: Members | None = None,
     why_not: str = "",
 ) -> Identities:
     """Give each of today's clusters the id of the predecessor's cluster that it continues, or a new one.
@@ -118,16 +122,18 @@ def identify(
         Embedding model; centroids of another one can't be compared, but products can.
     predecessor
         Content of the newest older lineage, or None on the first run.
-    common
-        Shape (k_old, k): products in each of the predecessor's clusters and each of today's, or None if unknown.
+    members
+        Products in each of the predecessor's clusters and each of today's, or None if unknown.
     why_not
-        Why `common` is unknown, for a person.
+        Why `members` is unknown, for a person.
     """
     born = tuple(born_id(day, ordinal) for ordinal in range(len(centroids)))
     if predecessor is None:
         return Identities(born, ("born",) * len(born), note="first run: no earlier clusters")
     old = _clusters(predecessor)
-    cosines = _cosines(centroids, model, predecessor)
+    comparable = comparable_centroids(predecessor, model, centroids.shape[1])
+    cosines = None if comparable is None else comparable @ centroids.T
+    common = None if members is None else members.common
     pairs = match(cosines, common)
     ids = tuple(int(old[pairs[place]]["cluster_id"]) if place in pairs else born[place] for place in range(len(born)))
     lost = sorted(set(range(len(old))) - set(pairs.values()))
@@ -137,6 +143,7 @@ def identify(
         for new, before in pairs.items()
         if _same_content(None if cosines is None else named_from[before] @ centroids[new], common, before, new)
     }
+    moved = None if members is None else drift.measure(members, ids_of(predecessor), ids, str(predecessor.get("as_of")))
     return Identities(
         ids=ids,
         statuses=tuple("kept" if place in pairs else "born" for place in range(len(born))),
@@ -145,6 +152,7 @@ def identify(
         named_from={} if cosines is None else {ids[new]: named_from[before] for new, before in same.items()},
         splits=None if common is None else _splits(common, ids, pairs, old),
         gone=tuple(_gone(old[before], before, cosines, common, ids) for before in lost),
+        drift=moved,
         note=_note(predecessor, cosines is not None, common is not None, why_not),
     )
 
@@ -152,14 +160,6 @@ def identify(
 def _named_from(old: Sequence[Mapping[str, Any]]) -> list[FloatArray]:
     """Return the centroid that each old cluster's name was made from: its own, if the name was made that day."""
     return [np.asarray(cluster.get("named_from") or cluster["centroid"], dtype=np.float64) for cluster in old]
-
-
-def _cosines(centroids: FloatArray, model: str, predecessor: Mapping[str, Any]) -> FloatArray | None:
-    """Return cosines of shape (k_old, k), or None where the vectors are of another model."""
-    previous = centroids_of(predecessor)
-    if predecessor.get("model") != model or previous.shape[1:] != centroids.shape[1:]:
-        return None
-    return previous @ centroids.T
 
 
 def _same_content(cosine: float | None, common: IntArray | None, old: int, new: int) -> bool:
@@ -245,6 +245,14 @@ def centroids_of(lineage: Mapping[str, Any]) -> FloatArray:
     return np.asarray([cluster["centroid"] for cluster in _clusters(lineage)], dtype=np.float64)
 
 
+def comparable_centroids(lineage: Mapping[str, Any] | None, model: str, dimensions: int) -> FloatArray | None:
+    """Return the centroids of a lineage, or None where there is none or its vectors are of another model."""
+    if lineage is None or lineage.get("model") != model:
+        return None
+    centroids = centroids_of(lineage)
+    return centroids if centroids.shape[1:] == (dimensions,) else None
+
+
 def lineage(
     *,
     day: date,
@@ -257,7 +265,6 @@ def lineage(
     predecessor: Mapping[str, Any] | None,
     product_clusters: str | None = None,
     members: str | None = None,
-    drift: drifting.Drift | None = None,
 ) -> dict[str, Any]:
     """Return the content of this day's lineage file.
 
@@ -269,9 +276,8 @@ def lineage(
         Path of the table, relative to the artifact root: the next day counts common products with it.
     members
         Fingerprint of that table (`members.fingerprint`).
-    drift
-        What changed since the predecessor, where its products are known.
     """
+    flows = identities.drift.flows.to_dict("index") if identities.drift else {}
     return {
         "format_version": LINEAGE_FORMAT,
         "as_of": day.isoformat(),
@@ -279,7 +285,7 @@ def lineage(
         "model": model,
         "product_clusters": product_clusters,
         "members": members,
-        "predecessor": predecessor_record(predecessor),
+        "predecessor": None if predecessor is None else lineage_record(predecessor),
         "clusters": [
             {
                 "cluster_id": cluster,
@@ -287,14 +293,14 @@ def lineage(
                 "size": int(sizes.get(cluster, 0)),
                 "status": status,
                 **((identities.splits or {}).get(cluster, {})),
-                **(drift.flows[cluster].counts() if drift else {}),
+                **flows.get(cluster, {}),
                 **_name_origin(identities, cluster, names.get(cluster, "")),
                 "centroid": [float(value) for value in centroid],
             }
             for cluster, status, centroid in zip(identities.ids, identities.statuses, centroids, strict=True)
         ],
         "gone": [dict(cluster) for cluster in identities.gone],
-        "drift": drifting.metrics(drift),
+        "drift": drift.metrics(identities.drift),
     }
 
 

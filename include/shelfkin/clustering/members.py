@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+# In place of the cluster of a product that isn't in a catalogue; ids and indexes are never negative.
+_NOWHERE = -1
+
+
 @dataclass(frozen=True)
 class Members:
     """How many products went from which of the old clusters to which of the new.
@@ -53,26 +57,24 @@ def count_members(before: DataFrame, now: DataFrame, old_ids: Sequence[int], n_c
     ArtifactError
         `before` holds a cluster that `old_ids` lacks.
     """
-    rows = (
+    counts = (
         before.select("product_id", "cluster_id")
         .join(now.select("product_id", "cluster"), "product_id", "full_outer")
         .groupBy("cluster_id", "cluster")
         .count()
-        .collect()
+        .toPandas()
     )
-    place_of = {cluster: place for place, cluster in enumerate(old_ids)}
+    strangers = set(counts["cluster_id"].dropna()) - set(old_ids)
+    if strangers:
+        raise ArtifactError(
+            f"The older product_clusters table holds cluster {min(strangers):.0f}, which its lineage doesn't name.",
+            next_step="Run that day again.",
+        )
     # One row and column more, for products of one of the days only.
-    counts = np.zeros((len(old_ids) + 1, n_clusters + 1), dtype=np.int64)
-    for row in rows:
-        if row["cluster_id"] is not None and row["cluster_id"] not in place_of:
-            raise ArtifactError(
-                f"The older product_clusters table holds cluster {row['cluster_id']}, which its lineage doesn't name.",
-                next_step="Run that day again.",
-            )
-        old = len(old_ids) if row["cluster_id"] is None else place_of[row["cluster_id"]]
-        new = n_clusters if row["cluster"] is None else row["cluster"]
-        counts[old, new] += row["count"]
-    return Members(common=counts[:-1, :-1], gone=counts[:-1, -1], new=counts[-1, :-1])
+    crossed = counts.fillna(_NOWHERE).pivot_table("count", "cluster_id", "cluster", aggfunc="sum")
+    crossed = crossed.reindex(index=[*old_ids, _NOWHERE], columns=[*range(n_clusters), _NOWHERE])
+    table = crossed.fillna(0).to_numpy(np.int64)
+    return Members(common=table[:-1, :-1], gone=table[:-1, -1], new=table[-1, :-1])
 
 
 def fingerprint(product_clusters: DataFrame) -> str:

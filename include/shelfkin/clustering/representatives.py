@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, Window
@@ -69,12 +67,13 @@ def _representatives_of_cluster(candidates: pa.Table) -> pa.Table:
     """Return one cluster's representatives, from its candidates."""
     ordered = candidates.sort_by([("distance", "ascending"), ("product_id", "ascending")])
     unit = unit_vectors(vectors_of(ordered.column("vector")))
-    chosen = marginal_relevance(unit, 1 - np.asarray(ordered.column("distance"), dtype=np.float64), N_REPRESENTATIVES)
+    relevance = 1 - np.asarray(ordered.column("distance"), dtype=np.float64)
+    chosen = ordered.take(marginal_relevance(unit, relevance, N_REPRESENTATIVES))
     return pa.table(
         {
-            "cluster_id": ordered.column("cluster_id").slice(0, 1).cast(pa.int32()),
-            "representative_product_ids": [[ordered.column("product_id")[place].as_py() for place in chosen]],
-            "representative_titles": [[ordered.column("title")[place].as_py() for place in chosen]],
+            "cluster_id": chosen.column("cluster_id").slice(0, 1).cast(pa.int32()),
+            "representative_product_ids": [chosen.column("product_id").to_pylist()],
+            "representative_titles": [chosen.column("title").to_pylist()],
         }
     )
 
@@ -95,7 +94,7 @@ def marginal_relevance(vectors: FloatArray, relevance: FloatArray, n_wanted: int
     cosines = np.round(vectors.astype(np.float64) @ vectors.astype(np.float64).T, 6)
     chosen = [0]
     while len(chosen) < min(n_wanted, len(vectors)):
-        likeness = reduce(np.maximum, (cosines[place] for place in chosen))
+        likeness = cosines[chosen].max(axis=0)
         scores = np.round(CENTRAL_WEIGHT * relevance - (1 - CENTRAL_WEIGHT) * likeness, 6)
         scores[chosen] = -np.inf
         chosen.append(int(scores.argmax()))

@@ -61,9 +61,7 @@ def unit_vectors(vectors: FloatArray) -> FloatArray:
 
 def n_distinct(vectors: FloatArray) -> int:
     """Return the number of different rows: two texts that differ in case only may share a vector."""
-    return len(
-        np.unique(np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.dtype.itemsize * vectors.shape[1]))))
-    )
+    return len({row.tobytes() for row in vectors})
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray, dimensions: int | None = None) -> FloatArray:
@@ -75,17 +73,15 @@ def vectors_of(column: pa.Array | pa.ChunkedArray, dimensions: int | None = None
         A vector is null, or lengths differ.
     """
     chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    n_rows = len(chunk)
-    flat = np.asarray(chunk.flatten())
-    width = dimensions or (len(flat) // n_rows if n_rows else 0)
-    lengths = np.asarray(chunk.value_lengths().fill_null(0)) if n_rows else np.empty(0, dtype=np.int64)
-    if n_rows and not (lengths == width).all():
-        odd = int(lengths[lengths != width][0])
+    lengths = np.asarray(chunk.value_lengths().fill_null(0))
+    width = dimensions or int(lengths.max(initial=0))
+    odd = lengths[lengths != width]
+    if len(odd):
         raise DataQualityError(
-            f"product_vectors holds a vector of {odd} numbers beside vectors of {width}; all must have one length.",
+            f"product_vectors holds a vector of {odd[0]} numbers beside vectors of {width}; all must have one length.",
             next_step="Embed all texts with one model and one --dimensions.",
         )
-    return flat.reshape(n_rows, width).astype(np.float32, copy=False)
+    return np.asarray(chunk.flatten()).reshape(len(lengths), width).astype(np.float32, copy=False)
 
 
 def hash_bound(n_rows: int, n_all: int) -> str:

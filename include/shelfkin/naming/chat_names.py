@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,12 +112,10 @@ def _content(body: bytes) -> str:
     """Return the message of a chat completion; raises ValueError where there is none."""
     if len(body) > MAX_ANSWER_BYTES:
         raise ValueError("the answer is too long")
-    content: Any = json.loads(body)
-    for step in ("choices", 0, "message", "content"):
-        try:
-            content = content[step]
-        except (LookupError, TypeError):
-            raise ValueError("the answer is no chat completion") from None
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except (LookupError, TypeError):
+        raise ValueError("the answer is no chat completion") from None
     if not isinstance(content, str):
         raise ValueError("the answer has no text")
     return content
@@ -140,12 +138,14 @@ def improve(names: Mapping[int, str], facts: Sequence[Facts], ask: Ask) -> ChatN
     better = dict(names)
     n_asked = n_used = 0
     trouble = ""
-    for batch in _batches(facts):
+    for start in range(0, len(facts), CLUSTERS_PER_REQUEST):
+        batch = facts[start : start + CLUSTERS_PER_REQUEST]
         try:
             answer = read_answer(ask(INSTRUCTION, document(batch)))
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             # Never its message: a server may echo the key or a page of HTML.
-            trouble = f"; asking ended with {_kind(error)}"
+            status = getattr(error, "status_code", None)
+            trouble = f"; asking ended with {f'HTTP {status}' if status else type(error).__name__}"
             break
         n_asked += len(batch)
         for fact in batch:
@@ -186,22 +186,11 @@ def usable_name(answer: Any) -> str | None:
     """Return an answer as a name, or None: one line of at most `MAX_WORDS` words and `MAX_NAME_CHARS` characters."""
     if not isinstance(answer, str) or len(answer) > 4 * MAX_NAME_CHARS:
         return None
-    name = " ".join(without_controls(answer).split())
+    name = _clip(answer, 4 * MAX_NAME_CHARS)
     if len(name) > MAX_NAME_CHARS or len(name.split()) > MAX_WORDS or not _NAME.fullmatch(name):
         return None
     return name
 
 
-def _batches(facts: Sequence[Facts]) -> Iterator[Sequence[Facts]]:
-    for start in range(0, len(facts), CLUSTERS_PER_REQUEST):
-        yield facts[start : start + CLUSTERS_PER_REQUEST]
-
-
 def _clip(text: str, limit: int) -> str:
     return " ".join(without_controls(text or "").split())[:limit]
-
-
-def _kind(error: BaseException) -> str:
-    if isinstance(error, openai.APIStatusError):
-        return f"HTTP {error.status_code}"
-    return type(error).__name__

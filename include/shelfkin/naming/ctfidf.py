@@ -29,6 +29,9 @@ MIN_SHARE = 0.02
 # A plural that one use in a hundred has is shown: a sign says "Candles", though most titles say "candle".
 MIN_PLURAL_SHARE = 0.01
 
+# Uses of a term that are counted within its cluster.
+_USES = ("plain", "leads", "model", "category", "brand")
+
 
 @dataclass(frozen=True)
 class Term:
@@ -69,19 +72,6 @@ class Term:
     together: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class TermUses:
-    """How many products of a cluster use a term, and in which ways; see `Term`."""
-
-    n: int = 0
-    last: int = 0
-    plain: int = 0
-    leads: int = 0
-    model: int = 0
-    category: int = 0
-    brand: int = 0
-
-
 class ClusterCounts:
     """What the texts of one cluster hold.
 
@@ -90,14 +80,15 @@ class ClusterCounts:
     size
         Products of the cluster.
     uses
-        How each term is used, by key.
+        By key, on how many products each term stands (``n``), in which ways (see `phrases.Mention`), and for how many
+        it is their own brand (``brand``).
     forms
         By key, how many products carry each written form.
     """
 
     def __init__(self, texts: Sequence[ProductText], spelt: Mapping[str, str]) -> None:
         self.size = 0
-        self.uses: defaultdict[str, TermUses] = defaultdict(TermUses)
+        self.uses: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._keys_of_texts: list[tuple[int, set[str]]] = []
         for text in texts:
@@ -109,20 +100,16 @@ class ClusterCounts:
         of_text = mentions(text, spelt)
         for mention in of_text:
             uses = self.uses[mention.key]
-            uses.n += n
-            uses.last += n * mention.last
-            uses.plain += n * mention.plain
-            uses.leads += n * mention.leads
-            uses.model += n * mention.model
-            uses.category += n * mention.in_category
-            uses.brand += n * (mention.key in brand_keys)
+            for use in ("n", *mention.uses):
+                uses[use] += n
+            uses["brand"] += n * (mention.key in brand_keys)
             self.forms[mention.key][mention.surface] += n
         self.size += n
         self._keys_of_texts.append((n, {mention.key for mention in of_text}))
 
-    def frequent(self) -> dict[str, TermUses]:
+    def frequent(self) -> dict[str, Counter[str]]:
         """Return the terms on at least `MIN_SHARE` of the products."""
-        return {key: uses for key, uses in self.uses.items() if uses.n >= MIN_SHARE * self.size}
+        return {key: uses for key, uses in self.uses.items() if uses["n"] >= MIN_SHARE * self.size}
 
     def together(self, keys: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return, for each of some terms, the share of products that carry it together with each other one."""
@@ -164,9 +151,9 @@ def _over_all_clusters(
     forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for of_cluster in counts:
         for key, uses in of_cluster.frequent().items():
-            everywhere[key] += uses.n / of_cluster.size
-            n[key] += uses.n
-            n_last[key] += uses.last
+            everywhere[key] += uses["n"] / of_cluster.size
+            n[key] += uses["n"]
+            n_last[key] += uses["last"]
         for key, of_key in of_cluster.forms.items():
             forms[key].update(of_key)
     # Rounded, so that the order in which shares are added up can't reorder terms.
@@ -184,23 +171,19 @@ def _best_terms(
 ) -> list[Term]:
     """Return the terms of one cluster by falling score."""
     uses_of, size = counts.frequent(), counts.size
-    scores = {key: round(uses.n / size * math.log1p(1 / everywhere[key]), 9) for key, uses in uses_of.items()}
+    scores = {key: round(uses["n"] / size * math.log1p(1 / everywhere[key]), 9) for key, uses in uses_of.items()}
     best = sorted(scores, key=lambda key: (-scores[key], key))[:TERMS_PER_CLUSTER]
     together = counts.together(best)
     return [
         Term(
             key=key,
             surface=shown[key],
-            share=uses.n / size,
+            share=uses["n"] / size,
             score=scores[key],
             last=last[key],
-            plain=uses.plain / uses.n,
-            leads=uses.leads / uses.n,
-            model=uses.model / uses.n,
-            category=uses.category / uses.n,
-            brand=uses.brand / uses.n,
             everywhere=everywhere[key],
             together=together[key],
+            **{use: uses[use] / uses["n"] for use in _USES},
         )
         for key, uses in ((key, uses_of[key]) for key in best)
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shelfkin.language import english
 from shelfkin.language.english import CONTAINERS, FUNCTION_WORDS, NAMELESS, ONLY_LAST, SIZES
@@ -32,37 +32,14 @@ class Mention:
         Folded form, one or two words.
     surface
         The form as written, in lower case.
-    last
-        Whether it ends a phrase somewhere.
-    plain
-        Whether it stands outside notes somewhere.
-    leads
-        Whether the title begins with it.
-    model
-        Whether a model's number follows.
-    in_category
-        Whether it stands in the category path.
+    uses
+        How it is used somewhere in the product: it ends a phrase (``last``), stands outside notes (``plain``), begins
+        the title (``leads``), stands before a model's number (``model``) or in the category path (``category``).
     """
 
     key: str
     surface: str
-    last: bool
-    plain: bool
-    leads: bool
-    model: bool
-    in_category: bool
-
-    def __or__(self, other: Mention) -> Mention:
-        """Return what two mentions of one term say together."""
-        return Mention(
-            self.key,
-            self.surface,
-            self.last or other.last,
-            self.plain or other.plain,
-            self.leads or other.leads,
-            self.model or other.model,
-            self.in_category or other.in_category,
-        )
+    uses: frozenset[str]
 
 
 def letter_words(text: ProductText) -> set[str]:
@@ -85,7 +62,7 @@ def mentions(text: ProductText, spelt: Mapping[str, str] = _NOTHING) -> list[Men
         tokens = [spelt.get(token, token) for token in tokens_of(part)]
         for mention in _mentions_of(tokens, in_category=level > 0):
             before = by_key.get(mention.key)
-            by_key[mention.key] = mention if before is None else before | mention
+            by_key[mention.key] = mention if before is None else replace(before, uses=before.uses | mention.uses)
     return list(by_key.values())
 
 
@@ -110,15 +87,15 @@ def _mentions_of(tokens: Sequence[str], *, in_category: bool) -> Iterator[Mentio
 def _mention(tokens: Sequence[str], begin: int, end: int, *, plain: bool, in_category: bool) -> Mention:
     shown = tokens[begin : end + 1]
     leads = begin == 0 and not in_category
-    return Mention(
-        key=" ".join(english.fold(word) for word in shown),
-        surface=" ".join(shown),
-        last=_ends_phrase(tokens, end, leads=leads),
-        plain=plain,
-        leads=leads,
-        model=_precedes_model(tokens, end, leads=leads),
-        in_category=in_category,
-    )
+    uses = {
+        "last": _ends_phrase(tokens, end, leads=leads),
+        "plain": plain,
+        "leads": leads,
+        "model": _precedes_model(tokens, end, leads=leads),
+        "category": in_category,
+    }
+    key = " ".join(english.fold(word) for word in shown)
+    return Mention(key, " ".join(shown), frozenset(use for use, is_so in uses.items() if is_so))
 
 
 def _is_word(token: str) -> bool:

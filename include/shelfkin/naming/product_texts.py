@@ -16,7 +16,7 @@ MAX_PRODUCTS_PER_CLUSTER = 5_000
 MAX_PRODUCTS = 400_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class ProductText:
     """A text of a cluster, and how many products of it carry that text."""
 
@@ -48,17 +48,8 @@ def collect_product_texts(products: DataFrame, n_clusters: int) -> list[ProductT
         .groupBy(*columns)
         .agg(F.count("*").alias("n_products"))
     )
-    rows = texts.select(*columns, "n_products").toArrow().to_pylist()
+    table = texts.select(*columns, "n_products").toArrow()
     return sorted(
-        (
-            ProductText(
-                row["cluster_id"],
-                row["title"] or "",
-                tuple(row["category_path"] or ()),
-                row["brand"] or "",
-                row["n_products"],
-            )
-            for row in rows
-        ),
-        key=lambda text: (text.cluster_id, text.title, text.category_path, text.brand),
+        ProductText(cluster, title or "", tuple(path or ()), brand or "", n_products)
+        for cluster, title, path, brand, n_products in zip(*table.to_pydict().values(), strict=True)
     )

@@ -106,8 +106,7 @@ def _place_names(axes: Axes, centres: NDArray[np.floating], names: Sequence[str]
     figure = axes.get_figure(root=True)
     if figure is None or not len(names):
         return
-    for (x, y), colour in zip(centres, colours, strict=True):
-        axes.plot([x], [y], marker="o", markersize=7, color=colour, markeredgecolor="white", zorder=4)
+    axes.scatter(centres[:, 0], centres[:, 1], s=49, c=colours, edgecolors="white", zorder=4)
     # Names are placed in pixels: the layout must stand before, and must not move after.
     figure.canvas.draw()
     figure.set_layout_engine("none")

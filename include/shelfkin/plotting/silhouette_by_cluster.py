@@ -62,9 +62,7 @@ def draw_silhouette_by_cluster(
         axes.barh(row, high - low, left=low, height=0.62, color=colour, alpha=0.35, linewidth=0)
         axes.plot([median], [row], marker="o", markersize=5, color=colour)
     axes.axvline(0, color=style.GREY, linewidth=1)
-    axes.set_yticks(range(len(ranked)), [style.safe_text(names[place], _NAME_CHARS) for place in ranked])
-    axes.tick_params(axis="y", labelsize=style.NOTE_PT - 1, length=0)
-    axes.set_ylim(len(ranked) - 0.4, -0.6)
+    style.name_bars(axes, [style.safe_text(names[place], _NAME_CHARS) for place in ranked])
     axes.set_xlabel(
         "silhouette (cosine): middle half and median\norange: a quarter or more lies nearer to another cluster",
         fontsize=style.NOTE_PT,

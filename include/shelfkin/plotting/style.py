@@ -20,9 +20,9 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-SKY, AMBER, YELLOW = "#56B4E9", "#E69F00", "#F0E442"
+SKY, AMBER = "#56B4E9", "#E69F00"
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
-# Yellow is left out of the cycle: on white, it is a hint at most.
+# Without their yellow: on white, it is a hint at most.
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER)
 
 # 8 inches at 160 dots are 1,280 pixels; text of 12 points can still be read at half that size.
@@ -82,14 +82,23 @@ def set_labels(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(safe_text(y), fontsize=LABEL_PT, color=INK)
 
 
-def write_behind_bars(axes: Axes, values: Sequence[float], texts: Sequence[str]) -> None:
-    """Write a text behind the end of each horizontal bar; bar i lies at height i."""
-    for place, (value, text) in enumerate(zip(values, texts, strict=True)):
+def name_bars(axes: Axes, labels: Sequence[str]) -> None:
+    """Name horizontal bars at the left, the first one on top; bar i lies at height i."""
+    axes.set_yticks(range(len(labels)), labels=labels, fontsize=TICK_PT)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def write_behind_bars(axes: Axes, ends: Sequence[float], texts: Sequence[str]) -> None:
+    """Write a text beyond the end of each horizontal bar, left of one below 0; bar i lies at height i."""
+    for place, (end, text) in enumerate(zip(ends, texts, strict=True)):
         axes.annotate(
             safe_text(text),
-            xy=(value, place),
-            xytext=(4, 0),
+            xy=(end, place),
+            xytext=(4 if end >= 0 else -4, 0),
             textcoords="offset points",
+            ha="left" if end >= 0 else "right",
             va="center",
             fontsize=NOTE_PT - 1,
             color=INK,
@@ -103,9 +112,8 @@ def safe_text(text: str, max_chars: int = 120) -> str:
     mathtext, which raises on bad syntax), characters without a glyph become an empty square, and what is longer than
     `max_chars` is cut with an ellipsis.
     """
-    spaced = "".join(" " if character.isspace() else character for character in text)
     visible = "".join(
-        character for character in " ".join(spaced.split()) if unicodedata.category(character) not in {"Cc", "Cf", "Cs"}
+        character for character in " ".join(text.split()) if unicodedata.category(character) not in {"Cc", "Cf", "Cs"}
     )
     glyphs = _glyphs()
     drawn = "".join(character if ord(character) in glyphs else _MISSING for character in visible)
@@ -119,9 +127,9 @@ def _glyphs() -> frozenset[int]:
     return frozenset(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
 
 
-def colour_of(place: int, colours: Sequence[str] = CYCLE) -> str:
+def colour_of(place: int) -> str:
     """Return the colour of the `place`-th thing."""
-    return colours[place % len(colours)]
+    return CYCLE[place % len(CYCLE)]
 
 
 def darkened(colour: str) -> str:

@@ -20,20 +20,19 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.app import App
 from shelfkin.artifacts import predecessor_lineage
-from shelfkin.clustering import drift, identity, kmeans, warm_start
+from shelfkin.clustering import identity, kmeans, warm_start
 from shelfkin.clustering.assign import assign_texts
 from shelfkin.clustering.cluster_stats import ClusterStats, cluster_stats, flag_outliers
 from shelfkin.clustering.k_scores import silhouette_samples
 from shelfkin.clustering.lloyd import Points
 from shelfkin.clustering.members import Members, count_members, fingerprint
-from shelfkin.clustering.pca import PrincipalAxes, fit_pca
+from shelfkin.clustering.pca import principal_coordinates
 from shelfkin.clustering.representatives import representatives
 from shelfkin.clustering.vectors import FloatArray, IntArray, sample
-from shelfkin.errors import DataQualityError
 from shelfkin.lineage import write_lineage
 from shelfkin.naming.naming_chain import run_chain
 from shelfkin.naming.product_texts import collect_product_texts
-from shelfkin.plotting.cluster_changes import ClusterChange, draw_cluster_changes
+from shelfkin.plotting.cluster_changes import draw_cluster_changes
 from shelfkin.plotting.projection import MAX_NAMES, draw_projection
 from shelfkin.plotting.silhouette_by_cluster import draw_silhouette_by_cluster, overlaps
 from shelfkin.plotting.sizes import draw_sizes
@@ -61,14 +60,6 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Identified:
-    """Ids of today's clusters in the order of the centroids, and what moved since the day before, if that is known."""
-
-    identities: identity.Identities
-    drift: drift.Drift | None
-
-
-@dataclass(frozen=True)
 class Described:
     """By cluster id, the largest cluster first: figures, names and representatives."""
 
@@ -82,13 +73,16 @@ class Described:
 
 @dataclass(frozen=True)
 class Projected:
-    """A sample of texts in two dimensions: for each its hash, point, index of its centroid, and coordinates (n, 2)."""
+    """A sample of texts in two dimensions: for each its hash, point, index of its centroid, and coordinates (n, 2).
+
+    `explained` is the share of variance along both axes.
+    """
 
     text_hashes: Sequence[str]
     points: Points
     labels: IntArray
-    axes: PrincipalAxes
     coordinates: FloatArray
+    explained: FloatArray
 
 
 def run(stage: Stage) -> None:
@@ -96,15 +90,15 @@ def run(stage: Stage) -> None:
     inputs = _read_inputs(stage)
     model = _fit(stage, inputs)
     with persisted(_assign_products(stage, inputs, model)) as assigned:
-        identified = _identify(stage, inputs, model, assigned)
-        products = _with_cluster_ids(assigned, identified.identities.ids)
-        described = _describe(stage, inputs, products, identified.identities.kept_names)
+        identities = _identify(stage, inputs, model, assigned)
+        products = _with_cluster_ids(assigned, identities.ids)
+        described = _describe(stage, inputs, products, identities.kept_names)
         projected = _project(inputs, model)
-        _write_tables(stage, products, identified.identities, described, projected)
+        _write_tables(stage, products, identities, described, projected)
         members_fingerprint = fingerprint(products)
-    _draw(stage, identified, described, projected)
-    _write_lineage(stage, inputs, model, identified, described, members_fingerprint)
-    _write_metrics(stage, model, identified, described, projected)
+    _draw(stage, identities, described, projected)
+    _write_lineage(stage, inputs, model, identities, described, members_fingerprint)
+    _write_metrics(stage, model, identities, described, projected)
 
 
 def _read_inputs(stage: Stage) -> Inputs:
@@ -119,12 +113,8 @@ def _read_inputs(stage: Stage) -> Inputs:
 def _fit(stage: Stage, inputs: Inputs) -> kmeans.Model:
     """Fit the centroids on a sample that one process holds, with yesterday's among the starts."""
     section = stage.profile.clustering
-    first = inputs.vectors.select(F.size("vector").alias("dimensions")).first()
-    if first is None:
-        raise DataQualityError(
-            "There are no product vectors to cluster.", next_step="Check what embed_products and clean_catalog kept."
-        )
-    n_rows = kmeans.n_fit_rows(section.fit_sample, inputs.k, int(first["dimensions"]))
+    dimensions = int(stage.inputs["embed_products"].content["metrics"]["dimensions"])
+    n_rows = kmeans.n_fit_rows(section.fit_sample, inputs.k, dimensions)
     _, points, weights = sample(inputs.vectors, n_rows)
     stage.progress("fitting %d clusters on %s distinct texts", inputs.k, f"{len(points):,}")
     warm = _warm_start(inputs, points, weights, section.seed)
@@ -141,12 +131,10 @@ def _fit(stage: Stage, inputs: Inputs) -> kmeans.Model:
 
 def _warm_start(inputs: Inputs, points: FloatArray, weights: FloatArray, seed: int) -> FloatArray | None:
     """Return yesterday's centroids, adapted to today's k; None where they are of another model."""
-    predecessor = inputs.predecessor
-    if predecessor is None or predecessor.get("model") != inputs.embedding_model:
+    centroids = identity.comparable_centroids(inputs.predecessor, inputs.embedding_model, points.shape[1])
+    if inputs.predecessor is None or centroids is None:
         return None
-    centroids, sizes = identity.centroids_of(predecessor), identity.sizes_of(predecessor)
-    if centroids.shape[1:] != points.shape[1:]:
-        return None
+    sizes = identity.sizes_of(inputs.predecessor)
     return warm_start.adapted(centroids, sizes, inputs.k, points, weights, np.random.default_rng(seed))
 
 
@@ -158,24 +146,16 @@ def _assign_products(stage: Stage, inputs: Inputs, model: kmeans.Model) -> DataF
     )
 
 
-def _identify(stage: Stage, inputs: Inputs, model: kmeans.Model, assigned: DataFrame) -> Identified:
+def _identify(stage: Stage, inputs: Inputs, model: kmeans.Model, assigned: DataFrame) -> identity.Identities:
     """Match today's clusters with those of the day before, and measure what moved."""
     members, why_not = _members(stage, inputs.predecessor, assigned, len(model.centroids))
     identities = identity.identify(
-        model.centroids,
-        stage.as_of,
-        inputs.embedding_model,
-        inputs.predecessor,
-        None if members is None else members.common,
-        why_not,
+        model.centroids, stage.as_of, inputs.embedding_model, inputs.predecessor, members, why_not
     )
     stage.progress("%s", identities.note)
-    if inputs.predecessor is None or members is None:
-        return Identified(identities, None)
-    since = str(inputs.predecessor.get("as_of"))
-    moved = drift.measure(members, identity.ids_of(inputs.predecessor), identities.ids, since)
-    stage.progress("%s", moved.sentence())
-    return Identified(identities, moved)
+    if identities.drift is not None:
+        stage.progress("%s", identities.drift.sentence())
+    return identities
 
 
 def _members(
@@ -244,8 +224,8 @@ def _project(inputs: Inputs, model: kmeans.Model) -> Projected:
     """Return a sample of the texts in two dimensions."""
     hashes, vectors, weights = sample(inputs.vectors, N_PROJECTED)
     points = Points(vectors, weights)
-    axes = fit_pca(vectors, weights)
-    return Projected(list(hashes), points, points.assign(model.centroids).labels, axes, axes.transform(vectors))
+    labels = points.assign(model.centroids).labels
+    return Projected(hashes.tolist(), points, labels, *principal_coordinates(vectors, weights))
 
 
 def _write_tables(
@@ -254,6 +234,7 @@ def _write_tables(
     """Write product_clusters, clusters and cluster_projection."""
     flagged = flag_outliers(products, described.stats)
     stage.write(PRODUCT_CLUSTERS, flagged.select("product_id", "cluster_id", "distance", "is_outlier"))
+    statuses = dict(zip(identities.ids, identities.statuses, strict=True))
     clusters = [
         (
             cluster,
@@ -261,33 +242,33 @@ def _write_tables(
             of_cluster.size,
             described.top_terms[cluster],
             described.representative_ids[cluster],
-            status,
+            statuses[cluster],
             identities.split_from(cluster),
             of_cluster.median,
             of_cluster.p90,
             of_cluster.n_outliers,
             described.name_shares[cluster],
         )
-        for cluster, status in sorted(zip(identities.ids, identities.statuses, strict=True))
-        for of_cluster in [described.stats.get(cluster)]
-        if of_cluster is not None
+        for cluster, of_cluster in sorted(described.stats.items(), key=lambda item: item[0])
     ]
     table = stage.spark.createDataFrame(clusters, f"{SCHEMAS[CLUSTERS]}, {_MORE_COLUMNS}").orderBy("cluster_id")
     stage.write(CLUSTERS, table, n_files=1)
     rows = [
-        (str(text_hash), int(identities.ids[label]), float(x), float(y))
-        for text_hash, label, (x, y) in zip(projected.text_hashes, projected.labels, projected.coordinates, strict=True)
+        (text_hash, identities.ids[label], x, y)
+        for text_hash, label, (x, y) in zip(
+            projected.text_hashes, projected.labels, projected.coordinates.tolist(), strict=True
+        )
     ]
     stage.write(CLUSTER_PROJECTION, stage.spark.createDataFrame(rows, SCHEMAS[CLUSTER_PROJECTION]), n_files=1)
 
 
-def _draw(stage: Stage, identified: Identified, described: Described, projected: Projected) -> None:
+def _draw(stage: Stage, identities: identity.Identities, described: Described, projected: Projected) -> None:
     """Draw the clusters: where they lie, how large they are, how well they hold together, and what moved."""
     names = [described.names[cluster] for cluster in described.stats]
     sizes = [of_cluster.size for of_cluster in described.stats.values()]
     title, as_of = stage.profile.title, f"as of {stage.as_of}"
     place_of = {cluster: place for place, cluster in enumerate(described.stats)}
-    places = np.asarray([place_of.get(identified.identities.ids[label], 0) for label in projected.labels], np.int64)
+    places = np.asarray([place_of.get(identities.ids[label], 0) for label in projected.labels], np.int64)
     n_texts = f"{len(places):,} distinct texts"
     shown = "all" if len(names) <= MAX_NAMES else f"the {MAX_NAMES} largest"
     stage.save_figure(
@@ -296,7 +277,7 @@ def _draw(stage: Stage, identified: Identified, described: Described, projected:
             projected.coordinates,
             places,
             names,
-            projected.axes.explained.tolist(),
+            projected.explained.tolist(),
             title=f"{title} in {len(names)} clusters, first {names[0]}",
             detail=f"{as_of}; {n_texts}; {shown} clusters are named",
         ),
@@ -311,7 +292,7 @@ def _draw(stage: Stage, identified: Identified, described: Described, projected:
         ),
     )
     _draw_silhouettes(stage, projected, places, names, f"{as_of}; {n_texts}")
-    _draw_changes(stage, identified, described.names)
+    _draw_changes(stage, identities, described.names)
 
 
 def _draw_silhouettes(stage: Stage, projected: Projected, places: IntArray, names: list[str], detail: str) -> None:
@@ -327,19 +308,17 @@ def _draw_silhouettes(stage: Stage, projected: Projected, places: IntArray, name
     stage.save_figure("silhouette_by_cluster", figure)
 
 
-def _draw_changes(stage: Stage, identified: Identified, names: Mapping[int, str]) -> None:
+def _draw_changes(stage: Stage, identities: identity.Identities, names: Mapping[int, str]) -> None:
     """Draw what each cluster won and lost; on a first run there is nothing to draw."""
-    moved, identities = identified.drift, identified.identities
+    moved = identities.drift
     if moved is None or moved.share_moved is None:
         return
     status_of = zip(identities.ids, identities.statuses, strict=True)
     fates = {cluster: status for cluster, status in status_of if status == "born"}
     fates |= {gone["cluster_id"]: str(gone["status"]) for gone in identities.gone}
     all_names = {**names, **{gone["cluster_id"]: str(gone["name"]) for gone in identities.gone}}
-    changes = [
-        ClusterChange(name=all_names.get(cluster, ""), fate=fates.get(cluster, ""), **flow.counts())
-        for cluster, flow in moved.flows.items()
-    ]
+    clusters = moved.flows.index.to_series()
+    changes = moved.flows.assign(name=clusters.map(all_names).fillna(""), fate=clusters.map(fates).fillna(""))
     figure = draw_cluster_changes(
         changes,
         title=f"{stage.profile.title}: {moved.kept} of products kept their cluster since {moved.since}",
@@ -350,7 +329,12 @@ def _draw_changes(stage: Stage, identified: Identified, names: Mapping[int, str]
 
 
 def _write_lineage(
-    stage: Stage, inputs: Inputs, model: kmeans.Model, identified: Identified, described: Described, members: str
+    stage: Stage,
+    inputs: Inputs,
+    model: kmeans.Model,
+    identities: identity.Identities,
+    described: Described,
+    members: str,
 ) -> None:
     """Write this day's lineage, and say which later days were built on another one."""
     content = identity.lineage(
@@ -358,13 +342,12 @@ def _write_lineage(
         run_id=stage.paths.run_id,
         model=inputs.embedding_model,
         centroids=model.centroids,
-        identities=identified.identities,
+        identities=identities,
         names=described.names,
         sizes={cluster: of_cluster.size for cluster, of_cluster in described.stats.items()},
         predecessor=inputs.predecessor,
         product_clusters=stage.tables[PRODUCT_CLUSTERS]["path"],
         members=members,
-        drift=identified.drift,
     )
     stale = write_lineage(stage.paths, content, inputs.predecessor)
     stage.metrics["predecessor_stale"] = bool(inputs.predecessor and inputs.predecessor.get("stale"))
@@ -378,7 +361,7 @@ def _write_lineage(
 
 
 def _write_metrics(
-    stage: Stage, model: kmeans.Model, identified: Identified, described: Described, projected: Projected
+    stage: Stage, model: kmeans.Model, identities: identity.Identities, described: Described, projected: Projected
 ) -> None:
     stats = described.stats.values()
     n_products = sum(of_cluster.size for of_cluster in stats)
@@ -390,12 +373,11 @@ def _write_metrics(
         inertia=round(2 * distance, 4),
         mean_cosine=round(1 - distance / n_products, 6),
         largest_cluster_share=round(max(of_cluster.size for of_cluster in stats) / n_products, 6),
-        variance_explained=round(float(projected.axes.explained.sum()), 6),
+        variance_explained=round(float(projected.explained.sum()), 6),
         iterations=model.n_iterations,
         outliers=sum(of_cluster.n_outliers for of_cluster in stats),
         names_from_model=described.n_names_from_model,
-        **identified.identities.metrics(),
-        **drift.metrics(identified.drift),
+        **identities.metrics(),
     )
 
 

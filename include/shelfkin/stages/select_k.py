@@ -7,8 +7,9 @@ Reads product_vectors, and how many clusters the newest older lineage has; write
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict
 
+import pandas as pd
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
 
 from shelfkin.app import App, optional
@@ -17,7 +18,7 @@ from shelfkin.clustering.choose_k import choose_k
 from shelfkin.clustering.identity import embedding_model
 from shelfkin.clustering.k_rule import KChoice, Limits
 from shelfkin.clustering.vectors import FloatArray, sample
-from shelfkin.plotting.k_choice import Curve, draw_k_choice
+from shelfkin.plotting.k_choice import draw_k_choice
 from shelfkin.stage import Stage
 from shelfkin.tables import K_SCORES, PRODUCT_VECTORS, SCHEMAS
 
@@ -41,11 +42,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(stage: Stage) -> None:
     """Sweep k on a sample, choose, and leave scores, a picture and reasons."""
-    sampled = _sample(stage)
-    choice = _choose_k(stage, sampled)
+    section = stage.profile.clustering
+    wanted = section.k if stage.options.k is None else stage.options.k
+    given = None if wanted == "auto" else int(wanted)
+    product_vectors = stage.read("embed_products", PRODUCT_VECTORS)
+    _, vectors, weights = sample(product_vectors, max(section.sweep_sample, TEXTS_PER_CLUSTER * (given or 0)))
+    n_products = float(product_vectors.agg(F.sum("n_products")).collect()[0][0] or 0)
+    limits = Limits(section.k_min, section.k_max, n_products, section.min_cluster_size, section.max_cluster_share)
+    choice = _choose_k(stage, vectors, weights, limits, given)
     _report(stage, choice)
     _write_scores(stage, choice)
-    _draw(stage, choice, sampled.weights)
+    _draw(stage, choice, float(weights.sum()))
     stage.metrics.update(
         k=choice.k,
         k_rule=choice.rule,
@@ -55,52 +62,21 @@ def run(stage: Stage) -> None:
         stability_se=choice.chosen.stability_se,
         reason=choice.reason,
         runners_up=list(choice.runners_up),
-        texts_sampled=len(sampled.vectors),
+        texts_sampled=len(vectors),
     )
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """Texts on which k is chosen, a k that the user gave, and the products of the whole catalogue."""
-
-    vectors: FloatArray
-    weights: FloatArray
-    given_k: int | None
-    n_products: float
-
-
-def _sample(stage: Stage) -> Sampled:
-    section = stage.profile.clustering
-    wanted = section.k if stage.options.k is None else stage.options.k
-    given = None if wanted == "auto" else int(wanted)
-    product_vectors = stage.read("embed_products", PRODUCT_VECTORS)
-    _, vectors, weights = sample(product_vectors, max(section.sweep_sample, TEXTS_PER_CLUSTER * (given or 0)))
-    n_products = product_vectors.agg(F.sum("n_products")).collect()[0][0]
-    return Sampled(vectors, weights, given, float(n_products or 0))
-
-
-def _choose_k(stage: Stage, sampled: Sampled) -> KChoice:
-    section = stage.profile.clustering
+def _choose_k(stage: Stage, vectors: FloatArray, weights: FloatArray, limits: Limits, given: int | None) -> KChoice:
     yesterday = _k_of_predecessor(stage)
     stage.progress(
         "looking for k between %d and %d on %s distinct texts%s",
-        section.k_min,
-        section.k_max,
-        f"{len(sampled.vectors):,}",
+        limits.k_min,
+        limits.k_max,
+        f"{len(vectors):,}",
         "" if yesterday is None else f"; it was {yesterday} the day before",
     )
-    limits = Limits(
-        section.k_min, section.k_max, sampled.n_products, section.min_cluster_size, section.max_cluster_share
-    )
-    return choose_k(
-        stage.spark.sparkContext,
-        sampled.vectors,
-        sampled.weights,
-        limits,
-        given=sampled.given_k,
-        yesterday=yesterday,
-        seed=section.seed,
-    )
+    context, seed = stage.spark.sparkContext, stage.profile.clustering.seed
+    return choose_k(context, vectors, weights, limits, given=given, yesterday=yesterday, seed=seed)
 
 
 def _report(stage: Stage, choice: KChoice) -> None:
@@ -120,36 +96,15 @@ def _k_of_predecessor(stage: Stage) -> int | None:
 
 
 def _write_scores(stage: Stage, choice: KChoice) -> None:
-    names = [column.split()[0] for column in SCHEMAS[K_SCORES].split(", ")]
-    rows = [
-        tuple(score.k == choice.k if name == "chosen" else getattr(score, name) for name in names)
-        for score in choice.scores
-    ]
+    rows = [{**asdict(score), "chosen": score.k == choice.k} for score in choice.scores]
     stage.write(K_SCORES, stage.spark.createDataFrame(rows, SCHEMAS[K_SCORES]), n_files=1)
 
 
-def _draw(stage: Stage, choice: KChoice, weights: FloatArray) -> None:
-    scores, n_products = choice.scores, float(weights.sum())
-    inertia = [score.inertia / n_products for score in scores]
-    curves = [
-        Curve("mean squared distance", inertia, better="lower is tighter"),
-        Curve(
-            "silhouette",
-            [score.silhouette for score in scores],
-            [score.silhouette_se for score in scores],
-            "higher is better separated",
-        ),
-        Curve(
-            "stability",
-            [score.stability for score in scores],
-            [score.stability_se for score in scores],
-            "higher comes out again",
-        ),
-    ]
+def _draw(stage: Stage, choice: KChoice, n_products: float) -> None:
+    scores = pd.DataFrame([asdict(score) for score in choice.scores])
     shaded = "; shaded: nearly as good, there stability decides" if len(choice.candidates) > 1 else ""
     figure = draw_k_choice(
-        [score.k for score in scores],
-        curves,
+        scores.assign(mean_squared_distance=scores["inertia"] / n_products),
         choice.k,
         choice.candidates,
         title=f"{stage.profile.title}: {choice.headline()}",
