@@ -188,7 +188,7 @@ def test_timelines_of_everything_fit_a_moment_as_those_that_end_there(spark: Spa
         pd.testing.assert_frame_equal(one.popularity, other.popularity)
         assert sorted(map(str, one.histories.collect())) == sorted(map(str, other.histories.collect()))
         assert (one.strengths != other.strengths).nnz == 0
-        assert (one.ranking_inputs.next_order != other.ranking_inputs.next_order).nnz == 0
+        assert (one.ranking_inputs.relations.next_order != other.ranking_inputs.relations.next_order).nnz == 0
     whole.unpersist()
 
 
@@ -371,9 +371,11 @@ def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spa
     rows += [event(None, product, n + 1, order=f"o{n}") for n in range(2) for product in ("p00", "p01")]
     rows += [event(None, "p02", 1, order="alone"), event(None, "p03", 1), event(None, "p04", 1)]
     fitted = fit(spark, rows)
-    assert fitted.ranking_inputs.item_knn[0, 1] > 0
+    assert fitted.ranking_inputs.relations.item_knn[0, 1] > 0
     assert fitted.items.co_purchase[0, 1] > 0
-    assert fitted.ranking_inputs.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
+    assert (
+        fitted.ranking_inputs.relations.item_knn.nnz == 2
+    )  # p00 with p01 and back: events without an order are no basket
     assert [row["user_id"] for row in fitted.histories.collect()] == ["u"]
 
 
@@ -407,22 +409,22 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     )
     assert popularity.co_purchase.nnz == knn.content.nnz == 0
     # The model's own item-kNN is no other than the baseline's with the same shrinkage; less of it is larger scores.
-    assert (knn.co_purchase != fitted.ranking_inputs.item_knn).nnz == 0
+    assert (knn.co_purchase != fitted.ranking_inputs.relations.item_knn).nnz == 0
     assert other.co_purchase.sum() > knn.co_purchase.sum()
 
 
 def test_factors_are_fitted_on_strengths_and_on_what_fades_fast(spark: SparkSession) -> None:
     fitted = fit(spark, shop())
-    ranking_inputs = fitted.ranking_inputs
-    np.testing.assert_array_equal(ranking_inputs.als.factors, Als.fit(fitted.strengths).factors)
+    relations = fitted.ranking_inputs.relations
+    np.testing.assert_array_equal(relations.als.factors, Als.fit(fitted.strengths).factors)
     histories = fitted.histories.orderBy("user_id").toPandas()
     rows = np.repeat(np.arange(len(histories)), histories["items"].map(len))
     items, recent = (np.concatenate(histories[name].tolist()) for name in ("items", "recent"))
     lately = sp.csr_array((recent, (rows, items)), shape=(len(histories), fitted.items.n_items))
-    np.testing.assert_array_equal(ranking_inputs.als_recent.factors, Als.fit(lately).factors)
+    np.testing.assert_array_equal(relations.als_recent.factors, Als.fit(lately).factors)
     # The baseline with the same parameters is the same model.
     als = Baselines(fitted).model("als", next(choices(GRIDS["als"])))
-    assert als.als is ranking_inputs.als  # type: ignore[attr-defined]
+    assert als.als is relations.als  # type: ignore[attr-defined]
 
 
 def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSession) -> None:
@@ -527,10 +529,13 @@ def test_the_backtest_ranks_models_and_ignores_later_products(spark: SparkSessio
     np.testing.assert_array_equal(before.items.popular, fitted.items.popular)
     np.testing.assert_array_equal(before.ranking_inputs.features, fitted.ranking_inputs.features)
     for name in ("co_purchase_recent", "item_knn", "same_order", "next_order"):
-        assert (getattr(before.ranking_inputs, name) != getattr(fitted.ranking_inputs, name)).nnz == 0
+        assert (
+            getattr(before.ranking_inputs.relations, name) != getattr(fitted.ranking_inputs.relations, name)
+        ).nnz == 0
     for name in ("als", "als_recent"):
         np.testing.assert_array_equal(
-            getattr(before.ranking_inputs, name).factors, getattr(fitted.ranking_inputs, name).factors
+            getattr(before.ranking_inputs.relations, name).factors,
+            getattr(fitted.ranking_inputs.relations, name).factors,
         )
     np.testing.assert_array_equal(before.items.allowed, fitted.items.allowed)
 

@@ -99,13 +99,13 @@ class Baselines:
 
     def _item_knn(self, shrinkage: float, n_neighbours: int = KNN_NEIGHBOURS) -> BacktestModel:
         if (shrinkage, n_neighbours) == (KNN_SHRINKAGE, KNN_NEIGHBOURS):  # the model has it already
-            return self._item_item("item_knn", self._fitted.ranking_inputs.item_knn)
+            return self._item_item("item_knn", self._fitted.ranking_inputs.relations.item_knn)
         knn = co_purchase.fit_knn(self._fitted.strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
-        return self._item_item("item_knn", knn.weights)
+        return self._item_item("item_knn", knn)
 
     def _ease(self, l2: float) -> BacktestModel:
         ease = co_purchase.fit_ease(self._fitted.strengths, l2=l2, n_neighbours=EASE_NEIGHBOURS)
-        return self._item_item("ease", ease.weights)
+        return self._item_item("ease", ease)
 
     def _item_item(self, name: str, weights: sp.csr_array) -> BacktestModel:
         return self._one_signal(name, replace(self._plain, co_purchase=weights), co_purchase=1.0)
@@ -113,7 +113,7 @@ class Baselines:
     def _als(self, regularisation: float, alpha: float) -> BacktestModel:
         fitted = self._fitted
         if (regularisation, alpha) == (REGULARISATION, ALPHA):  # the ranker has it already
-            als = fitted.ranking_inputs.als
+            als = fitted.ranking_inputs.relations.als
         else:
             als = Als.fit(fitted.strengths, regularisation=regularisation, alpha=alpha)
         return AlsModel("als", fitted.items, fitted.histories, als)

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.catalogue import Catalogue
+from shelfkin.recommending.co_purchase import method_for
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.item_model import ItemModel, content_relations
 from shelfkin.recommending.nearest import TextNeighbours
@@ -98,12 +99,7 @@ def fit_store(
     log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
     features = item_features(popularity, catalogue.clusters, log_prices)
     ranking_inputs = RankingInputs(
-        co_purchase_recent=relations.co_purchase_recent,
-        item_knn=relations.item_knn,
-        same_order=relations.same_order,
-        next_order=relations.next_order,
-        als=relations.als,
-        als_recent=relations.als_recent,
+        relations=relations,
         clusters=catalogue.clusters,
         shelves=catalogue.shelves,
         features=features,
@@ -117,7 +113,8 @@ def fit_store(
         popular=popular_scores(popularity["recent"].to_numpy()),
         trending=trending_scores(popularity["trend"].to_numpy(), popularity["usual"].to_numpy()),
         rank=rank,
-        co_purchase=relations.co_purchase.weights,
+        co_purchase=relations.co_purchase,
         content=content_relations(catalogue.groups, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
     )
-    return Fitted(items, relations.co_purchase.method, strengths, popularity, histories, ranking_inputs)
+    method = method_for(strengths, settings.ease_max_items)
+    return Fitted(items, method, strengths, popularity, histories, ranking_inputs)

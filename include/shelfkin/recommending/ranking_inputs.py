@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
-from shelfkin.recommending.als import Als
 from shelfkin.recommending.popularity import MONTH_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS, USUAL_HALF_LIFE_DAYS
+from shelfkin.recommending.relations import Relations
 from shelfkin.recommending.time_decay import DECIMALS
 
 ITEM_FEATURES = (
@@ -35,15 +34,10 @@ ITEM_FEATURES = (
 class RankingInputs:
     """What the ranker uses beyond `ItemModel`. Item i is row i of every array.
 
-    Factors take 512 bytes a product on the driver and in every Python worker, relations up to 4 kB.
-
     Attributes
     ----------
-    co_purchase_recent, item_knn, same_order, next_order
-        (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for. Trained on strengths
-        that fade fast, on shared customers, on orders, and on pairs of orders (`baskets.next_order`).
-    als, als_recent
-        Trained on strengths, and on those that fade fast.
+    relations
+        Relations and factors; they lie on the driver and in every Python worker.
     clusters
         (n_items,) int64: number of the product's cluster from 0, -1 for none.
     shelves
@@ -57,12 +51,7 @@ class RankingInputs:
         (n_orders, n_items) int64: orders of all items, best first, that hold for the whole store.
     """
 
-    co_purchase_recent: sp.csr_array
-    item_knn: sp.csr_array
-    same_order: sp.csr_array
-    next_order: sp.csr_array
-    als: Als
-    als_recent: Als
+    relations: Relations
     clusters: np.ndarray
     shelves: np.ndarray
     features: np.ndarray

@@ -30,6 +30,9 @@ MAX_TRAINING_PAIRS = 20_000_000
 class Relations:
     """Relations between products, and factors.
 
+    Relations are (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for; up to 4 kB a
+    product. Factors take 512 bytes a product.
+
     Attributes
     ----------
     co_purchase
@@ -37,14 +40,16 @@ class Relations:
     co_purchase_recent
         The same of strengths that fade fast.
     item_knn
-        (n_items, n_items) sparse float32 cosine of shared customers.
-    same_order, next_order
-        See `ranking_inputs.RankingInputs`.
+        Cosine of shared customers; the same object as `co_purchase` where that is item-kNN.
+    same_order
+        The model of shared orders.
+    next_order
+        Of pairs of orders (`baskets.next_order`).
     als, als_recent
         Factors of both strengths.
     """
 
-    co_purchase: co_purchase.CoPurchase
+    co_purchase: sp.csr_array
     co_purchase_recent: sp.csr_array
     item_knn: sp.csr_array
     same_order: sp.csr_array
@@ -72,7 +77,7 @@ def fit_relations(
     small = len(co_purchase.active_items(strengths)) <= settings.ease_max_items
     n_neighbours = EASE_NEIGHBOURS if small else KNN_NEIGHBOURS
 
-    def fit(matrix: sp.csr_array, l2: float) -> co_purchase.CoPurchase:
+    def fit(matrix: sp.csr_array, l2: float) -> sp.csr_array:
         return co_purchase.fit(
             matrix,
             ease_max_items=settings.ease_max_items,
@@ -92,9 +97,9 @@ def fit_relations(
         store = pool.submit(fit, strengths, settings.ease_l2) if small else knn
     return Relations(
         co_purchase=store.result(),
-        co_purchase_recent=lately.result().weights,
-        item_knn=knn.result().weights,
-        same_order=same_order.result().weights,
+        co_purchase_recent=lately.result(),
+        item_knn=knn.result(),
+        same_order=same_order.result(),
         next_order=following.result(),
         # Not in the pool: they use all cores, and keep BLAS to one thread meanwhile, which holds for the whole process.
         als=Als.fit(strengths),

@@ -132,7 +132,7 @@ def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitt
         allowed=fitted.items.allowed,
         rank=fitted.items.rank,
         neighbours=near.neighbours,
-        co_purchase=fitted.ranking_inputs.item_knn,
+        co_purchase=fitted.ranking_inputs.relations.item_knn,
         content_share=settings.similar_content_share,
     )
     with similar_products(stage.spark, model, catalogue.vectors, settings.similar_length) as table:
