@@ -186,7 +186,7 @@ def test_features_of_a_product_by_hand() -> None:
 def test_what_has_no_cluster_counts_for_none() -> None:
     table = popularity(trend=[1, 0, 0, 0, 50, 0], usual=[10, 10, 0, 0, 50, 0])
     found = item_features(table, np.array([0, 0, 1, 1, -1, 1]), np.zeros(N_ITEMS))
-    trend = found[:, ITEM_FEATURES.index("cluster_trend")]
+    trend = found[:, list(ITEM_FEATURES).index("cluster_trend")]
     assert trend.tolist() == pytest.approx([1 / 20, 1 / 20, 0, 0, 0, 0])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,12 +59,10 @@ def collect_baskets(timelines: DataFrame, bought: int, as_of: datetime, n_items:
     known = timelines.filter(F.col("kind") == USER)
     n_pairs = known.agg(F.sum(_n_pairs(bought, as_of))).first()[0] or 0  # type: ignore[index]
     known = sampled(known, "id", n_pairs, max_pairs, "baskets")
-
-    def lay_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield _orders(batch, bought, as_of)
-
-    rows = known.mapInArrow(lay_out, "user_id string, number int, days double, items array<int>")
+    rows = known.mapInArrow(
+        lambda batches: (_orders(batch, bought, as_of) for batch in batches),
+        "user_id string, number int, days double, items array<int>",
+    )
     table = rows.toPandas().sort_values(["user_id", "days", "number"], ascending=[True, False, True])
     if table.empty:
         return Baskets(sp.csr_array((0, n_items), dtype=np.float64), np.empty(0, np.int64), np.empty(0))

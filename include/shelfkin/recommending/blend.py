@@ -32,12 +32,12 @@ class Signal:
     items: np.ndarray
     values: np.ndarray
 
-    def at(self, items: np.ndarray) -> np.ndarray:
-        """Return the values at `items`, 0 where the signal is silent."""
+    def at(self, items: np.ndarray, missing: float = 0.0) -> np.ndarray:
+        """Return the values at `items`, `missing` where the signal is silent."""
         if len(self.items) == 0:
-            return np.zeros(len(items))
+            return np.full(len(items), missing)
         place = np.minimum(np.searchsorted(self.items, items), len(self.items) - 1)
-        return np.where(self.items[place] == items, self.values[place], 0.0)
+        return np.where(self.items[place] == items, self.values[place], missing)
 
 
 @dataclass(frozen=True)

@@ -235,10 +235,7 @@ class BlockSignals:
         most = {"own_strength": block.strengths, "own_recent": block.recent, "own_orders": block.n_bought}
 
         def own(values: np.ndarray, missing: float = 0.0) -> np.ndarray:
-            if len(past) == 0:
-                return np.full(len(items), missing)
-            place = np.minimum(np.searchsorted(past, items), len(past) - 1)
-            return np.where(past[place] == items, values[entries][place].astype(np.float64), missing)
+            return Signal(past, values[entries].astype(np.float64)).at(items, missing)
 
         n_bought, first, last = own(block.n_bought), own(block.first_days, np.nan), own(block.last_days, np.nan)
         gap = np.where(n_bought > 1, (first - last) / np.maximum(n_bought - 1, 1), np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
@@ -88,12 +88,9 @@ def _faded(
     full_weight_products: int | None = None,
 ) -> DataFrame:
     """Return the faded weights of each row's products as arrays, see `user_histories`."""
-
-    def fade(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield _fade(batch, event_types, as_of, full_weight_products)
-
-    return timelines.mapInArrow(fade, _SCHEMA)
+    return timelines.mapInArrow(
+        lambda batches: (_fade(batch, event_types, as_of, full_weight_products) for batch in batches), _SCHEMA
+    )
 
 
 def _fade(

@@ -12,7 +12,7 @@ from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, ble
 from shelfkin.recommending.features import CANDIDATES_PER_SOURCE, BlockSignals
 from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.merchandising import PINNED, MerchandisingRules
-from shelfkin.recommending.ordering import among, best_first, first_of_groups
+from shelfkin.recommending.ordering import best_first, first_of_groups
 from shelfkin.recommending.ranker import FittedRanker
 from shelfkin.recommending.reasons import contributions, shares
 from shelfkin.recommending.repurchase import RepurchasePolicy
@@ -151,7 +151,7 @@ class Recommender:
         # Variants and rules rarely take more than a few places, so the head of the ranking usually fills the list.
         for n in (8 * self.policy.list_length, len(items)):
             head = best_first(scores, self.model.rank[items], n)
-            kept = head[first_of_groups(self.model.groups[items[head]], among(items[head], past))]
+            kept = head[first_of_groups(self.model.groups[items[head]], np.isin(items[head], past))]
             if len(kept) >= self.policy.list_length:
                 break
         return kept[self.rules.shown_places(items[kept], scores[kept], self.model.content, self.policy.list_length)]
