@@ -67,6 +67,7 @@ def training_set_of(known: Known, horizon_days: int, near: Any) -> Any:
     """Return the training rows of the windows before the cut, as `evaluation.learning.TrainingSet`."""
     from shelfkin.evaluation.learning import TrainingSet
     from shelfkin.evaluation.windows import Window, dated_purchases
+    from shelfkin.recommending.fitting import fit_store
     from shelfkin.recommending.timelines import purchase_type
 
     prepared = known.prepared
@@ -76,7 +77,7 @@ def training_set_of(known: Known, horizon_days: int, near: Any) -> Any:
     n_cores = known.session.sparkContext.defaultParallelism
     training_set = TrainingSet(dated, prepared.items, prepared.settings.ranker_seed, n_cores)
     for window in windows:
-        past = prepared.fit(near, window.cut, backtest=True)
+        past = fit_store(prepared, near, window.cut, backtest=True)
         training_set.add(window, past)
         past.histories.unpersist()
     dated.unpersist()

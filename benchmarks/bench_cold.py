@@ -54,7 +54,7 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     from pyspark.sql import functions as F  # noqa: N812
 
     from shelfkin.evaluation.backtest_models import SignalModel
-    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, fit_store
     from shelfkin.recommending.item_model import content_relations
     from shelfkin.recommending.ranker import FittedRanker
     from shelfkin.recommending.repurchase import RepurchasePolicy
@@ -65,11 +65,11 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     stripped = known.session.createDataFrame([(str(product_id),) for product_id in ids[cold]], "product_id string")
     events = known.events.join(F.broadcast(stripped), "product_id", how="left_anti").persist()
     past = timelines(events, known.prepared.items, known.prepared.event_types).persist()
-    known = replace(known, events=events, prepared=known.prepared.with_timelines(past))
+    known = replace(known, events=events, prepared=replace(known.prepared, timelines=past))
     warm = known.prepared.nearest(known.prepared.catalogue.on_sale & ~cold, CONTENT_NEIGHBOURS)
     training_set = bench_ablation.training_set_of(known, horizon_days, warm)
     near = known.prepared.nearest(cold, CONTENT_NEIGHBOURS)
-    fitted = known.prepared.fit(near, known.as_of)
+    fitted = fit_store(known.prepared, near, known.as_of)
     # Relations of text lead to what may be shown; here that is the cold products only.
     content = content_relations(
         fitted.items.groups, cold, fitted.items.rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -195,16 +195,16 @@ class Known:
         profile = Settings.from_env({**os.environ}).profile(shop.store)
         event_types = profile.events.event_types
         prepared = prepare(products, vectors, clusters, events, event_types, profile.recommending)
-        prepared = prepared.with_timelines(prepared.timelines.persist())
+        prepared = replace(prepared, timelines=prepared.timelines.persist())
         return cls(session, profile, products, events, prepared, datetime.fromisoformat(cut).replace(tzinfo=UTC))
 
     @cached_property
     def fitted(self) -> Any:
         """The store as of the cut."""
-        from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+        from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, fit_store
 
         near = self.prepared.nearest(self.prepared.catalogue.on_sale, CONTENT_NEIGHBOURS)
-        return self.prepared.fit(near, self.as_of)
+        return fit_store(self.prepared, near, self.as_of)
 
     def asking(self, users: list[str]) -> Any:
         """Return users as a table."""

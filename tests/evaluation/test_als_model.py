@@ -41,8 +41,14 @@ def store(*, groups: list[int] | None = None, hidden: tuple[int, ...] = ()) -> I
 
 
 def histories(spark: SparkSession, **bought: list[int]) -> DataFrame:
-    rows = [(user, items, [1.0] * len(items), [1] * len(items), [9.0] * len(items)) for user, items in bought.items()]
-    schema = "user_id string, items array<int>, strengths array<double>, n_bought array<int>, last_days array<double>"
+    rows = [
+        (user, 1, items, [1.0] * len(items), [1] * len(items), *([[9.0] * len(items)] * 3))
+        for user, items in bought.items()
+    ]
+    schema = (
+        "user_id string, n_orders int, items array<int>, strengths array<double>, n_bought array<int>, "
+        "recent array<double>, first_days array<double>, last_days array<double>"
+    )
     return spark.createDataFrame(rows, schema)
 
 

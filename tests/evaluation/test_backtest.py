@@ -22,7 +22,7 @@ from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.catalogue import Catalogue, item_numbers, product_rows, unknown_products
-from shelfkin.recommending.fitting import Fitted
+from shelfkin.recommending.fitting import Fitted, fit_store
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.popularity import item_popularity
 from shelfkin.recommending.preparation import Preparation
@@ -86,7 +86,7 @@ def fitted_at(catalogue: Catalogue, past: DataFrame, at: datetime = AS_OF, **mor
     """Return the store as of a moment, without vectors."""
     backtest = more.pop("backtest", False)
     prepared = Preparation(catalogue, past, **{"event_types": TYPES, "settings": Recommending(), **more})
-    return prepared.fit(prepared.nearest(catalogue.on_sale, 10), at, backtest=backtest)
+    return fit_store(prepared, prepared.nearest(catalogue.on_sale, 10), at, backtest=backtest)
 
 
 def shop(seed: int = 1, n_users: int = 30, n_products: int = 15) -> list[tuple]:
@@ -108,7 +108,7 @@ def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", 
     fitted = fitted_at(catalogue, past)
     policy = RepurchasePolicy(8, repurchase)  # type: ignore[arg-type]
     recommender = Recommender(fitted.items, settings.blend_for(repurchase), policy)
-    with recommend_users(fitted.histories, recommender) as lists:
+    with recommend_users(fitted.histories, [recommender]) as lists:
         return lists.orderBy("user_id", "rank").collect()
 
 
@@ -287,7 +287,7 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     assert again.backtest["all"].text == of_judged.text
     policy, known = RepurchasePolicy(8, "allow"), FittedRanker(of_judged, fitted.ranking_inputs)
     recommender = Recommender(fitted.items, settings.blend, policy, learned=known)
-    with recommend_users(fitted.histories, recommender) as lists:
+    with recommend_users(fitted.histories, [recommender]) as lists:
         found = lists.orderBy("user_id", "rank").collect()
     by_user = pd.DataFrame([row.asDict() for row in found]).groupby("user_id")
     assert (by_user["rank"].agg(list).map(len) == 8).all()

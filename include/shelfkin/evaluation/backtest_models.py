@@ -14,7 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin.profile import BlendWeights
 from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.ranker import FittedRanker
-from shelfkin.recommending.recommend_users import recommend_each
+from shelfkin.recommending.recommend_users import recommend_users
 from shelfkin.recommending.recommender import Recommender
 from shelfkin.recommending.repurchase import RepurchasePolicy
 
@@ -124,7 +124,7 @@ def _by_one_job(asked: Mapping[K, tuple[SignalModel, RepurchasePolicy]], users: 
     histories = next(iter(asked.values()))[0].histories
     known = histories.join(F.broadcast(users), "user_id", how="left_semi")
     recommenders = [model.recommender(policy) for model, policy in asked.values()]
-    with recommend_each(known, recommenders) as recommended:
+    with recommend_users(known, recommenders) as recommended:
         lists = recommended.select("recommender", "user_id", "rank", "product_id").toPandas()
     return {
         key: lists.loc[lists["recommender"] == number, ["user_id", "rank", "product_id"]]

@@ -29,7 +29,7 @@ class Catalogue:
     vectors
         (n_vectors, d) float32 unit norm, sorted by text_hash; (0, 0) without an embedding.
     groups
-        (n_items,) int64: number of the product's group of variants (`variants.Variants`), by rising text in the middle.
+        (n_items,) int64: number of the product's group of variants (`variants.grouped`), by rising text in the middle.
     group_vectors
         (n_group_vectors, d) float32: vectors of the texts in the groups' middles; groups without one come last.
     """

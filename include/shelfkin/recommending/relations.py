@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import scipy.sparse as sp
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
@@ -15,6 +14,7 @@ from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, decayed_baskets, next_order
 from shelfkin.recommending.sampling import sampled
+from shelfkin.recommending.timelines import flattened
 
 # Shared customers alone make item-kNN and the twins' choice; neighbours kept per product.
 KNN_NEIGHBOURS = 100
@@ -126,19 +126,19 @@ def training_matrices(
         Entries before sampling.
     """
     customers = histories.filter(F.size("items") > 0)
-    arrays = ["items", "strengths", "recent"]
-    known = customers.select(F.lit(0).alias("kind"), F.col("user_id").alias("id"), *arrays)
-    rows = known.unionByName(baskets.select(F.lit(1).alias("kind"), F.col("order_id").alias("id"), *arrays))
+    known, anonymous = (
+        table.select(F.lit(kind).alias("kind"), F.col(key).alias("id"), "items", "strengths", "recent")
+        for kind, table, key in ((0, customers, "user_id"), (1, baskets, "order_id"))
+    )
+    rows = known.unionByName(anonymous)
     n_pairs = rows.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
     # In the order of ids: sums of floats, and so the last digits of weights, depend on the order of rows.
-    table = sampled(rows, "id", n_pairs, max_pairs, "training matrices").toPandas().sort_values(["kind", "id"])
-    if table.empty:
-        return sp.csr_array((0, n_items), dtype=np.float64), sp.csr_array((0, n_items), dtype=np.float64)
-    indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
-    items, strengths, recent = (np.concatenate(table[name].tolist()) for name in arrays)
-    shape = (len(table), n_items)
+    table = sampled(rows, "id", n_pairs, max_pairs, "training matrices").toArrow()
+    table = table.sort_by([("kind", "ascending"), ("id", "ascending")])
+    indptr, items = flattened(table["items"])
     # Arrays of its own for each: what sorts or clips one must not change the other.
-    return (
-        sp.csr_array((strengths.astype(np.float64), items, indptr), shape=shape),
-        sp.csr_array((recent.astype(np.float64), items.copy(), indptr.copy()), shape=shape),
+    strengths, recent = (
+        sp.csr_array((flattened(table[name])[1], items, indptr), shape=(len(table), n_items), copy=True)
+        for name in ("strengths", "recent")
     )
+    return strengths, recent

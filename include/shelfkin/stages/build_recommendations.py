@@ -9,7 +9,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin.app import App
 from shelfkin.evaluation.ranker_reuse import PRODUCTION
 from shelfkin.recommending.catalogue import Catalogue
-from shelfkin.recommending.fitting import Fitted
+from shelfkin.recommending.fitting import Fitted, fit_store
 from shelfkin.recommending.merchandising import MerchandisingRules, resolve_rules
 from shelfkin.recommending.nearest import TextNeighbours
 from shelfkin.recommending.popularity import popular_products
@@ -43,7 +43,7 @@ def run(stage: Stage) -> None:
     prepared = read_preparation(stage)
     near = nearest_on_sale(stage, prepared)
     stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
-    fitted = prepared.fit(near, stage.cutoff)
+    fitted = fit_store(prepared, near, stage.cutoff)
     write_similar(stage, prepared.catalogue, near, fitted)
     n_users = fitted.histories.count()
     stage.metrics |= {"products": prepared.catalogue.n_items, "users": n_users, "repurchase": policy.repurchase}
@@ -115,10 +115,10 @@ def write_lists(
     shown = replace(fitted.items, allowed=fitted.items.allowed & rules.allowed)
     blend = stage.profile.recommending.blend_for(policy.repurchase)
     recommender = Recommender(shown, blend, policy, learned=ranker, rules=rules)
-    with recommend_users(fitted.histories, recommender) as lists:
+    with recommend_users(fitted.histories, [recommender]) as lists:
         # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
         # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
-        by_user = lists.repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
+        by_user = lists.drop("recommender").repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
         stage.write(USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
 
 

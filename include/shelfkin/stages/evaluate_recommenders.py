@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -27,7 +27,7 @@ from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.profile import MAX_RANKER_WINDOWS, Recommending
 from shelfkin.recommending.catalogue import unknown_products
-from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, Fitted
+from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, Fitted, fit_store
 from shelfkin.recommending.preparation import Preparation, prepare
 from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.timelines import purchase_type
@@ -130,7 +130,7 @@ def write_preparation(stage: Stage, events: DataFrame, settings: Recommending) -
         "products_with_variants": len(variants),
         **unknown_products(events, prepared.items),
     }
-    return prepared.with_timelines(stage.spark.read.parquet(stage.table_uri(TIMELINES)))
+    return replace(prepared, timelines=stage.spark.read.parquet(stage.table_uri(TIMELINES)))
 
 
 def purchases_in_windows(prepared: Preparation, events: DataFrame, window: Window) -> DataFrame:
@@ -150,7 +150,7 @@ def learn_or_reuse(
     def fit(earlier: Window) -> Fitted:
         stage.progress("fitting on the events before %s", earlier.cut.date())
         counted = popularity if earlier == window else None
-        return prepared.fit(near, earlier.cut, backtest=True, popularity=counted)
+        return fit_store(prepared, near, earlier.cut, popularity=counted, backtest=True)
 
     def tune_on(earlier: Window, fitted: Fitted) -> Tuned:
         stage.progress("tuning the baselines on the %s days from %s", earlier.horizon_days, earlier.cut.date())
