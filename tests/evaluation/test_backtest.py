@@ -21,7 +21,7 @@ from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
 from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
-from shelfkin.recommending.catalogue import Catalogue, item_numbers, product_rows, unknown_products
+from shelfkin.recommending.catalogue import SHELVES, Catalogue, item_numbers, product_rows, unknown_products
 from shelfkin.recommending.fitting import Fitted, fit_store
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.popularity import item_popularity
@@ -434,7 +434,7 @@ def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSessio
         for (product, path), brand in zip(paths.items(), ("own", "own", None, "other"), strict=True)
     ]
     catalogue = catalogue_of(spark.createDataFrame(rows, contract_columns("products")))
-    assert catalogue.shelves.tolist() == [[0, 1, 2], [-1, -1, -1], [0, 0, 0], [0, 1, 1]]
+    assert catalogue.rows[list(SHELVES)].to_numpy().tolist() == [[0, 1, 2], [-1, -1, -1], [0, 0, 0], [0, 1, 1]]
 
 
 def test_truth_follows_the_protocol(spark: SparkSession) -> None:

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from pyspark.sql import DataFrame
 
 from shelfkin.recommending.baskets import collect_baskets
+from shelfkin.recommending.catalogue import SHELVES
 from shelfkin.recommending.co_purchase import method_for
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.item_model import ItemModel, content_relations
@@ -88,12 +89,13 @@ def fit_store(
     baskets = collect_baskets(timelines, purchase_number(event_types), as_of, n_items, MAX_BASKET_PAIRS)
     half_life = event_types[buying].half_life_days if buying in event_types else 1.0
     relations = fit_relations(strengths, recent, baskets, half_life, prepared.settings)
-    log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
+    prices = catalogue.rows["price"].to_numpy(dtype=np.float64)
+    log_prices = np.log(np.where(prices > 0, prices, np.nan))
     features = item_features(popularity, catalogue.clusters, log_prices)
     ranking_inputs = RankingInputs(
         relations=relations,
         clusters=catalogue.clusters,
-        shelves=catalogue.shelves,
+        shelves=catalogue.rows[list(SHELVES)].to_numpy(dtype=np.int64),
         features=features,
         log_prices=log_prices,
         top_items=top_item_orders(features, rank),

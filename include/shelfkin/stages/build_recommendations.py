@@ -92,13 +92,7 @@ def read_ranker(stage: Stage, fitted: Fitted, policy: RepurchasePolicy) -> Fitte
 
 def read_rules(stage: Stage, catalogue: Catalogue) -> MerchandisingRules:
     """Return the profile's rules for lists; what they name and the catalogue lacks is said, and has no effect."""
-    rules, unknown = resolve_rules(
-        stage.profile.recommending.rules,
-        catalogue.product_ids,
-        catalogue.prices,
-        catalogue.brands,
-        catalogue.clusters,
-    )
+    rules, unknown = resolve_rules(stage.profile.recommending.rules, catalogue.rows, catalogue.clusters)
     if unknown:
         stage.metrics["unknown_in_rules"] = unknown
         stage.progress(
@@ -146,7 +140,7 @@ def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: in
         fitted.items.rank,
         fitted.items.allowed,
         catalogue.product_ids,
-        catalogue.cluster_ids,
+        catalogue.rows["cluster_id"].to_numpy(),
         length,
     )
     stage.write(POPULAR_PRODUCTS, stage.spark.createDataFrame(rows, SCHEMAS[POPULAR_PRODUCTS]), n_files=1)
