@@ -53,7 +53,7 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     """Return recall@50 by model."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    from shelfkin.evaluation.backtest_models import SignalModel
+    from shelfkin.evaluation.backtest_models import SignalModel, lists_of
     from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, fit_store
     from shelfkin.recommending.item_model import content_relations
     from shelfkin.recommending.ranker import FittedRanker
@@ -86,12 +86,12 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     everybody["rank"] = np.tile(np.arange(1, len(by_category) + 1), wanted["user_id"].nunique())
     found["category popularity"] = mean_recall(everybody, wanted)
     content_only = SignalModel.of_one_signal("content", items, fitted.histories, content=1.0)
-    found["content only"] = mean_recall(content_only.lists(users, policy), wanted)
+    found["content only"] = mean_recall(lists_of({"it": (content_only, policy)}, users)["it"], wanted)
     (rankers,) = training_set.rankers([window for task, window in training_set.rows if task == "new"])
     ranker = rankers["new"]
     learned = FittedRanker(ranker, fitted.ranking_inputs) if ranker else None
     ours = SignalModel("shelfkin", items, fitted.histories, blend, learned)
-    found["shelfkin"] = mean_recall(ours.lists(users, policy), wanted)
+    found["shelfkin"] = mean_recall(lists_of({"it": (ours, policy)}, users)["it"], wanted)
     print(f"{int(cold.sum()):,} cold products, {wanted['user_id'].nunique():,} users, {len(wanted):,} purchases")
     return found
 

@@ -236,19 +236,19 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
 
 def baselines_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield every baseline's lists by task, with the parameters that were chosen."""
+    from shelfkin.evaluation.backtest_models import lists_of
     from shelfkin.evaluation.baselines import Baselines, ours
     from shelfkin.recommending.repurchase import RepurchasePolicy
 
     baselines = Baselines(known.fitted)
     for task, repurchase in TASKS.items():
-        users, policy = (
-            known.asking(sorted(wanted[task]["user_id"].unique())),
-            RepurchasePolicy(LIST_LENGTH, repurchase),
-        )
+        users = known.asking(sorted(wanted[task]["user_id"].unique()))
         (blend,) = ours(known.fitted, known.profile.recommending.blend_for(repurchase), None)
-        yield "blend", task, blend.lists(users, policy)
-        for name in baselines.names:
-            yield name, task, baselines.model(name, tuned.parameters(task, name)).lists(users, policy)
+        models = {name: baselines.model(name, tuned.parameters(task, name)) for name in baselines.names}
+        policy = RepurchasePolicy(LIST_LENGTH, repurchase)
+        asked = {name: (model, policy) for name, model in {"blend": blend, **models}.items()}
+        for name, lists in lists_of(asked, users).items():
+            yield name, task, lists
 
 
 def main() -> None:

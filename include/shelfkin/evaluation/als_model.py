@@ -10,7 +10,6 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.evaluation.backtest_models import BacktestModel
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.interactions import HISTORY_COLUMNS
 from shelfkin.recommending.item_model import ItemModel
@@ -25,7 +24,7 @@ _LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
-class AlsModel(BacktestModel):
+class AlsModel:
     """Lists of `recommending.als.Als`.
 
     Attributes
@@ -45,8 +44,8 @@ class AlsModel(BacktestModel):
     histories: DataFrame
     als: Als
 
-    def lists_each(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
-        """Return the lists of the users whose histories are there: ``user_id``, ``rank``, ``product_id``."""
+    def lists(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
+        """Return lists under each policy: ``user_id``, ``rank`` (from 1), ``product_id``; unknown users have none."""
         asking = self.histories.join(F.broadcast(users), "user_id", how="left_semi").select(*HISTORY_COLUMNS)
         asked = asking.toArrow().sort_by("user_id").combine_chunks()
         # What hardly anybody bought has no factors, and no score.

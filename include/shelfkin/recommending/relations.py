@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import scipy.sparse as sp
 from pyspark.sql import DataFrame
@@ -75,26 +76,17 @@ def fit_relations(
         Of the profile.
     """
     small = len(co_purchase.active_items(strengths)) <= settings.ease_max_items
-    n_neighbours = EASE_NEIGHBOURS if small else KNN_NEIGHBOURS
-
-    def fit(matrix: sp.csr_array, l2: float) -> sp.csr_array:
-        return co_purchase.fit(
-            matrix,
-            ease_max_items=settings.ease_max_items,
-            l2=l2,
-            shrinkage=KNN_SHRINKAGE,
-            n_neighbours=n_neighbours,
-        )
-
+    of_size = {"ease_max_items": settings.ease_max_items, "n_neighbours": EASE_NEIGHBOURS if small else KNN_NEIGHBOURS}
+    fit = partial(co_purchase.fit, shrinkage=KNN_SHRINKAGE, **of_size)
     # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory; sparse products use
     # one core each, and leave Python's lock alone.
     with ThreadPoolExecutor(max_workers=1 if small else 2) as pool:
         knn = pool.submit(co_purchase.fit_knn, strengths, shrinkage=KNN_SHRINKAGE, n_neighbours=KNN_NEIGHBOURS)
-        lately = pool.submit(fit, recent, settings.ease_l2 / 2)
-        same_order = pool.submit(fit, decayed_baskets(baskets, half_life_days), settings.ease_l2)
+        lately = pool.submit(fit, recent, l2=settings.ease_l2 / 2)
+        same_order = pool.submit(fit, decayed_baskets(baskets, half_life_days), l2=settings.ease_l2)
         following = pool.submit(next_order, baskets, half_life_days, KNN_NEIGHBOURS)
         # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
-        store = pool.submit(fit, strengths, settings.ease_l2) if small else knn
+        store = pool.submit(fit, strengths, l2=settings.ease_l2) if small else knn
     return Relations(
         co_purchase=store.result(),
         co_purchase_recent=lately.result(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin import tables
 from shelfkin.app import App
 from shelfkin.evaluation.ranker_reuse import PRODUCTION
 from shelfkin.recommending.catalogue import Catalogue
@@ -21,16 +22,6 @@ from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.similar import SimilarModel, similar_products
 from shelfkin.stage import Stage
 from shelfkin.stages import list_flags
-from shelfkin.tables import (
-    POPULAR_PRODUCTS,
-    PREPARED_PRODUCTS,
-    PRODUCT_VECTORS,
-    RANKERS,
-    SCHEMAS,
-    SIMILAR_PRODUCTS,
-    TIMELINES,
-    USER_RECOMMENDATIONS,
-)
 
 # Groups looked at per product before co-purchase re-ranks them.
 NEAREST_PER_RESULT = 3
@@ -64,12 +55,12 @@ def run(stage: Stage) -> None:
 
 def read_preparation(stage: Stage) -> Preparation:
     """Return what evaluate_recommenders has prepared."""
-    rows = stage.read("evaluate_recommenders", PREPARED_PRODUCTS).toPandas()
+    rows = stage.read("evaluate_recommenders", tables.PREPARED_PRODUCTS).toPandas()
     return Preparation(
         Catalogue.of(
-            rows.sort_values("product_id", ignore_index=True), stage.dataset("embed_products", PRODUCT_VECTORS)
+            rows.sort_values("product_id", ignore_index=True), stage.dataset("embed_products", tables.PRODUCT_VECTORS)
         ),
-        stage.read("evaluate_recommenders", TIMELINES),
+        stage.read("evaluate_recommenders", tables.TIMELINES),
         stage.profile.events.event_types if stage.profile.events else {},
         stage.profile.recommending,
     )
@@ -86,7 +77,7 @@ def nearest_on_sale(stage: Stage, prepared: Preparation) -> TextNeighbours:
 def read_ranker(stage: Stage, fitted: Fitted, policy: RepurchasePolicy) -> FittedRanker | None:
     """Return the ranker that evaluate_recommenders trained for this policy's task; None where it had too little."""
     mine = (F.col("task") == policy.task) & (F.col("role") == PRODUCTION)
-    rows = stage.read("evaluate_recommenders", RANKERS).filter(mine).collect()
+    rows = stage.read("evaluate_recommenders", tables.RANKERS).filter(mine).collect()
     return FittedRanker(Ranker(rows[0]["ranker"]), fitted.ranking_inputs) if rows else None
 
 
@@ -113,7 +104,7 @@ def write_lists(
         # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
         # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
         by_user = lists.drop("recommender").repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
-        stage.write(USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
+        stage.write(tables.USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
 
 
 def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted) -> None:
@@ -130,7 +121,7 @@ def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitt
         content_share=settings.similar_content_share,
     )
     with similar_products(stage.spark, model, catalogue.vectors, settings.similar_length) as table:
-        stage.write(SIMILAR_PRODUCTS, table, n_files=4)
+        stage.write(tables.SIMILAR_PRODUCTS, table, n_files=4)
 
 
 def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: int) -> None:
@@ -143,14 +134,16 @@ def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: in
         catalogue.rows["cluster_id"].to_numpy(),
         length,
     )
-    stage.write(POPULAR_PRODUCTS, stage.spark.createDataFrame(rows, SCHEMAS[POPULAR_PRODUCTS]), n_files=1)
+    stage.write(
+        tables.POPULAR_PRODUCTS, stage.spark.createDataFrame(rows, tables.SCHEMAS[tables.POPULAR_PRODUCTS]), n_files=1
+    )
 
 
 def skip(stage: Stage) -> None:
     """Write empty tables where nobody has done anything yet."""
     stage.metrics["skipped_reason"] = "The store has no events before as_of: no personal lists, no popular products."
-    stage.write_empty(USER_RECOMMENDATIONS)
-    stage.write_empty(POPULAR_PRODUCTS)
+    stage.write_empty(tables.USER_RECOMMENDATIONS)
+    stage.write_empty(tables.POPULAR_PRODUCTS)
 
 
 APP = App(
