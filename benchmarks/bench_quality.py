@@ -247,8 +247,8 @@ def baselines_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> I
         models = {name: baselines.model(name, tuned.parameters(task, name)) for name in baselines.names}
         policy = RepurchasePolicy(LIST_LENGTH, repurchase)
         asked = {name: (model, policy) for name, model in {"blend": blend, **models}.items()}
-        for name, lists in lists_of(asked, users).items():
-            yield name, task, lists
+        lists = lists_of(asked, users)
+        yield from ((name, task, lists[name]) for name in asked)
 
 
 def main() -> None:

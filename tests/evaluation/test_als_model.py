@@ -70,9 +70,8 @@ def test_users_who_are_folded_in_get_the_rest_of_their_taste(spark: SparkSession
         "b": {"p3", "p5"},
     }
     assert lists["c"][0] == "p0"
-    assert set(als.lists(users, [RepurchasePolicy(7, "allow")])[0]["product_id"]) == {
-        f"p{n}" for n in range(6)
-    }  # not p6
+    (everything,) = als.lists(users, [RepurchasePolicy(7, "allow")])
+    assert set(everything["product_id"]) == {f"p{n}" for n in range(6)}  # not p6
 
 
 def test_hidden_products_and_twins_are_left_out(spark: SparkSession) -> None:

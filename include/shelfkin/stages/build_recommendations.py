@@ -134,9 +134,8 @@ def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: in
         catalogue.rows["cluster_id"].to_numpy(),
         length,
     )
-    stage.write(
-        tables.POPULAR_PRODUCTS, stage.spark.createDataFrame(rows, tables.SCHEMAS[tables.POPULAR_PRODUCTS]), n_files=1
-    )
+    table = stage.spark.createDataFrame(rows, tables.SCHEMAS[tables.POPULAR_PRODUCTS])
+    stage.write(tables.POPULAR_PRODUCTS, table, n_files=1)
 
 
 def skip(stage: Stage) -> None:

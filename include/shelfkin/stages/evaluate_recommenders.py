@@ -169,15 +169,14 @@ def reused_rankers(stage: Stage, settings: Recommending) -> tuple[Rankers, Tuned
         return None
     learned_as_of = pointer["metrics"]["ranker_learned_as_of"]
     manifest = Manifest.read(stage.paths.root, pointer["manifests"]["evaluate_recommenders"])
-    rankers, tried = (
-        [
-            tuple(row)
-            for row in stage.spark.read.schema(tables.SCHEMAS[table]).parquet(manifest.table_uri(table)).collect()
-        ]
-        for table in (tables.RANKERS, tables.BASELINE_PARAMETERS)
-    )
+
+    def rows_of(table: str) -> list[tuple]:
+        read = stage.spark.read.schema(tables.SCHEMAS[table]).parquet(manifest.table_uri(table))
+        return [tuple(row) for row in read.collect()]
+
     stage.progress("going on with the rankers that were learned as of %s", learned_as_of)
-    return from_rows(rankers, date.fromisoformat(learned_as_of)), Tuned.from_rows(tried)
+    rankers = from_rows(rows_of(tables.RANKERS), date.fromisoformat(learned_as_of))
+    return rankers, Tuned.from_rows(rows_of(tables.BASELINE_PARAMETERS))
 
 
 def write_learned(stage: Stage, learned: Learned) -> None:
