@@ -67,6 +67,7 @@ def training_set_of(known: Known, horizon_days: int, near: Any) -> Any:
     """Return the training rows of the windows before the cut, as `evaluation.learning.TrainingSet`."""
     from shelfkin.evaluation.learning import TrainingSet
     from shelfkin.evaluation.windows import Window, dated_purchases
+    from shelfkin.recommending.fitting import fit_store
     from shelfkin.recommending.timelines import purchase_type
 
     prepared = known.prepared
@@ -76,7 +77,7 @@ def training_set_of(known: Known, horizon_days: int, near: Any) -> Any:
     n_cores = known.session.sparkContext.defaultParallelism
     training_set = TrainingSet(dated, prepared.items, prepared.settings.ranker_seed, n_cores)
     for window in windows:
-        past = prepared.fit(near, window.cut, backtest=True)
+        past = fit_store(prepared, near, window.cut, backtest=True)
         training_set.add(window, past)
         past.histories.unpersist()
     dated.unpersist()
@@ -85,7 +86,7 @@ def training_set_of(known: Known, horizon_days: int, near: Any) -> Any:
 
 def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[tuple[str, str], Score]:
     """Return the scores of every variant at one cut, by task and variant."""
-    from shelfkin.evaluation.backtest_models import SignalModel
+    from shelfkin.evaluation.backtest_models import SignalModel, lists_of
     from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
     from shelfkin.recommending.ranker import FittedRanker, TrainingRows, train
     from shelfkin.recommending.repurchase import RepurchasePolicy
@@ -104,7 +105,8 @@ def judge_cut(shop: Shop, cut: str, horizon_days: int, purchases: Any) -> dict[t
             blend = known.profile.recommending.blend_for(repurchase)
             learned = FittedRanker(ranker, fitted.ranking_inputs) if ranker else None
             model = SignalModel(variant, fitted.items, fitted.histories, blend, learned)
-            lists = model.lists(known.asking(users), RepurchasePolicy(LIST_LENGTH, repurchase))
+            asked = {variant: (model, RepurchasePolicy(LIST_LENGTH, repurchase))}
+            lists = lists_of(asked, known.asking(users))[variant]
             found[task, variant] = score(lists, wanted)
             print(f"  {cut} {task:4} {variant:14} {found[task, variant].ndcg.mean():.4f}", flush=True)
     return found

@@ -53,8 +53,8 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     """Return recall@50 by model."""
     from pyspark.sql import functions as F  # noqa: N812
 
-    from shelfkin.evaluation.backtest_models import SignalModel
-    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+    from shelfkin.evaluation.backtest_models import SignalModel, lists_of
+    from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, fit_store
     from shelfkin.recommending.item_model import content_relations
     from shelfkin.recommending.ranker import FittedRanker
     from shelfkin.recommending.repurchase import RepurchasePolicy
@@ -65,11 +65,11 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     stripped = known.session.createDataFrame([(str(product_id),) for product_id in ids[cold]], "product_id string")
     events = known.events.join(F.broadcast(stripped), "product_id", how="left_anti").persist()
     past = timelines(events, known.prepared.items, known.prepared.event_types).persist()
-    known = replace(known, events=events, prepared=known.prepared.with_timelines(past))
+    known = replace(known, events=events, prepared=replace(known.prepared, timelines=past))
     warm = known.prepared.nearest(known.prepared.catalogue.on_sale & ~cold, CONTENT_NEIGHBOURS)
     training_set = bench_ablation.training_set_of(known, horizon_days, warm)
     near = known.prepared.nearest(cold, CONTENT_NEIGHBOURS)
-    fitted = known.prepared.fit(near, known.as_of)
+    fitted = fit_store(known.prepared, near, known.as_of)
     # Relations of text lead to what may be shown; here that is the cold products only.
     content = content_relations(
         fitted.items.groups, cold, fitted.items.rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS
@@ -86,12 +86,12 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     everybody["rank"] = np.tile(np.arange(1, len(by_category) + 1), wanted["user_id"].nunique())
     found["category popularity"] = mean_recall(everybody, wanted)
     content_only = SignalModel.of_one_signal("content", items, fitted.histories, content=1.0)
-    found["content only"] = mean_recall(content_only.lists(users, policy), wanted)
+    found["content only"] = mean_recall(lists_of({"it": (content_only, policy)}, users)["it"], wanted)
     (rankers,) = training_set.rankers([window for task, window in training_set.rows if task == "new"])
     ranker = rankers["new"]
     learned = FittedRanker(ranker, fitted.ranking_inputs) if ranker else None
     ours = SignalModel("shelfkin", items, fitted.histories, blend, learned)
-    found["shelfkin"] = mean_recall(ours.lists(users, policy), wanted)
+    found["shelfkin"] = mean_recall(lists_of({"it": (ours, policy)}, users)["it"], wanted)
     print(f"{int(cold.sum()):,} cold products, {wanted['user_id'].nunique():,} users, {len(wanted):,} purchases")
     return found
 

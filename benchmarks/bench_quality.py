@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -195,16 +195,16 @@ class Known:
         profile = Settings.from_env({**os.environ}).profile(shop.store)
         event_types = profile.events.event_types
         prepared = prepare(products, vectors, clusters, events, event_types, profile.recommending)
-        prepared = prepared.with_timelines(prepared.timelines.persist())
+        prepared = replace(prepared, timelines=prepared.timelines.persist())
         return cls(session, profile, products, events, prepared, datetime.fromisoformat(cut).replace(tzinfo=UTC))
 
     @cached_property
     def fitted(self) -> Any:
         """The store as of the cut."""
-        from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS
+        from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, fit_store
 
         near = self.prepared.nearest(self.prepared.catalogue.on_sale, CONTENT_NEIGHBOURS)
-        return self.prepared.fit(near, self.as_of)
+        return fit_store(self.prepared, near, self.as_of)
 
     def asking(self, users: list[str]) -> Any:
         """Return users as a table."""
@@ -236,19 +236,19 @@ def tuned_on(known: Known, cut: str, horizon_days: int, wanted: dict[str, pd.Dat
 
 def baselines_of(known: Known, tuned: Any, wanted: dict[str, pd.DataFrame]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield every baseline's lists by task, with the parameters that were chosen."""
+    from shelfkin.evaluation.backtest_models import lists_of
     from shelfkin.evaluation.baselines import Baselines, ours
     from shelfkin.recommending.repurchase import RepurchasePolicy
 
     baselines = Baselines(known.fitted)
     for task, repurchase in TASKS.items():
-        users, policy = (
-            known.asking(sorted(wanted[task]["user_id"].unique())),
-            RepurchasePolicy(LIST_LENGTH, repurchase),
-        )
+        users = known.asking(sorted(wanted[task]["user_id"].unique()))
         (blend,) = ours(known.fitted, known.profile.recommending.blend_for(repurchase), None)
-        yield "blend", task, blend.lists(users, policy)
-        for name in baselines.names:
-            yield name, task, baselines.model(name, tuned.parameters(task, name)).lists(users, policy)
+        models = {name: baselines.model(name, tuned.parameters(task, name)) for name in baselines.names}
+        policy = RepurchasePolicy(LIST_LENGTH, repurchase)
+        asked = {name: (model, policy) for name, model in {"blend": blend, **models}.items()}
+        lists = lists_of(asked, users)
+        yield from ((name, task, lists[name]) for name in asked)
 
 
 def main() -> None:

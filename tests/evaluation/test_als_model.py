@@ -41,8 +41,14 @@ def store(*, groups: list[int] | None = None, hidden: tuple[int, ...] = ()) -> I
 
 
 def histories(spark: SparkSession, **bought: list[int]) -> DataFrame:
-    rows = [(user, items, [1.0] * len(items), [1] * len(items), [9.0] * len(items)) for user, items in bought.items()]
-    schema = "user_id string, items array<int>, strengths array<double>, n_bought array<int>, last_days array<double>"
+    rows = [
+        (user, 1, items, [1.0] * len(items), [1] * len(items), *([[9.0] * len(items)] * 3))
+        for user, items in bought.items()
+    ]
+    schema = (
+        "user_id string, n_orders int, items array<int>, strengths array<double>, n_bought array<int>, "
+        "recent array<double>, first_days array<double>, last_days array<double>"
+    )
     return spark.createDataFrame(rows, schema)
 
 
@@ -58,20 +64,21 @@ def listed(found: pd.DataFrame) -> dict[str, list[str]]:
 def test_users_who_are_folded_in_get_the_rest_of_their_taste(spark: SparkSession) -> None:
     als = fitted(spark, store(), {"a": [0], "b": [4], "c": [1, 2], "not asked": [0]})
     users = spark.createDataFrame([("a",), ("b",), ("c",), ("unknown",)], "user_id string")
-    lists = listed(als.lists(users, RepurchasePolicy(2, "exclude")))
+    lists = listed(als.lists(users, [RepurchasePolicy(2, "exclude")])[0])
     assert {user: set(products) for user, products in lists.items() if user != "c"} == {
         "a": {"p1", "p2"},
         "b": {"p3", "p5"},
     }
     assert lists["c"][0] == "p0"
-    assert set(als.lists(users, RepurchasePolicy(7, "allow"))["product_id"]) == {f"p{n}" for n in range(6)}  # not p6
+    (everything,) = als.lists(users, [RepurchasePolicy(7, "allow")])
+    assert set(everything["product_id"]) == {f"p{n}" for n in range(6)}  # not p6
 
 
 def test_hidden_products_and_twins_are_left_out(spark: SparkSession) -> None:
     items = store(groups=[0, 1, 1, 3, 4, 5, 6], hidden=(0,))
     als = fitted(spark, items, {"a": [0]})
     users = spark.createDataFrame([("a",)], "user_id string")
-    (lists,) = listed(als.lists(users, RepurchasePolicy(7, "allow"))).values()
+    (lists,) = listed(als.lists(users, [RepurchasePolicy(7, "allow")])[0]).values()
     assert sorted(lists[1:]) == ["p3", "p4", "p5"]
     assert lists[0] in {"p1", "p2"}
 
@@ -79,15 +86,15 @@ def test_hidden_products_and_twins_are_left_out(spark: SparkSession) -> None:
 def test_a_user_without_products_gets_a_list_too(spark: SparkSession) -> None:
     als = fitted(spark, store(), {"a": []})
     users = spark.createDataFrame([("a",)], "user_id string")
-    assert len(als.lists(users, RepurchasePolicy(3, "exclude"))) == 3
+    assert len(als.lists(users, [RepurchasePolicy(3, "exclude")])[0]) == 3
 
 
 def test_policies_asked_together_get_what_each_gets_alone(spark: SparkSession) -> None:
     als = fitted(spark, store(), {"a": [0], "b": [4, 5], "c": []})
     users = spark.createDataFrame([("a",), ("b",), ("c",)], "user_id string")
     policies = [RepurchasePolicy(2, "exclude"), RepurchasePolicy(3, "allow")]
-    together = als.lists_each(users, policies)
-    assert [listed(lists) for lists in together] == [listed(als.lists(users, policy)) for policy in policies]
+    together = als.lists(users, policies)
+    assert [listed(lists) for lists in together] == [listed(als.lists(users, [policy])[0]) for policy in policies]
     # What one policy bars is still there for the next.
     assert listed(together[0])["b"][0] == "p3"
     assert set(listed(together[1])["b"]) == {"p3", "p4", "p5"}

@@ -21,8 +21,8 @@ from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
 from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
-from shelfkin.recommending.catalogue import Catalogue, item_numbers, product_rows, unknown_products
-from shelfkin.recommending.fitting import Fitted
+from shelfkin.recommending.catalogue import SHELVES, Catalogue, item_numbers, product_rows, unknown_products
+from shelfkin.recommending.fitting import Fitted, fit_store
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.popularity import item_popularity
 from shelfkin.recommending.preparation import Preparation
@@ -86,7 +86,7 @@ def fitted_at(catalogue: Catalogue, past: DataFrame, at: datetime = AS_OF, **mor
     """Return the store as of a moment, without vectors."""
     backtest = more.pop("backtest", False)
     prepared = Preparation(catalogue, past, **{"event_types": TYPES, "settings": Recommending(), **more})
-    return prepared.fit(prepared.nearest(catalogue.on_sale, 10), at, backtest=backtest)
+    return fit_store(prepared, prepared.nearest(catalogue.on_sale, 10), at, backtest=backtest)
 
 
 def shop(seed: int = 1, n_users: int = 30, n_products: int = 15) -> list[tuple]:
@@ -108,7 +108,7 @@ def lists_of(spark: SparkSession, rows: list[tuple], repurchase: str = "allow", 
     fitted = fitted_at(catalogue, past)
     policy = RepurchasePolicy(8, repurchase)  # type: ignore[arg-type]
     recommender = Recommender(fitted.items, settings.blend_for(repurchase), policy)
-    with recommend_users(fitted.histories, recommender) as lists:
+    with recommend_users(fitted.histories, [recommender]) as lists:
         return lists.orderBy("user_id", "rank").collect()
 
 
@@ -188,7 +188,7 @@ def test_timelines_of_everything_fit_a_moment_as_those_that_end_there(spark: Spa
         pd.testing.assert_frame_equal(one.popularity, other.popularity)
         assert sorted(map(str, one.histories.collect())) == sorted(map(str, other.histories.collect()))
         assert (one.strengths != other.strengths).nnz == 0
-        assert (one.ranking_inputs.next_order != other.ranking_inputs.next_order).nnz == 0
+        assert (one.ranking_inputs.relations.next_order != other.ranking_inputs.relations.next_order).nnz == 0
     whole.unpersist()
 
 
@@ -287,7 +287,7 @@ def test_a_ranker_learns_from_earlier_windows_only_and_orders_the_lists(spark: S
     assert again.backtest["all"].text == of_judged.text
     policy, known = RepurchasePolicy(8, "allow"), FittedRanker(of_judged, fitted.ranking_inputs)
     recommender = Recommender(fitted.items, settings.blend, policy, learned=known)
-    with recommend_users(fitted.histories, recommender) as lists:
+    with recommend_users(fitted.histories, [recommender]) as lists:
         found = lists.orderBy("user_id", "rank").collect()
     by_user = pd.DataFrame([row.asDict() for row in found]).groupby("user_id")
     assert (by_user["rank"].agg(list).map(len) == 8).all()
@@ -371,9 +371,11 @@ def test_anonymous_orders_tell_what_belongs_together_and_are_nobodys_history(spa
     rows += [event(None, product, n + 1, order=f"o{n}") for n in range(2) for product in ("p00", "p01")]
     rows += [event(None, "p02", 1, order="alone"), event(None, "p03", 1), event(None, "p04", 1)]
     fitted = fit(spark, rows)
-    assert fitted.ranking_inputs.item_knn[0, 1] > 0
+    assert fitted.ranking_inputs.relations.item_knn[0, 1] > 0
     assert fitted.items.co_purchase[0, 1] > 0
-    assert fitted.ranking_inputs.item_knn.nnz == 2  # p00 with p01 and back: events without an order are no basket
+    assert (
+        fitted.ranking_inputs.relations.item_knn.nnz == 2
+    )  # p00 with p01 and back: events without an order are no basket
     assert [row["user_id"] for row in fitted.histories.collect()] == ["u"]
 
 
@@ -407,22 +409,22 @@ def test_baselines_without_relations_store_none(spark: SparkSession) -> None:
     )
     assert popularity.co_purchase.nnz == knn.content.nnz == 0
     # The model's own item-kNN is no other than the baseline's with the same shrinkage; less of it is larger scores.
-    assert (knn.co_purchase != fitted.ranking_inputs.item_knn).nnz == 0
+    assert (knn.co_purchase != fitted.ranking_inputs.relations.item_knn).nnz == 0
     assert other.co_purchase.sum() > knn.co_purchase.sum()
 
 
 def test_factors_are_fitted_on_strengths_and_on_what_fades_fast(spark: SparkSession) -> None:
     fitted = fit(spark, shop())
-    ranking_inputs = fitted.ranking_inputs
-    np.testing.assert_array_equal(ranking_inputs.als.factors, Als.fit(fitted.strengths).factors)
+    relations = fitted.ranking_inputs.relations
+    np.testing.assert_array_equal(relations.als.factors, Als.fit(fitted.strengths).factors)
     histories = fitted.histories.orderBy("user_id").toPandas()
     rows = np.repeat(np.arange(len(histories)), histories["items"].map(len))
     items, recent = (np.concatenate(histories[name].tolist()) for name in ("items", "recent"))
     lately = sp.csr_array((recent, (rows, items)), shape=(len(histories), fitted.items.n_items))
-    np.testing.assert_array_equal(ranking_inputs.als_recent.factors, Als.fit(lately).factors)
+    np.testing.assert_array_equal(relations.als_recent.factors, Als.fit(lately).factors)
     # The baseline with the same parameters is the same model.
     als = Baselines(fitted).model("als", next(choices(GRIDS["als"])))
-    assert als.als is ranking_inputs.als  # type: ignore[attr-defined]
+    assert als.als is relations.als  # type: ignore[attr-defined]
 
 
 def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSession) -> None:
@@ -432,7 +434,7 @@ def test_products_stand_on_the_shelves_of_their_category_path(spark: SparkSessio
         for (product, path), brand in zip(paths.items(), ("own", "own", None, "other"), strict=True)
     ]
     catalogue = catalogue_of(spark.createDataFrame(rows, contract_columns("products")))
-    assert catalogue.shelves.tolist() == [[0, 1, 2], [-1, -1, -1], [0, 0, 0], [0, 1, 1]]
+    assert catalogue.rows[list(SHELVES)].to_numpy().tolist() == [[0, 1, 2], [-1, -1, -1], [0, 0, 0], [0, 1, 1]]
 
 
 def test_truth_follows_the_protocol(spark: SparkSession) -> None:
@@ -527,10 +529,13 @@ def test_the_backtest_ranks_models_and_ignores_later_products(spark: SparkSessio
     np.testing.assert_array_equal(before.items.popular, fitted.items.popular)
     np.testing.assert_array_equal(before.ranking_inputs.features, fitted.ranking_inputs.features)
     for name in ("co_purchase_recent", "item_knn", "same_order", "next_order"):
-        assert (getattr(before.ranking_inputs, name) != getattr(fitted.ranking_inputs, name)).nnz == 0
+        assert (
+            getattr(before.ranking_inputs.relations, name) != getattr(fitted.ranking_inputs.relations, name)
+        ).nnz == 0
     for name in ("als", "als_recent"):
         np.testing.assert_array_equal(
-            getattr(before.ranking_inputs, name).factors, getattr(fitted.ranking_inputs, name).factors
+            getattr(before.ranking_inputs.relations, name).factors,
+            getattr(fitted.ranking_inputs.relations, name).factors,
         )
     np.testing.assert_array_equal(before.items.allowed, fitted.items.allowed)
 

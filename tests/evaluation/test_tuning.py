@@ -15,6 +15,7 @@ from shelfkin.evaluation.baselines import Baselines, choices
 from shelfkin.evaluation.tuning import Tried, Tuned, tune
 from shelfkin.evaluation.windows import Window, dated_purchases, truth
 from shelfkin.profile import EventType, Recommending
+from shelfkin.recommending.fitting import fit_store
 from shelfkin.recommending.preparation import prepare
 from shelfkin.spark import contract_columns
 
@@ -45,7 +46,7 @@ def tuned_by(spark: SparkSession, bought_next: str) -> Tuned:
     )
     types = {"purchase": EventType(weight=1.0, half_life_days=10)}
     prepared = prepare(products, None, None, events, types, Recommending())
-    fitted = prepared.fit(prepared.nearest(prepared.catalogue.on_sale, 10), WINDOW.cut, backtest=True)
+    fitted = fit_store(prepared, prepared.nearest(prepared.catalogue.on_sale, 10), WINDOW.cut, backtest=True)
     return tune(Baselines(fitted), truth(dated_purchases(events, WINDOW.cut), WINDOW))
 
 

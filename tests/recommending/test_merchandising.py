@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -21,12 +22,13 @@ from shelfkin.recommending.user_block import UserBlock
 IDS = np.array(["a", "b", "c", "d", "e"], dtype=object)
 PRICES = np.array([1.0, 5.0, np.nan, 20.0, 9.0])
 BRANDS = np.array(["x", "x", "", "y", "x"], dtype=object)
+PRODUCTS = pd.DataFrame({"product_id": IDS, "price": PRICES, "brand": BRANDS})
 CLUSTERS = np.array([0, 0, 0, 1, -1])
 NOTHING_NEAR = sp.csr_array((5, 5))
 
 
 def rules(**given_rules: object) -> MerchandisingRules:
-    return resolve_rules(ListRules(**given_rules), IDS, PRICES, BRANDS, CLUSTERS)[0]  # type: ignore[arg-type]
+    return resolve_rules(ListRules(**given_rules), PRODUCTS, CLUSTERS)[0]  # type: ignore[arg-type]
 
 
 def chosen(found: MerchandisingRules, length: int, content: sp.csr_array = NOTHING_NEAR) -> str:
@@ -64,7 +66,7 @@ def test_bands_and_blocks_leave_unknown_prices_in() -> None:
 
 def test_what_a_rule_names_and_the_catalogue_lacks_is_said() -> None:
     given_rules = ListRules(pinned=["c", "zz"], blocked=["yy"], boosts={"brand:none": 1.0, "b": 2.0, "brand:x": 0.5})
-    found, unknown = resolve_rules(given_rules, IDS, PRICES, BRANDS, CLUSTERS)
+    found, unknown = resolve_rules(given_rules, PRODUCTS, CLUSTERS)
     assert unknown == ["yy", "brand:none", "zz"]
     assert found.pins.tolist() == [2]
     assert found.boosts.tolist() == [0.5, 2.5, 0, 0, 0.5]

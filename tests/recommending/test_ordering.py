@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfkin.recommending.ordering import among, best_first, union
+from shelfkin.recommending.ordering import best_first, union
 
 numbers = st.lists(st.integers(0, 12), max_size=12)
 # Few values, so that there are ties.
@@ -24,9 +24,3 @@ def test_the_head_is_that_of_the_whole_ranking(values: list[int], n: int, random
 def test_a_union_is_that_of_sets(parts: list[list[int]]) -> None:
     found = union(*(np.array(sorted(part), dtype=np.int64) for part in parts))
     assert found.tolist() == sorted({number for part in parts for number in part})
-
-
-@given(numbers, numbers)
-def test_among_is_membership(items: list[int], held: list[int]) -> None:
-    found = among(np.array(items, dtype=np.int64), np.array(sorted(set(held)), dtype=np.int64))
-    assert found.tolist() == [item in held for item in items]

@@ -25,6 +25,7 @@ from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.ranker import FittedRanker, Ranker, TrainingRows, train
 from shelfkin.recommending.ranking_inputs import ITEM_FEATURES, RankingInputs, item_features, top_item_orders
 from shelfkin.recommending.recommender import Recommender, candidate_items, candidate_rows
+from shelfkin.recommending.relations import Relations
 from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.sampling import MIN_USERS
 from shelfkin.recommending.training_rows import user_examples
@@ -66,12 +67,15 @@ def shop(recent: list[float] | None = None) -> tuple[ItemModel, RankingInputs]:
         content=relation((0, 4, 0.9), (1, 4, 0.8), (1, 5, 0.7)),
     )
     ranking_inputs = RankingInputs(
-        co_purchase_recent=relation((0, 3, 0.4)),
-        item_knn=relation(),
-        same_order=relation((1, 3, 0.6)),
-        next_order=relation((1, 5, 0.2)),
-        als=factors([1, 0], [0, 1], [0.5, 0], [0, 0], [0.2, 0.2], [0, 0]),
-        als_recent=factors([1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [1, 1]),
+        relations=Relations(
+            co_purchase=model.co_purchase,
+            co_purchase_recent=relation((0, 3, 0.4)),
+            item_knn=relation(),
+            same_order=relation((1, 3, 0.6)),
+            next_order=relation((1, 5, 0.2)),
+            als=factors([1, 0], [0, 1], [0.5, 0], [0, 0], [0.2, 0.2], [0, 0]),
+            als_recent=factors([1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [1, 1]),
+        ),
         clusters=clusters,
         shelves=np.array([[0, 0, 0], [0, 1, 1], [0, 0, 2], [1, 2, 3], [1, 2, 3], [-1, -1, -1]]),
         features=features,
@@ -182,7 +186,7 @@ def test_features_of_a_product_by_hand() -> None:
 def test_what_has_no_cluster_counts_for_none() -> None:
     table = popularity(trend=[1, 0, 0, 0, 50, 0], usual=[10, 10, 0, 0, 50, 0])
     found = item_features(table, np.array([0, 0, 1, 1, -1, 1]), np.zeros(N_ITEMS))
-    trend = found[:, ITEM_FEATURES.index("cluster_trend")]
+    trend = found[:, list(ITEM_FEATURES).index("cluster_trend")]
     assert trend.tolist() == pytest.approx([1 / 20, 1 / 20, 0, 0, 0, 0])
 
 
@@ -240,7 +244,9 @@ def test_a_product_may_be_a_candidate_by_its_factors_alone() -> None:
             {"als": of_one, "als_recent": factors(*nothing)},
             {"als": factors(*nothing), "als_recent": of_one},
         ):
-            signals = BlockSignals(model, replace(ranking_inputs, **kinds), one_user())
+            signals = BlockSignals(
+                model, replace(ranking_inputs, relations=replace(ranking_inputs.relations, **kinds)), one_user()
+            )
             assert signals.candidates(0, eligible, 1).tolist() == expected
 
 

@@ -43,16 +43,20 @@ def test_item_knn_keeps_the_lower_item_of_equal_neighbours() -> None:
 def test_the_size_of_the_active_catalogue_chooses_the_method(limit: int, method: str) -> None:
     # Item 3 has one buyer only: it isn't active, and no weight touches it.
     strengths = sp.csr_array(np.array([[1.0, 1, 1, 1], [1, 1, 1, 0]]))
-    fitted = co_purchase.fit(strengths, ease_max_items=limit, l2=1.0, shrinkage=1.0, n_neighbours=3)
-    assert (fitted.method, fitted.n_active) == (method, 3)
-    dense = fitted.weights.toarray()
+    assert co_purchase.method_for(strengths, limit) == method
+    options = {"l2": 1.0, "shrinkage": 1.0, "n_neighbours": 3}
+    dense = co_purchase.fit(strengths, ease_max_items=limit, **options).toarray()
+    other = co_purchase.fit(strengths, ease_max_items=5 - limit, **options).toarray()
+    assert (dense != other).any()
     assert not dense[3].any()
     assert not dense[:, 3].any()
     assert dense[0, 1] > 0
 
 
 def test_no_shared_customers_is_no_model() -> None:
-    assert co_purchase.fit(sp.csr_array((0, 3)), ease_max_items=9, l2=1, shrinkage=1, n_neighbours=2).method == "none"
+    nobody = sp.csr_array((0, 3))
+    assert co_purchase.method_for(nobody, 9) == "none"
+    assert co_purchase.fit(nobody, ease_max_items=9, l2=1, shrinkage=1, n_neighbours=2).nnz == 0
 
 
 def test_trending_is_more_than_the_usual_level() -> None:

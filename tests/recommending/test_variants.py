@@ -16,7 +16,7 @@ from shelfkin.profile import Recommending
 from shelfkin.recommending import variants
 from shelfkin.recommending.catalogue import Catalogue, product_rows
 from shelfkin.recommending.variant_names import variant_name
-from shelfkin.recommending.variants import Variants, find_variants, group_texts, variant_rows
+from shelfkin.recommending.variants import find_variants, group_texts, grouped, variant_rows
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def at(*degrees: float) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def partition(found: Variants) -> set[frozenset[int]]:
-    return {frozenset(np.flatnonzero(found.group_of == group).tolist()) for group in range(len(found.middles))}
+def partition(middle_of: np.ndarray) -> set[frozenset[int]]:
+    return {frozenset(np.flatnonzero(middle_of == middle).tolist()) for middle in middle_of}
 
 
 @pytest.mark.parametrize(
@@ -111,19 +111,19 @@ def test_texts_of_one_name_group_around_a_middle_and_far_ones_among_themselves()
     # 84 is nearest to the mean, and 150 is alone.
     found = group_texts(["a"] * 6, [()] * 6, at(0, 14, 30, 80, 84, 150), 0.85)
     assert partition(found) == {frozenset({0, 1, 2}), frozenset({3, 4}), frozenset({5})}
-    assert found.middles[found.group_of].tolist()[:3] == [2, 2, 2]
+    assert found.tolist()[:3] == [2, 2, 2]
 
 
 def test_no_chain_of_small_steps_joins_what_differs() -> None:
     # Neighbours are 20 degrees apart, the ends 180: every member is within 30 of its group's middle.
     degrees = np.arange(0, 181, 20.0)
     found = group_texts(["a"] * 10, [()] * 10, at(*degrees), float(np.cos(np.radians(30))))
-    assert len(found.middles) > 3
-    assert (np.abs(degrees - degrees[found.middles[found.group_of]]) <= 30).all()
+    assert len(set(found.tolist())) > 3
+    assert (np.abs(degrees - degrees[found]) <= 30).all()
 
 
 def test_names_without_a_common_key_or_number_stay_apart_however_near() -> None:
-    assert len(group_texts(["a", "b", "", ""], [()] * 4, at(0, 0, 0, 0), 0.5).middles) == 4
+    assert len(partition(group_texts(["a", "b", "", ""], [()] * 4, at(0, 0, 0, 0), 0.5))) == 4
 
 
 def test_a_model_number_joins_names_unless_each_has_another() -> None:
@@ -131,17 +131,17 @@ def test_a_model_number_joins_names_unless_each_has_another() -> None:
     found = group_texts(list("pqrst"), codes, at(0, 10, 20, 30, 5), 0.9)
     # 2 and 3 exclude each other; 0 and 1 are linked to both, so that 0, the first of the most linked, is the middle.
     assert partition(found) == {frozenset({0, 1, 2, 3}), frozenset({4})}
-    assert found.middles[0] == 0
+    assert found[0] == 0
     without = group_texts(list("rs"), [codes[2], codes[3]], at(20, 30), 0.9)
-    assert len(without.middles) == 2
+    assert len(partition(without)) == 2
 
 
 def test_a_number_in_many_names_is_a_property_and_a_low_cosine_a_coincidence(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [f"k{i}" for i in range(4)]
     monkeypatch.setattr(variants, "MAX_NAMES_PER_CODE", 3)
-    assert len(group_texts(keys, [("lga1155",)] * 4, at(0, 1, 2, 3), 0.9).middles) == 4
-    assert len(group_texts(keys[:3], [("lga1155",)] * 3, at(0, 1, 2), 0.9).middles) == 1
-    assert len(group_texts(keys[:2], [("lga1155",)] * 2, at(0, 70), 0.9).middles) == 2  # cos 70 = 0.34
+    assert len(partition(group_texts(keys, [("lga1155",)] * 4, at(0, 1, 2, 3), 0.9))) == 4
+    assert len(partition(group_texts(keys[:3], [("lga1155",)] * 3, at(0, 1, 2), 0.9))) == 1
+    assert len(partition(group_texts(keys[:2], [("lga1155",)] * 2, at(0, 70), 0.9))) == 2  # cos 70 = 0.34
 
 
 def test_a_longer_number_is_the_same_model_for_another_country() -> None:
@@ -162,9 +162,8 @@ def test_every_text_is_near_to_the_middle_of_its_group(seed: int, n: int) -> Non
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     keys = [f"k{key}" for key in random.integers(0, 4, size=n)]
     found = group_texts(keys, [()] * n, vectors, 0.5)
-    assert (np.diff(found.middles) > 0).all()
-    assert (found.group_of[found.middles] == np.arange(len(found.middles))).all()
-    own = np.einsum("nd,nd->n", vectors, vectors[found.middles[found.group_of]])
+    assert (found[found] == found).all()
+    own = np.einsum("nd,nd->n", vectors, vectors[found])
     assert (own >= 0.5 - 1e-4).all()
 
 
@@ -178,21 +177,21 @@ def make_catalogue() -> Catalogue:
 
 def test_a_grouped_catalogue_has_the_vectors_of_middles() -> None:
     found = group_texts(["x", "x", "y", ""], [()] * 4, make_catalogue().vectors, 0.9)
-    grouped = found.grouped(make_catalogue())
-    assert grouped.groups.tolist() == [0, 0, 0, 1, 2]
-    assert (grouped.n_groups, grouped.n_texts) == (3, 4)
-    np.testing.assert_array_equal(grouped.group_vectors, make_catalogue().vectors[[found.middles[0], 2]])
-    middle = f"h{found.middles[0]}"
-    assert grouped.rows["group_text_hash"].tolist() == [middle, middle, middle, "h2", "h3"]
+    catalogue = grouped(make_catalogue(), found)
+    assert catalogue.groups.tolist() == [0, 0, 0, 1, 2]
+    assert (catalogue.n_groups, catalogue.n_texts) == (3, 4)
+    np.testing.assert_array_equal(catalogue.group_vectors, make_catalogue().vectors[[found[0], 2]])
+    middle = f"h{found[0]}"
+    assert catalogue.rows["group_text_hash"].tolist() == [middle, middle, middle, "h2", "h3"]
 
 
 def test_the_table_names_a_group_by_its_lowest_product_and_leaves_out_mere_twins() -> None:
     found = group_texts(["x", "x", "y", ""], [()] * 4, make_catalogue().vectors, 0.9)
     pd.testing.assert_frame_equal(
-        variant_rows(found.grouped(make_catalogue())),
+        variant_rows(grouped(make_catalogue(), found)),
         pd.DataFrame({"product_id": list("abc"), "variant_group": ["a"] * 3}),
     )
-    assert variant_rows(Variants.none(4).grouped(make_catalogue())).empty
+    assert variant_rows(grouped(make_catalogue(), np.arange(4))).empty
 
 
 # ---- of a catalogue, in Spark ----------------------------------------------------------------------------------------
@@ -234,12 +233,12 @@ def shop_tables(spark: SparkSession, seed: int) -> tuple[DataFrame, ds.Dataset]:
 def test_variants_of_a_catalogue_in_any_order(spark: SparkSession, seed: int) -> None:
     products, table = shop_tables(spark, seed)
     catalogue = Catalogue.of(product_rows(products), table)
-    grouped = find_variants(products, catalogue, Recommending()).grouped(catalogue)
+    found = grouped(catalogue, find_variants(products, catalogue, Recommending()))
     # As it was written, it is read again.
-    again = Catalogue.of(grouped.rows, table)
-    np.testing.assert_array_equal(again.groups, grouped.groups)
-    np.testing.assert_array_equal(again.group_vectors, grouped.group_vectors)
-    rows = variant_rows(grouped)
+    again = Catalogue.of(found.rows, table)
+    np.testing.assert_array_equal(again.groups, found.groups)
+    np.testing.assert_array_equal(again.group_vectors, found.group_vectors)
+    rows = variant_rows(found)
     assert list(rows.itertuples(index=False, name=None)) == [
         ("p0", "p0"),
         ("p1", "p0"),
@@ -258,4 +257,4 @@ def test_settings_decide_what_a_variant_is(spark: SparkSession) -> None:
         Recommending(variants_by_colour=False),
         Recommending(variants_min_cosine=1.0),
     ):
-        assert variant_rows(find_variants(products, catalogue, other).grouped(catalogue)).empty
+        assert variant_rows(grouped(catalogue, find_variants(products, catalogue, other))).empty

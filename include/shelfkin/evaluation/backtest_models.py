@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,10 +10,11 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.evaluation.als_model import AlsModel
 from shelfkin.profile import BlendWeights
 from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.ranker import FittedRanker
-from shelfkin.recommending.recommend_users import recommend_each
+from shelfkin.recommending.recommend_users import recommend_users
 from shelfkin.recommending.recommender import Recommender
 from shelfkin.recommending.repurchase import RepurchasePolicy
 
@@ -26,31 +26,8 @@ MAX_ROWS = 5_000_000
 _SILENT = BlendWeights(own=0, co_purchase=0, content=0, popular=0, trending=0)
 
 
-class BacktestModel(ABC):
-    """One recommender of the backtest.
-
-    Attributes
-    ----------
-    name
-        As in ``recommender_metrics.model``.
-    histories
-        The histories of the users that it knows.
-    """
-
-    name: str
-    histories: DataFrame
-
-    @abstractmethod
-    def lists_each(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
-        """Return the lists under each policy, as `lists` does; what policies share is worked out once."""
-
-    def lists(self, users: DataFrame, policy: RepurchasePolicy) -> pd.DataFrame:
-        """Return lists, ``user_id``, ``rank`` (from 1), ``product_id``, for those of `users` (``user_id``) it knows."""
-        return self.lists_each(users, [policy])[0]
-
-
 @dataclass(frozen=True)
-class SignalModel(BacktestModel):
+class SignalModel:
     """Lists by the path that makes the nightly ones: from the products' signals, a blend of them and maybe a ranker.
 
     Attributes
@@ -89,10 +66,8 @@ class SignalModel(BacktestModel):
             self.items, self.weights, policy, learned=self.learned, explain=False, by_orders=not self.faded
         )
 
-    def lists_each(self, users: DataFrame, policies: Sequence[RepurchasePolicy]) -> list[pd.DataFrame]:
-        """Return the lists of known users; a list is filled up with popular products."""
-        lists = lists_of({number: (self, policy) for number, policy in enumerate(policies)}, users)
-        return [lists[number] for number in range(len(policies))]
+
+BacktestModel = SignalModel | AlsModel
 
 
 def lists_of(asked: Mapping[K, tuple[BacktestModel, RepurchasePolicy]], users: DataFrame) -> dict[K, pd.DataFrame]:
@@ -108,9 +83,9 @@ def lists_of(asked: Mapping[K, tuple[BacktestModel, RepurchasePolicy]], users: D
     users = users.persist()
     by_signals = {key: (one, policy) for key, (one, policy) in asked.items() if isinstance(one, SignalModel)}
     lists: dict[K, pd.DataFrame] = {}
-    for one in {id(one): one for key, (one, _) in asked.items() if key not in by_signals}.values():
+    for one in {id(one): one for one, _ in asked.values() if isinstance(one, AlsModel)}.values():
         of_one = {key: policy for key, (other, policy) in asked.items() if other is one}
-        lists |= zip(of_one, one.lists_each(users, list(of_one.values())), strict=True)
+        lists |= zip(of_one, one.lists(users, list(of_one.values())), strict=True)
     longest = max((policy.list_length for _, policy in asked.values()), default=1)
     n_together = max(1, MAX_ROWS // max(1, users.count() * longest))
     keys = list(by_signals)
@@ -124,7 +99,7 @@ def _by_one_job(asked: Mapping[K, tuple[SignalModel, RepurchasePolicy]], users: 
     histories = next(iter(asked.values()))[0].histories
     known = histories.join(F.broadcast(users), "user_id", how="left_semi")
     recommenders = [model.recommender(policy) for model, policy in asked.values()]
-    with recommend_each(known, recommenders) as recommended:
+    with recommend_users(known, recommenders) as recommended:
         lists = recommended.select("recommender", "user_id", "rank", "product_id").toPandas()
     return {
         key: lists.loc[lists["recommender"] == number, ["user_id", "rank", "product_id"]]

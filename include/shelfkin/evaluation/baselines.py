@@ -16,7 +16,6 @@ from shelfkin.profile import BlendWeights
 from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import ALPHA, REGULARISATION, Als
 from shelfkin.recommending.fitting import Fitted
-from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.popularity import popular_scores
 from shelfkin.recommending.ranker import FittedRanker, Ranker
 from shelfkin.recommending.relations import EASE_NEIGHBOURS, KNN_NEIGHBOURS, KNN_SHRINKAGE
@@ -87,39 +86,38 @@ class Baselines:
             list(pool.map(lambda one: self.model(*one), distinct.values()))
         return [self.model(*one) for one in asked]
 
-    def _one_signal(self, name: str, items: ItemModel, *, faded: bool = True, **weight: float) -> BacktestModel:
-        return SignalModel.of_one_signal(name, items, self._fitted.histories, faded=faded, **weight)
+    def _one_signal(self, name: str, signal: str, values: Any = None, *, faded: bool = True) -> BacktestModel:
+        """Return a model that goes by one signal of the blend, with values of its own if there are any."""
+        items = self._plain if values is None else replace(self._plain, **{signal: values})
+        return SignalModel.of_one_signal(name, items, self._fitted.histories, faded=faded, **{signal: 1.0})
 
     def _popularity(self, counted: str) -> BacktestModel:
-        popular = popular_scores(self._fitted.popularity[counted].to_numpy())
-        return self._one_signal("popularity", replace(self._plain, popular=popular), popular=1.0)
+        return self._one_signal("popularity", "popular", popular_scores(self._fitted.popularity[counted].to_numpy()))
 
     def _own_purchases(self, faded: bool) -> BacktestModel:
-        return self._one_signal("own_purchases", self._plain, faded=faded, own=1.0)
+        return self._one_signal("own_purchases", "own", faded=faded)
 
     def _item_knn(self, shrinkage: float, n_neighbours: int = KNN_NEIGHBOURS) -> BacktestModel:
-        if (shrinkage, n_neighbours) == (KNN_SHRINKAGE, KNN_NEIGHBOURS):  # the model has it already
-            return self._item_item("item_knn", self._fitted.ranking_inputs.item_knn)
-        knn = co_purchase.fit_knn(self._fitted.strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
-        return self._item_item("item_knn", knn.weights)
+        if (shrinkage, n_neighbours) == (KNN_SHRINKAGE, KNN_NEIGHBOURS):
+            knn = self._fitted.ranking_inputs.relations.item_knn  # the model has it already
+        else:
+            knn = co_purchase.fit_knn(self._fitted.strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
+        return self._one_signal("item_knn", "co_purchase", knn)
 
     def _ease(self, l2: float) -> BacktestModel:
         ease = co_purchase.fit_ease(self._fitted.strengths, l2=l2, n_neighbours=EASE_NEIGHBOURS)
-        return self._item_item("ease", ease.weights)
+        return self._one_signal("ease", "co_purchase", ease)
 
-    def _item_item(self, name: str, weights: sp.csr_array) -> BacktestModel:
-        return self._one_signal(name, replace(self._plain, co_purchase=weights), co_purchase=1.0)
+    def _content(self) -> BacktestModel:
+        return self._one_signal("content", "content", self._fitted.items.content)
 
     def _als(self, regularisation: float, alpha: float) -> BacktestModel:
         fitted = self._fitted
         if (regularisation, alpha) == (REGULARISATION, ALPHA):  # the ranker has it already
-            als = fitted.ranking_inputs.als
+            als = fitted.ranking_inputs.relations.als
         else:
             als = Als.fit(fitted.strengths, regularisation=regularisation, alpha=alpha)
         return AlsModel("als", fitted.items, fitted.histories, als)
-
-    def _content(self) -> BacktestModel:
-        return self._one_signal("content", replace(self._plain, content=self._fitted.items.content), content=1.0)
 
 
 def ours(fitted: Fitted, blend: BlendWeights, ranker: Ranker | None) -> list[BacktestModel]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from shelfkin.recommending.sampling import MIN_USERS
 
 
-@dataclass(frozen=True)
-class BaselineComparison:
+class BaselineComparison(NamedTuple):
     """A baseline beside our lists: its mean, and the 95% interval of ours less its own."""
 
     mean: float

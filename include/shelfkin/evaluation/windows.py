@@ -48,10 +48,8 @@ class Window:
 
     def windows_before(self, n: int) -> list[Window]:
         """Return the `n` windows of the same length that end where this one begins, newest first."""
-        windows = [self]
-        for _ in range(n):
-            windows.append(Window.before(windows[-1].cut, self.horizon_days))
-        return windows[1:]
+        horizon = timedelta(days=self.horizon_days)
+        return [Window(self.cut - back * horizon, self.horizon_days) for back in range(1, n + 1)]
 
 
 def dated_purchases(purchases: DataFrame, since: datetime) -> DataFrame:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 from pyspark.sql import Column, DataFrame
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin.recommending.co_purchase import strongest_entries
 from shelfkin.recommending.sampling import sampled
 from shelfkin.recommending.time_decay import DECIMALS
-from shelfkin.recommending.timelines import USER, entries_before, microseconds
+from shelfkin.recommending.timelines import USER, entries_before, flattened, microseconds
 
 # Added to the root of both products' order counts, so that two rare products don't follow each other by chance.
 SEQUENCE_SHRINKAGE = 5.0
@@ -60,21 +60,16 @@ def collect_baskets(timelines: DataFrame, bought: int, as_of: datetime, n_items:
     known = timelines.filter(F.col("kind") == USER)
     n_pairs = known.agg(F.sum(_n_pairs(bought, as_of))).first()[0] or 0  # type: ignore[index]
     known = sampled(known, "id", n_pairs, max_pairs, "baskets")
-
-    def lay_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield _orders(batch, bought, as_of)
-
-    rows = known.mapInArrow(lay_out, "user_id string, number int, days double, items array<int>")
-    table = rows.toPandas().sort_values(["user_id", "days", "number"], ascending=[True, False, True])
-    if table.empty:
-        return Baskets(sp.csr_array((0, n_items), dtype=np.float64), np.empty(0, np.int64), np.empty(0))
-    indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
-    items = np.concatenate(table["items"].tolist())
+    rows = known.mapInArrow(
+        lambda batches: (_orders(batch, bought, as_of) for batch in batches),
+        "user_id string, number int, days double, items array<int>",
+    )
+    table = rows.toArrow().sort_by([("user_id", "ascending"), ("days", "descending"), ("number", "ascending")])
+    indptr, items = flattened(table["items"])
     return Baskets(
-        items=sp.csr_array((np.ones(len(items)), items, indptr), shape=(len(table), n_items)),
-        users=np.unique(table["user_id"].to_numpy(dtype=str), return_inverse=True)[1].astype(np.int64),
-        days=table["days"].to_numpy(dtype=np.float64),
+        items=sp.csr_array((np.ones(len(items)), items, indptr), shape=(len(table), n_items), copy=True),
+        users=pd.factorize(table["user_id"].to_numpy())[0],
+        days=table["days"].to_numpy(),
     )
 
 

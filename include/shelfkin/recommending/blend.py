@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,31 +33,12 @@ class Signal:
     items: np.ndarray
     values: np.ndarray
 
-    def at(self, items: np.ndarray) -> np.ndarray:
-        """Return the values at `items`, 0 where the signal is silent."""
+    def at(self, items: np.ndarray, missing: float = 0.0) -> np.ndarray:
+        """Return the values at `items`, `missing` where the signal is silent."""
         if len(self.items) == 0:
-            return np.zeros(len(items))
+            return np.full(len(items), missing)
         place = np.minimum(np.searchsorted(self.items, items), len(self.items) - 1)
-        return np.where(self.items[place] == items, self.values[place], 0.0)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Candidates of one user.
-
-    Attributes
-    ----------
-    items
-        (n,) item numbers, rising.
-    personal
-        (3, n) float64: weighted own, co-purchase and content parts, in the order of `STRATEGIES`.
-    scores
-        (n,) float64, rounded: personal parts plus popularity and trend.
-    """
-
-    items: np.ndarray
-    personal: np.ndarray
-    scores: np.ndarray
+        return np.where(self.items[place] == items, self.values[place], missing)
 
 
 def normalised(signal: Signal, eligible: np.ndarray, weight: float) -> Signal:
@@ -79,18 +61,13 @@ def normalised(signal: Signal, eligible: np.ndarray, weight: float) -> Signal:
 
 
 def blend(
-    own: Signal,
-    co_purchase: Signal,
-    content: Signal,
-    popular_items: np.ndarray,
-    model: ItemModel,
-    weights: BlendWeights,
-) -> Scored:
+    parts: Sequence[Signal], popular_items: np.ndarray, model: ItemModel, weights: BlendWeights
+) -> tuple[np.ndarray, np.ndarray]:
     """Add up the signals over all items that any of them names.
 
     Parameters
     ----------
-    own, co_purchase, content
+    parts
         The user's personal signals, normalised and weighted.
     popular_items
         Eligible items that lead by popularity and trend, so that a list can always be filled.
@@ -98,11 +75,15 @@ def blend(
         Popularity and trend of each item.
     weights
         The blend.
+
+    Returns
+    -------
+    items, scores
+        (n,) item numbers, rising, and (n,) float64, rounded: personal parts plus popularity and trend.
     """
-    items = union(own.items, co_purchase.items, content.items, np.sort(popular_items))
-    personal = np.stack([own.at(items), co_purchase.at(items), content.at(items)])
-    common = item_scores(model, weights, items)
-    return Scored(items, personal, np.round(personal.sum(axis=0) + common, SCORE_DECIMALS))
+    items = union(*(part.items for part in parts), np.sort(popular_items))
+    personal = np.stack([part.at(items) for part in parts])
+    return items, np.round(personal.sum(axis=0) + item_scores(model, weights, items), SCORE_DECIMALS)
 
 
 def item_scores(model: ItemModel, weights: BlendWeights, items: np.ndarray | slice = slice(None)) -> np.ndarray:

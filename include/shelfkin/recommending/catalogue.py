@@ -31,7 +31,7 @@ class Catalogue:
     vectors
         (n_vectors, d) float32 unit norm, sorted by text_hash; (0, 0) without an embedding.
     groups
-        (n_items,) int64: number of the product's group of variants (`variants.Variants`), by rising text in the middle.
+        (n_items,) int64: number of the product's group of variants (`variants.grouped`), by rising text in the middle.
     group_vectors
         (n_group_vectors, d) float32: vectors of the texts in the groups' middles; groups without one come last.
     """
@@ -87,35 +87,15 @@ class Catalogue:
         return self.rows["product_id"].to_numpy().astype(object)
 
     @cached_property
-    def brands(self) -> np.ndarray:
-        """(n_items,) str, empty for none."""
-        return self.rows["brand"].to_numpy().astype(object)
-
-    @cached_property
     def on_sale(self) -> np.ndarray:
         """(n_items,) bool: not known to be out of stock."""
         return self.rows["on_sale"].to_numpy(dtype=bool)
 
     @cached_property
-    def prices(self) -> np.ndarray:
-        """(n_items,) float64, NaN where none is known."""
-        return self.rows["price"].to_numpy(dtype=np.float64)
-
-    @cached_property
-    def cluster_ids(self) -> np.ndarray:
-        """(n_items,) int64: id of the product's cluster, -1 for none."""
-        return self.rows["cluster_id"].to_numpy(dtype=np.int64)
-
-    @cached_property
     def clusters(self) -> np.ndarray:
         """(n_items,) int64: clusters as numbers from 0, in the order of ids; -1 for none."""
-        known = np.unique(self.cluster_ids[self.cluster_ids >= 0])
-        return np.where(self.cluster_ids >= 0, np.searchsorted(known, self.cluster_ids), -1)
-
-    @cached_property
-    def shelves(self) -> np.ndarray:
-        """(n_items, 3) int64, see `shelf_numbers`."""
-        return self.rows[list(SHELVES)].to_numpy(dtype=np.int64)
+        ids = self.rows["cluster_id"].to_numpy(dtype=np.int64)
+        return np.where(ids >= 0, np.searchsorted(np.unique(ids[ids >= 0]), ids), -1)
 
 
 def product_rows(products: DataFrame, clusters: DataFrame | None = None) -> pd.DataFrame:

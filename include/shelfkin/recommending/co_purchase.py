@@ -6,7 +6,6 @@ Both give one sparse matrix W, and a user's scores are ``x @ W`` with the user's
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,26 +20,17 @@ _KNN_COLUMNS = 2048  # columns of one sparse product: bounds its memory, not its
 MAX_TRAINING_HISTORY = 300
 
 
-@dataclass(frozen=True)
-class CoPurchase:
-    """A fitted item-item model.
-
-    Attributes
-    ----------
-    weights
-        Sparse (n_items, n_items) float32; row: the product a user has, column: the product it speaks for.
-    method
-        ``ease``, ``item_knn``, or ``none`` where nobody bought two products.
-    n_active
-        Products that could take part.
-    """
-
-    weights: sp.csr_array
-    method: str
-    n_active: int
+def method_for(strengths: sp.csr_array, ease_max_items: int) -> str:
+    """Return ``ease`` or ``item_knn``, as the size of the active catalogue allows; ``none`` where it holds no pair."""
+    n_active = len(active_items(strengths))
+    if n_active < 2:
+        return "none"
+    return "ease" if n_active <= ease_max_items else "item_knn"
 
 
-def fit(strengths: sp.csr_array, *, ease_max_items: int, l2: float, shrinkage: float, n_neighbours: int) -> CoPurchase:
+def fit(
+    strengths: sp.csr_array, *, ease_max_items: int, l2: float, shrinkage: float, n_neighbours: int
+) -> sp.csr_array:
     """Fit the item-item model that the size of the active catalogue allows.
 
     Active are the products that at least two users have. Up to `ease_max_items` of them, EASE^R: one dense Gram
@@ -59,38 +49,42 @@ def fit(strengths: sp.csr_array, *, ease_max_items: int, l2: float, shrinkage: f
         Added to the denominator of item-kNN's cosine.
     n_neighbours
         Weights kept per product.
+
+    Returns
+    -------
+    scipy.sparse.csr_array
+        (n_items, n_items) float32; row: the product a user has, column: the product it speaks for.
     """
     if len(active_items(strengths)) <= ease_max_items:
         return fit_ease(strengths, l2=l2, n_neighbours=n_neighbours)
     return fit_knn(strengths, shrinkage=shrinkage, n_neighbours=n_neighbours)
 
 
-def fit_ease(strengths: sp.csr_array, *, l2: float, n_neighbours: int) -> CoPurchase:
+def fit_ease(strengths: sp.csr_array, *, l2: float, n_neighbours: int) -> sp.csr_array:
     """Fit EASE^R over the active products, see `fit`."""
-    return _fit_active("ease", strengths, lambda dense: keep_strongest(ease(dense, l2), n_neighbours))
+    return _fit_active(strengths, lambda dense: keep_strongest(ease(dense, l2), n_neighbours))
 
 
-def fit_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) -> CoPurchase:
+def fit_knn(strengths: sp.csr_array, *, shrinkage: float, n_neighbours: int) -> sp.csr_array:
     """Fit item-kNN over the active products, see `fit`."""
 
     def weights_of(active: sp.csr_array) -> sp.csr_array:
         bounded = strongest_entries(active, MAX_TRAINING_HISTORY)
         return item_knn(bounded, shrinkage=shrinkage, n_neighbours=n_neighbours)
 
-    return _fit_active("item_knn", strengths, weights_of)
+    return _fit_active(strengths, weights_of)
 
 
-def _fit_active(method: str, strengths: sp.csr_array, weights_of: Callable[[sp.csr_array], sp.csr_array]) -> CoPurchase:
+def _fit_active(strengths: sp.csr_array, weights_of: Callable[[sp.csr_array], sp.csr_array]) -> sp.csr_array:
     """Fit the active products, and put the weights back into the numbering of all."""
     counted = clipped(strengths)
     n_items = counted.shape[1]
     active = active_items(counted)
     if len(active) < 2:
-        return CoPurchase(sp.csr_array((n_items, n_items), dtype=np.float32), "none", len(active))
+        return sp.csr_array((n_items, n_items), dtype=np.float32)
     weights = weights_of(counted[:, active]).tocoo()
     places = active[weights.row], active[weights.col]
-    spread = sp.csr_array((weights.data.astype(np.float32), places), shape=(n_items, n_items))
-    return CoPurchase(spread, method, len(active))
+    return sp.csr_array((weights.data.astype(np.float32), places), shape=(n_items, n_items))
 
 
 def active_items(strengths: sp.csr_array) -> np.ndarray:

@@ -63,16 +63,8 @@ FEATURES = (*ITEM_FEATURES, *USER_FEATURES, *PAIR_FEATURES)
 
 _PLACES = ("cluster", "department", "category", "category_brand")
 
-# Relations whose best products are candidates; the others only judge.
-CANDIDATE_RELATIONS = (
-    "co_purchase",
-    "co_purchase_recent",
-    "item_knn",
-    "same_order",
-    "same_order_last",
-    "next_order_recent",
-    "content",
-)
+# Relations whose best products are candidates; the other one only judges.
+CANDIDATE_RELATIONS = tuple(name for name in RELATION_FEATURES if name != "next_order_last")
 # Products of each source that the ranker looks at, and half as many of what leads in the whole store.
 CANDIDATES_PER_SOURCE = 100
 # Factors score every product; their best are looked for among the so many most popular, which they lean to anyway, so
@@ -112,24 +104,25 @@ class BlockSignals:
         self.in_last_order = block.last_days <= latest[owners] + LAST_ORDER_DAYS
         recent = tastes(block, block.recent, n_items)
         last = tastes(block, self.in_last_order.astype(np.float64), n_items)
+        of_store = ranking_inputs.relations
         # Where item-kNN is the store's co-purchase model too, it is looked at once.
-        same = ranking_inputs.item_knn is self.model.co_purchase
+        same = of_store.item_knn is self.model.co_purchase
         self.relations |= {
-            "co_purchase_recent": recent @ ranking_inputs.co_purchase_recent,
-            "item_knn": self.relations["co_purchase"] if same else self.taste @ ranking_inputs.item_knn,
-            "same_order": self.taste @ ranking_inputs.same_order,
-            "same_order_last": last @ ranking_inputs.same_order,
-            "next_order_last": last @ ranking_inputs.next_order,
-            "next_order_recent": recent @ ranking_inputs.next_order,
+            "co_purchase_recent": recent @ of_store.co_purchase_recent,
+            "item_knn": self.relations["co_purchase"] if same else self.taste @ of_store.item_knn,
+            "same_order": self.taste @ of_store.same_order,
+            "same_order_last": last @ of_store.same_order,
+            "next_order_last": last @ of_store.next_order,
+            "next_order_recent": recent @ of_store.next_order,
         }
         self.nearest = {
             "content_nearest": _largest(self.model.content, self.taste),
             "content_nearest_last": _largest(self.model.content, last),
         }
-        self.factors = {"als": ranking_inputs.als.factors, "als_recent": ranking_inputs.als_recent.factors}
+        self.factors = {"als": of_store.als.factors, "als_recent": of_store.als_recent.factors}
         self.user_factors = {
-            "als": ranking_inputs.als.users(block.matrix(block.strengths, n_items)),
-            "als_recent": ranking_inputs.als_recent.users(block.matrix(block.recent, n_items)),
+            "als": of_store.als.users(block.matrix(block.strengths, n_items)),
+            "als_recent": of_store.als_recent.users(block.matrix(block.recent, n_items)),
         }
         self.head = np.flatnonzero(self.model.allowed & (self.model.rank < FACTOR_HEAD))
         # Of the factors only the rows that are needed are widened: a large store's hold a gigabyte.
@@ -242,10 +235,7 @@ class BlockSignals:
         most = {"own_strength": block.strengths, "own_recent": block.recent, "own_orders": block.n_bought}
 
         def own(values: np.ndarray, missing: float = 0.0) -> np.ndarray:
-            if len(past) == 0:
-                return np.full(len(items), missing)
-            place = np.minimum(np.searchsorted(past, items), len(past) - 1)
-            return np.where(past[place] == items, values[entries][place].astype(np.float64), missing)
+            return Signal(past, values[entries].astype(np.float64)).at(items, missing)
 
         n_bought, first, last = own(block.n_bought), own(block.first_days, np.nan), own(block.last_days, np.nan)
         gap = np.where(n_bought > 1, (first - last) / np.maximum(n_bought - 1, 1), np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,16 +10,17 @@ import pandas as pd
 import scipy.sparse as sp
 from pyspark.sql import DataFrame
 
-from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.baskets import collect_baskets
-from shelfkin.recommending.catalogue import Catalogue
+from shelfkin.recommending.catalogue import SHELVES
+from shelfkin.recommending.co_purchase import method_for
 from shelfkin.recommending.interactions import anonymous_baskets, user_histories
 from shelfkin.recommending.item_model import ItemModel, content_relations
 from shelfkin.recommending.nearest import TextNeighbours
 from shelfkin.recommending.popularity import popular_scores, popularity_rank, trending_scores
+from shelfkin.recommending.preparation import Preparation
 from shelfkin.recommending.ranking_inputs import RankingInputs, item_features, top_item_orders
 from shelfkin.recommending.relations import fit_relations, training_matrices
-from shelfkin.recommending.timelines import purchase_type, type_names
+from shelfkin.recommending.timelines import purchase_number, purchase_type
 
 CONTENT_NEIGHBOURS = 10
 # Pairs of an order and a product that same-order and next-order relations are made from; beyond, users are sampled.
@@ -56,56 +56,46 @@ class Fitted:
 
 
 def fit_store(
-    catalogue: Catalogue,
+    prepared: Preparation,
     near: TextNeighbours,
-    timelines: DataFrame,
     as_of: datetime,
-    event_types: Mapping[str, EventType],
-    settings: Recommending,
     *,
-    popularity: pd.DataFrame,
+    popularity: pd.DataFrame | None = None,
     backtest: bool = False,
 ) -> Fitted:
     """Fit everything that lists are made from, on the events before `as_of` and nothing else.
 
     Parameters
     ----------
-    catalogue
-        The products.
+    prepared
+        Products and timelines; the timelines are gone over several times.
     near
         Nearest groups of variants.
-    timelines
-        Result of `timelines.timelines` for the catalogue's `item_numbers`; it is gone over several times.
     as_of
         Only events strictly before this moment (UTC) are used.
-    event_types, settings
-        Of the profile.
     popularity
-        Result of `popularity.item_popularity` as of the moment.
+        Result of `Preparation.popularity` as of the moment; None: it is counted here.
     backtest
         Whether `as_of` lies before the catalogue's own date. Then stock as known today is ignored, and products not
         yet sold at `as_of` are masked: today's catalogue may hold them only because of what came later.
     """
-    n_items = catalogue.n_items
-    bought = type_names(event_types).index(buying := purchase_type(event_types))
+    catalogue, timelines, event_types = prepared.catalogue, prepared.timelines, prepared.event_types
+    n_items, buying = catalogue.n_items, purchase_type(event_types)
+    popularity = prepared.popularity(as_of) if popularity is None else popularity
     rank = popularity_rank(popularity["total"].to_numpy(), popularity["usual"].to_numpy())
     allowed = popularity["total"].to_numpy() > 0 if backtest else catalogue.on_sale
     histories = user_histories(timelines, event_types, as_of).persist()
     strengths, recent = training_matrices(histories, anonymous_baskets(timelines, event_types, as_of), n_items)
-    baskets = collect_baskets(timelines, bought, as_of, n_items, MAX_BASKET_PAIRS)
+    baskets = collect_baskets(timelines, purchase_number(event_types), as_of, n_items, MAX_BASKET_PAIRS)
     half_life = event_types[buying].half_life_days if buying in event_types else 1.0
-    relations = fit_relations(strengths, recent, baskets, half_life, settings)
-    log_prices = np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan))
+    relations = fit_relations(strengths, recent, baskets, half_life, prepared.settings)
+    prices = catalogue.rows["price"].to_numpy(dtype=np.float64)
+    log_prices = np.log(np.where(prices > 0, prices, np.nan))
     features = item_features(popularity, catalogue.clusters, log_prices)
     ranking_inputs = RankingInputs(
-        co_purchase_recent=relations.co_purchase_recent,
-        item_knn=relations.item_knn,
-        same_order=relations.same_order,
-        next_order=relations.next_order,
-        als=relations.als,
-        als_recent=relations.als_recent,
+        relations=relations,
         clusters=catalogue.clusters,
-        shelves=catalogue.shelves,
+        shelves=catalogue.rows[list(SHELVES)].to_numpy(dtype=np.int64),
         features=features,
         log_prices=log_prices,
         top_items=top_item_orders(features, rank),
@@ -117,7 +107,8 @@ def fit_store(
         popular=popular_scores(popularity["recent"].to_numpy()),
         trending=trending_scores(popularity["trend"].to_numpy(), popularity["usual"].to_numpy()),
         rank=rank,
-        co_purchase=relations.co_purchase.weights,
+        co_purchase=relations.co_purchase,
         content=content_relations(catalogue.groups, allowed, rank, near.neighbours, near.cosines, CONTENT_NEIGHBOURS),
     )
-    return Fitted(items, relations.co_purchase.method, strengths, popularity, histories, ranking_inputs)
+    method = method_for(strengths, prepared.settings.ease_max_items)
+    return Fitted(items, method, strengths, popularity, histories, ranking_inputs)

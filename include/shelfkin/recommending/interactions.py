@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 import numpy as np
@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.profile import EventType
 from shelfkin.recommending.time_decay import DECIMALS, decay, exact, rounded
-from shelfkin.recommending.timelines import ORDER, USER, entries_before, microseconds, purchase_type, type_names
+from shelfkin.recommending.timelines import ORDER, USER, entries_before, microseconds, purchase_number, type_names
 
 # What a user wants now fades four times as fast as what the user likes: with half-lives of 120 days, after 30.
 RECENT_SHARE = 0.25
@@ -88,21 +88,18 @@ def _faded(
     full_weight_products: int | None = None,
 ) -> DataFrame:
     """Return the faded weights of each row's products as arrays, see `user_histories`."""
-
-    def fade(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield _fade(batch, event_types, as_of, full_weight_products)
-
-    return timelines.mapInArrow(fade, _SCHEMA)
+    return timelines.mapInArrow(
+        lambda batches: (_fade(batch, event_types, as_of, full_weight_products) for batch in batches), _SCHEMA
+    )
 
 
 def _fade(
     batch: pa.RecordBatch, event_types: Mapping[str, EventType], as_of: datetime, full_weight_products: int | None
 ) -> pa.RecordBatch:
-    names = type_names(event_types)
     # One place more: the number of an unknown type is -1, and such an event weighs nothing.
-    weights = np.array([*(event_types[name].weight if name in event_types else 0.0 for name in names), 0.0])
-    half_lives = np.array([*(event_types[name].half_life_days if name in event_types else 1.0 for name in names), 1.0])
+    known = [event_types.get(name) for name in type_names(event_types)]
+    of_type = [(one.weight, one.half_life_days) if one else (0.0, 1.0) for one in (*known, None)]
+    weights, half_lives = np.array(of_type).T
     entries = entries_before(batch, as_of)
     weight, half_life = weights[entries.types], half_lives[entries.types]
     first = entries.firsts(entries.rows, entries.items)
@@ -114,7 +111,7 @@ def _fade(
     if full_weight_products is not None:
         share = np.minimum(1.0, full_weight_products / np.maximum(n_items, 1))[entries.rows[first]]
         strengths, recent = np.round(strengths * share, DECIMALS), np.round(recent * share, DECIMALS)
-    bought = (entries.types == names.index(purchase_type(event_types))).astype(np.int32)
+    bought = (entries.types == purchase_number(event_types)).astype(np.int32)
     orders = np.unique(entries.rows * 2**32 + entries.orders) >> 32  # the row of each
     arrays = {
         "items": entries.items[first],

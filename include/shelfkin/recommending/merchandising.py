@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -101,7 +101,7 @@ class MerchandisingRules:
 
 
 def resolve_rules(
-    rules: ListRules, product_ids: np.ndarray, prices: np.ndarray, brands: np.ndarray, clusters: np.ndarray
+    rules: ListRules, products: pd.DataFrame, clusters: np.ndarray
 ) -> tuple[MerchandisingRules, list[str]]:
     """Turn the profile's rules into numbers, and name what they mention and the catalogue lacks.
 
@@ -109,16 +109,16 @@ def resolve_rules(
     ----------
     rules
         Of the profile.
-    product_ids, prices, brands, clusters
-        As in `catalogue.Catalogue`.
+    products, clusters
+        Rows and clusters of `catalogue.Catalogue`.
 
     Returns
     -------
     rules, unknown
         The rules, and the ids and brands that no product has; they have no effect.
     """
-    no_rules = MerchandisingRules.none(len(product_ids))
-    number = pd.Index(product_ids)
+    number = pd.Index(products["product_id"])
+    prices, brands = products["price"].to_numpy(dtype=np.float64), products["brand"].to_numpy(dtype=object)
     unknown: list[str] = []
 
     def numbers(ids: list[str]) -> np.ndarray:
@@ -126,18 +126,18 @@ def resolve_rules(
         unknown.extend(one for one, place in zip(ids, places, strict=True) if place < 0)
         return places[places >= 0].astype(np.int64)
 
-    allowed, boosts = no_rules.allowed.copy(), no_rules.boosts.copy()
+    lowest = -np.inf if rules.min_price is None else rules.min_price
+    highest = np.inf if rules.max_price is None else rules.max_price
+    # An unknown price is NaN, and neither.
+    allowed = ~((prices < lowest) | (prices > highest))
     allowed[numbers(rules.blocked)] = False
-    with np.errstate(invalid="ignore"):
-        if rules.min_price is not None:
-            allowed &= ~(prices < rules.min_price)
-        if rules.max_price is not None:
-            allowed &= ~(prices > rules.max_price)
+    boosts = np.zeros(len(products))
     for key, boost in rules.boosts.items():
-        brand = key.removeprefix("brand:") if key.startswith("brand:") else None
-        boosted = numbers([key]) if brand is None else np.flatnonzero(brands == brand)
-        if brand is not None and len(boosted) == 0:
-            unknown.append(key)
+        if key.startswith("brand:"):
+            boosted = np.flatnonzero(brands == key.removeprefix("brand:"))
+            unknown += [] if len(boosted) else [key]
+        else:
+            boosted = numbers([key])
         boosts[boosted] += boost
     caps = []
     if rules.max_per_cluster is not None:
@@ -146,6 +146,4 @@ def resolve_rules(
         codes = pd.factorize(brands, sort=True)[0].astype(np.int64)
         caps.append((np.where(brands == "", -1, codes), rules.max_per_brand))
     pins = numbers(rules.pinned)
-    return replace(
-        no_rules, allowed=allowed, boosts=boosts, pins=pins, caps=tuple(caps), diversity=rules.diversity
-    ), unknown
+    return MerchandisingRules(allowed, boosts, pins, tuple(caps), rules.diversity), unknown

@@ -20,14 +20,6 @@ def union(*rising: np.ndarray) -> np.ndarray:
     return merged[np.diff(merged, prepend=-1) != 0]
 
 
-def among(items: np.ndarray, rising: np.ndarray) -> np.ndarray:
-    """Return which of `items` a rising array holds."""
-    if len(rising) == 0:
-        return np.zeros(len(items), dtype=bool)
-    place = np.minimum(np.searchsorted(rising, items), len(rising) - 1)
-    return np.asarray(rising[place] == items)
-
-
 def first_of_groups(groups: np.ndarray, had_before: np.ndarray) -> np.ndarray:
     """Return which entries of a ranked list stay when variants collapse.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -52,12 +52,11 @@ def item_popularity(
     """
     speeds = (popular_half_life_days, TREND_HALF_LIFE_DAYS, MONTH_HALF_LIFE_DAYS, USUAL_HALF_LIFE_DAYS)
 
-    def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield _count(batch, bought, as_of, speeds)
-
     counts = ", ".join(f"{name} bigint" for name in _COUNTS)
-    counted = timelines.mapInArrow(count, f"item int, {counts}, first_days double, last_days double")
+    counted = timelines.mapInArrow(
+        lambda batches: (_count(batch, bought, as_of, speeds) for batch in batches),
+        f"item int, {counts}, first_days double, last_days double",
+    )
     table = (
         counted.groupBy("item")
         .agg(
@@ -111,22 +110,25 @@ def popular_scores(recent: np.ndarray) -> np.ndarray:
 
 
 def trending_scores(trend: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Return how far recent demand exceeds the usual level, in [0, 1]; 0 where it doesn't.
+    """Return how far demand of the last days exceeds the usual level, in [0, 1]; 0 where it doesn't."""
+    return _over_max(np.maximum(log_trend(trend, usual, TREND_HALF_LIFE_DAYS), 0.0))
 
-    ``log((trend + 1) / (usual * 7 / 120 + 1))``: a faded count grows in proportion to its half-life, so the fraction
-    brings the usual level to the scale of seven days; one order is added to both, so that rare products don't trend
-    by chance.
+
+def log_trend(count: np.ndarray, usual: np.ndarray, half_life_days: float) -> np.ndarray:
+    """Return how far a faded order count lies above the usual level, as a logarithm.
+
+    ``log((count + 1) / (usual * half_life_days / 120 + 1))``: a faded count grows in proportion to its half-life, so
+    the fraction brings the usual level to the scale of the count; one order is added to both, so that rare products
+    don't trend by chance.
     """
-    expected = usual * TREND_HALF_LIFE_DAYS / USUAL_HALF_LIFE_DAYS
-    return _over_max(np.maximum(np.log((trend + 1.0) / (expected + 1.0)), 0.0))
+    expected = usual * half_life_days / USUAL_HALF_LIFE_DAYS
+    return np.asarray(np.log((count + 1.0) / (expected + 1.0)))
 
 
 def popularity_rank(total: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """Return each item's place (int64, 0 is the most popular): by usual demand, all orders, then item number."""
-    order = np.lexsort((np.arange(len(total)), -total, -usual))
-    rank = np.empty(len(total), dtype=np.int64)
-    rank[order] = np.arange(len(total))
-    return rank
+    # The place of each in the order that puts the best first; sorting is stable, so ties stay in the order of items.
+    return np.argsort(np.lexsort((-total, -usual)))
 
 
 def popular_products(
@@ -134,7 +136,7 @@ def popular_products(
     rank: np.ndarray,
     allowed: np.ndarray,
     product_ids: np.ndarray,
-    clusters: np.ndarray | None,
+    clusters: np.ndarray,
     length: int,
 ) -> pd.DataFrame:
     """Return the rows of ``popular_products``: the best of the whole store and of every cluster.
@@ -144,30 +146,19 @@ def popular_products(
     scores, rank, allowed, product_ids
         Per item: recent faded order count, `popularity_rank`, whether it may be shown, id.
     clusters
-        Per item: cluster id, or -1 for none. Without clusters only the scope ``all`` is made.
+        Per item: cluster id, or -1 for none.
     length
         Longest list of one scope. Products without a recent order are left out.
     """
     order = np.lexsort((rank, -np.round(scores, DECIMALS)))
     order = order[allowed[order] & (np.round(scores[order], DECIMALS) > 0)]
-    scopes = [("all", order[:length])]
-    if clusters is not None:
-        for cluster in np.unique(clusters[clusters >= 0]):
-            scopes.append((f"cluster:{cluster}", order[clusters[order] == cluster][:length]))
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "scope": scope,
-                    "rank": np.arange(1, len(items) + 1, dtype=np.int32),
-                    "product_id": product_ids[items],
-                    "score": scores[items].astype(np.float32),
-                }
-            )
-            for scope, items in scopes
-        ],
-        ignore_index=True,
-    )
+    best = pd.DataFrame({"scope": "all", "product_id": product_ids[order], "score": scores[order].astype(np.float32)})
+    of_order = clusters[order]
+    by_cluster = best.assign(scope=[f"cluster:{cluster}" for cluster in of_order], cluster=of_order)
+    by_cluster = by_cluster[of_order >= 0].sort_values("cluster", kind="stable")
+    rows = pd.concat([best, by_cluster.drop(columns="cluster")], ignore_index=True)
+    rows.insert(1, "rank", (rows.groupby("scope").cumcount() + 1).astype(np.int32))
+    return rows[rows["rank"] <= length].reset_index(drop=True)
 
 
 def _over_max(values: np.ndarray) -> np.ndarray:

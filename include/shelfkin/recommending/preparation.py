@@ -7,7 +7,7 @@ by the same functions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
@@ -18,11 +18,10 @@ from pyspark.sql import DataFrame
 
 from shelfkin.profile import EventType, Recommending
 from shelfkin.recommending.catalogue import Catalogue, item_numbers, product_rows
-from shelfkin.recommending.fitting import Fitted, fit_store
 from shelfkin.recommending.nearest import TextNeighbours, nearest_texts
 from shelfkin.recommending.popularity import item_popularity
-from shelfkin.recommending.timelines import purchase_type, timelines, type_names
-from shelfkin.recommending.variants import find_variants
+from shelfkin.recommending.timelines import purchase_number, timelines
+from shelfkin.recommending.variants import find_variants, grouped
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,10 @@ class Preparation:
         """``product_id`` and its ``item`` number."""
         return item_numbers(self.timelines.sparkSession, self.catalogue.product_ids)
 
-    def with_timelines(self, read_back: DataFrame) -> Preparation:
-        """Return the preparation with timelines that are read from where they were written."""
-        return replace(self, timelines=read_back)
-
     def popularity(self, as_of: datetime) -> pd.DataFrame:
         """Return `popularity.item_popularity` as of a moment."""
-        bought = type_names(self.event_types).index(purchase_type(self.event_types))
-        return item_popularity(
-            self.timelines, bought, as_of, self.settings.popular_half_life_days, self.catalogue.n_items
-        )
+        bought, half_life = purchase_number(self.event_types), self.settings.popular_half_life_days
+        return item_popularity(self.timelines, bought, as_of, half_life, self.catalogue.n_items)
 
     def nearest(self, allowed: np.ndarray, n: int) -> TextNeighbours:
         """Return each group's `n` nearest groups of which a product is `allowed`, (n_items,) bool."""
@@ -70,21 +63,6 @@ class Preparation:
             n,
             exact_up_to=self.settings.search_exact_up_to,
             recall=self.settings.search_recall,
-        )
-
-    def fit(
-        self, near: TextNeighbours, as_of: datetime, *, backtest: bool = False, popularity: pd.DataFrame | None = None
-    ) -> Fitted:
-        """Return the store as of a moment, see `fitting.fit_store`; its popularity is counted unless it is given."""
-        return fit_store(
-            self.catalogue,
-            near,
-            self.timelines,
-            as_of,
-            self.event_types,
-            self.settings,
-            backtest=backtest,
-            popularity=self.popularity(as_of) if popularity is None else popularity,
         )
 
 
@@ -106,6 +84,6 @@ def prepare(
         Of the profile.
     """
     catalogue = Catalogue.of(product_rows(products, clusters), vectors)
-    catalogue = find_variants(products, catalogue, settings).grouped(catalogue)
+    catalogue = grouped(catalogue, find_variants(products, catalogue, settings))
     items = item_numbers(events.sparkSession, catalogue.product_ids)
     return Preparation(catalogue, timelines(events, items, event_types), event_types, settings)

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
-from shelfkin.recommending.als import Als
-from shelfkin.recommending.popularity import MONTH_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS, USUAL_HALF_LIFE_DAYS
+from shelfkin.recommending.popularity import MONTH_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS, log_trend
+from shelfkin.recommending.relations import Relations
 from shelfkin.recommending.time_decay import DECIMALS
 
-ITEM_FEATURES = (
-    "item_recent_orders",
-    "item_trend_orders",
-    "item_month_orders",
-    "item_usual_orders",
-    "item_trend",
-    "item_month_trend",
-    "item_buyers",
-    "item_repeat_rate",
-    "item_new_buyers_week",
-    "item_new_buyers_month",
-    "item_new_buyer_share",
-    "item_first_days",
-    "item_last_days",
-    "item_log_price",
-    "cluster_trend",
-)
+# Each feature of a product, from its row of `popularity.item_popularity` and what `item_features` adds to it.
+ITEM_FEATURES: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
+    "item_recent_orders": lambda item: item["recent"],
+    "item_trend_orders": lambda item: item["trend"],
+    "item_month_orders": lambda item: item["month"],
+    "item_usual_orders": lambda item: item["usual"],
+    "item_trend": lambda item: log_trend(item["trend"], item["usual"], TREND_HALF_LIFE_DAYS),
+    "item_month_trend": lambda item: log_trend(item["month"], item["usual"], MONTH_HALF_LIFE_DAYS),
+    "item_buyers": lambda item: item["buyers"],
+    # As if three more users had bought it once: one loyal buyer is no repeat rate of 1.
+    "item_repeat_rate": lambda item: item["repeat_buyers"] / (item["buyers"] + 3),
+    "item_new_buyers_week": lambda item: item["new_buyers_week"],
+    "item_new_buyers_month": lambda item: item["new_buyers_month"],
+    "item_new_buyer_share": lambda item: item["new_buyers_month"] / (item["month"] + 1),
+    "item_first_days": lambda item: item["first_days"],
+    "item_last_days": lambda item: item["last_days"],
+    "item_log_price": lambda item: item["log_price"],
+    "cluster_trend": lambda item: item["cluster_trend"] / np.maximum(item["cluster_usual"], 1e-9),
+}
 
 
 @dataclass(frozen=True)
 class RankingInputs:
     """What the ranker uses beyond `ItemModel`. Item i is row i of every array.
 
-    Factors take 512 bytes a product on the driver and in every Python worker, relations up to 4 kB.
-
     Attributes
     ----------
-    co_purchase_recent, item_knn, same_order, next_order
-        (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for. Trained on strengths
-        that fade fast, on shared customers, on orders, and on pairs of orders (`baskets.next_order`).
-    als, als_recent
-        Trained on strengths, and on those that fade fast.
+    relations
+        Relations and factors; they lie on the driver and in every Python worker.
     clusters
         (n_items,) int64: number of the product's cluster from 0, -1 for none.
     shelves
@@ -57,12 +54,7 @@ class RankingInputs:
         (n_orders, n_items) int64: orders of all items, best first, that hold for the whole store.
     """
 
-    co_purchase_recent: sp.csr_array
-    item_knn: sp.csr_array
-    same_order: sp.csr_array
-    next_order: sp.csr_array
-    als: Als
-    als_recent: Als
+    relations: Relations
     clusters: np.ndarray
     shelves: np.ndarray
     features: np.ndarray
@@ -81,7 +73,8 @@ def top_item_orders(features: np.ndarray, rank: np.ndarray) -> np.ndarray:
         Place by popularity, breaks ties.
     """
     by = ("item_recent_orders", "item_trend", "item_new_buyers_month")
-    return np.stack([np.lexsort((rank, -features[:, ITEM_FEATURES.index(name)])) for name in by])
+    names = list(ITEM_FEATURES)
+    return np.stack([np.lexsort((rank, -features[:, names.index(name)])) for name in by])
 
 
 def item_features(popularity: pd.DataFrame, clusters: np.ndarray, log_prices: np.ndarray) -> np.ndarray:
@@ -94,27 +87,11 @@ def item_features(popularity: pd.DataFrame, clusters: np.ndarray, log_prices: np
     clusters, log_prices
         As in `RankingInputs`.
     """
-    count = {name: popularity[name].to_numpy(dtype=np.float64) for name in popularity.columns}
-    month_share = MONTH_HALF_LIFE_DAYS / USUAL_HALF_LIFE_DAYS
-    # From 0, which is no cluster: what has none must not count for another one.
-    of_cluster = clusters + 1
-    trend, usual = (np.bincount(of_cluster, count[name])[of_cluster] for name in ("trend", "usual"))
-    columns = (
-        count["recent"],
-        count["trend"],
-        count["month"],
-        count["usual"],
-        np.log((count["trend"] + 1) / (count["usual"] * TREND_HALF_LIFE_DAYS / USUAL_HALF_LIFE_DAYS + 1)),
-        np.log((count["month"] + 1) / (count["usual"] * month_share + 1)),
-        count["buyers"],
-        # As if three more users had bought it once: one loyal buyer is no repeat rate of 1.
-        count["repeat_buyers"] / (count["buyers"] + 3),
-        count["new_buyers_week"],
-        count["new_buyers_month"],
-        count["new_buyers_month"] / (count["month"] + 1),
-        count["first_days"],
-        count["last_days"],
-        log_prices,
-        np.where(clusters >= 0, trend / np.maximum(usual, 1e-9), 0.0),
-    )
-    return np.column_stack([np.round(column, DECIMALS) for column in columns]).astype(np.float32)
+    item = {name: popularity[name].to_numpy(dtype=np.float64) for name in popularity.columns}
+    for name in ("trend", "usual"):
+        # From 0, which is no cluster: what has none must not count for another one.
+        of_cluster = np.bincount(clusters + 1, item[name], minlength=1)
+        of_cluster[0] = 0.0
+        item[f"cluster_{name}"] = of_cluster[clusters + 1]
+    item["log_price"] = log_prices
+    return np.column_stack([np.round(feature(item), DECIMALS) for feature in ITEM_FEATURES.values()]).astype(np.float32)

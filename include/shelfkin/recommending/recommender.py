@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shelfkin.profile import BlendWeights
-from shelfkin.recommending.blend import POPULAR, STRATEGIES, Scored, Signal, blend, item_scores, normalised
+from shelfkin.recommending.blend import POPULAR, STRATEGIES, Signal, blend, item_scores, normalised
 from shelfkin.recommending.features import CANDIDATES_PER_SOURCE, BlockSignals
 from shelfkin.recommending.item_model import ItemModel
 from shelfkin.recommending.merchandising import PINNED, MerchandisingRules
-from shelfkin.recommending.ordering import among, best_first, first_of_groups
+from shelfkin.recommending.ordering import best_first, first_of_groups
 from shelfkin.recommending.ranker import FittedRanker
 from shelfkin.recommending.reasons import contributions, shares
 from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.user_block import UserBlock
+
+# Item numbers, rising, and their scores.
+Candidates = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -101,18 +104,50 @@ class Recommender:
             None: they are worked out here.
         """
         signals = self.signals(block) if signals is None else signals
-        ranked = self._ranked(signals)
-        for user in range(block.n_users):
-            past = block.items[block.of(user)]
-            eligible = self.policy.eligible(self.model.allowed, block, user)
-            if ranked is None:
-                scored, places = self._rank(self._parts(signals, user, eligible), eligible, past)
-            else:
-                items, scores, places = ranked[user]
-                # The ranker has the scores; what is personal about them is only wanted to explain them.
-                parts = self._parts(signals, user, eligible) if self.explain else ()
-                scored = Scored(items, np.array([signal.at(items) for signal in parts]), scores)
-            yield self._pinned(eligible, self._entries(scored, places, signals.taste_of(user), past))
+        for user, first in enumerate(self._first_candidates(signals)):
+            yield self._list(signals, user, first)
+
+    def _first_candidates(self, signals: BlockSignals) -> Iterable[Candidates | None]:
+        """Yield each user's first candidates by the ranker; None where the blend ranks."""
+        n_users = signals.block.n_users
+        if self.learned is None:
+            return [None] * n_users
+        rows = [candidate_rows(signals, self.policy, user) for user in range(n_users)]
+        # One call for all users: a prediction costs more to start than to make.
+        scores = self.learned.ranker.scores(np.concatenate([features for _, features in rows]))
+        bounds = np.cumsum([len(items) for items, _ in rows])[:-1]
+        return zip([items for items, _ in rows], np.split(scores, bounds), strict=True)
+
+    def _list(self, signals: BlockSignals, user: int, first: Candidates | None) -> list[Entry]:
+        """Return one user's list; where candidates don't fill it, more of them are looked at."""
+        past = signals.block.items[signals.block.of(user)]
+        eligible = self.policy.eligible(self.model.allowed, signals.block, user)
+        # A ranker has the scores; what is personal about them is only wanted to explain them.
+        parts = self._parts(signals, user, eligible) if self.explain or self.learned is None else ()
+        if self.learned is None:
+            n, n_most = 2 * self.policy.list_length + len(past), len(self._top_items)
+        else:
+            n, n_most = CANDIDATES_PER_SOURCE, 2 * self.model.n_items
+        items, scores = first or self._candidates(signals, user, parts, eligible, n)
+        while True:
+            scores = self.rules.boosted(items, scores)
+            places = self._best(items, scores, past)
+            if len(places) == self.policy.list_length or n >= n_most:
+                break
+            n *= 4
+            items, scores = self._candidates(signals, user, parts, eligible, n)
+        entries = self._entries(items[places], scores[places], parts, *signals.taste_of(user))
+        return self._pinned(eligible, entries)
+
+    def _candidates(
+        self, signals: BlockSignals, user: int, parts: Sequence[Signal], eligible: np.ndarray, n: int
+    ) -> Candidates:
+        """Return one user's candidates and their scores, by the ranker or the blend."""
+        if self.learned is not None:
+            items, features = candidate_rows(signals, self.policy, user, n)
+            return items, self.learned.ranker.scores(features)
+        top_items = self._top_items[:n]
+        return blend(parts, top_items[eligible[top_items]], self.model, self.weights)
 
     def _parts(self, signals: BlockSignals, user: int, eligible: np.ndarray) -> tuple[Signal, Signal, Signal]:
         """Return what is personal about a user: own products, co-purchase and content, weighted."""
@@ -124,34 +159,12 @@ class Recommender:
             normalised(signals.relation("content", user), eligible, self.weights.content),
         )
 
-    def _ranked(self, signals: BlockSignals) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
-        """Return each user's candidates, their learned scores and the places of the best; None without a ranker."""
-        if self.learned is None:
-            return None
-        rows = [candidate_rows(signals, self.policy, user) for user in range(signals.block.n_users)]
-        # One call for all users: a prediction costs more to start than to make.
-        scores = self.learned.ranker.scores(np.concatenate([features for _, features in rows]))
-        bounds = np.cumsum([0, *(len(items) for items, _ in rows)])
-        ranked = []
-        for user, (items, _) in enumerate(rows):
-            past = signals.block.items[signals.block.of(user)]
-            boosted = self.rules.boosted(items, scores[bounds[user] : bounds[user + 1]])
-            n = CANDIDATES_PER_SOURCE
-            places = self._best(items, boosted, past)
-            while len(places) < self.policy.list_length and n < 2 * self.model.n_items:
-                n *= 4
-                items, features = candidate_rows(signals, self.policy, user, n)
-                boosted = self.rules.boosted(items, self.learned.ranker.scores(features))
-                places = self._best(items, boosted, past)
-            ranked.append((items, boosted, places))
-        return ranked
-
     def _best(self, items: np.ndarray, scores: np.ndarray, past: np.ndarray) -> np.ndarray:
         """Return the places of a list's products among its candidates, best first."""
         # Variants and rules rarely take more than a few places, so the head of the ranking usually fills the list.
         for n in (8 * self.policy.list_length, len(items)):
             head = best_first(scores, self.model.rank[items], n)
-            kept = head[first_of_groups(self.model.groups[items[head]], among(items[head], past))]
+            kept = head[first_of_groups(self.model.groups[items[head]], np.isin(items[head], past))]
             if len(kept) >= self.policy.list_length:
                 break
         return kept[self.rules.shown_places(items[kept], scores[kept], self.model.content, self.policy.list_length)]
@@ -168,40 +181,25 @@ class Recommender:
         rest.sort(key=lambda entry: bool(np.isin(self.model.groups[entry.item], groups)))
         return [*(Entry(item, top, PINNED, ()) for item in pins), *rest][: self.policy.list_length]
 
-    def _rank(
-        self, parts: tuple[Signal, Signal, Signal], eligible: np.ndarray, past: np.ndarray
-    ) -> tuple[Scored, np.ndarray]:
-        """Return the scored candidates and the places of the best of them, best first."""
-        n_top_items = 2 * self.policy.list_length + len(past)
-        while True:
-            top_items = self._top_items[:n_top_items]
-            scored = blend(*parts, top_items[eligible[top_items]], self.model, self.weights)
-            scored = replace(scored, scores=self.rules.boosted(scored.items, scored.scores))
-            places = self._best(scored.items, scored.scores, past)
-            if len(places) == self.policy.list_length or n_top_items >= len(self._top_items):
-                return scored, places
-            n_top_items *= 4
-
     def _entries(
-        self, scored: Scored, places: np.ndarray, taste: tuple[np.ndarray, np.ndarray], past: np.ndarray
+        self, items: np.ndarray, scores: np.ndarray, parts: Sequence[Signal], liked: np.ndarray, tastes: np.ndarray
     ) -> list[Entry]:
-        """Return the list that the places make, with strategies and reasons if they are wanted."""
-        liked, tastes = taste
+        """Return the list of some items, best first, with strategies and reasons if they are wanted."""
         if not self.explain:
-            return [Entry(int(scored.items[place]), float(scored.scores[place]), "", ()) for place in places]
-        chosen, parts = scored.items[places], scored.personal[:, places]
-        terms = contributions(self.model.co_purchase, liked, tastes, chosen, parts[1])
-        terms += contributions(self.model.content, liked, tastes, chosen, parts[2])
+            return [Entry(int(item), float(score), "", ()) for item, score in zip(items, scores, strict=True)]
+        own, co_purchase, content = personal = np.stack([part.at(items) for part in parts])
+        terms = contributions(self.model.co_purchase, liked, tastes, items, co_purchase)
+        terms += contributions(self.model.content, liked, tastes, items, content)
         result = []
-        for place, item in enumerate(chosen):
+        for place, item in enumerate(items):
             behind, amounts = liked, terms[:, place]
-            if parts[0, place] > 0:
+            if own[place] > 0:
                 behind = np.concatenate([[item], liked[liked != item]])
                 same = float(amounts[liked == item].sum())
-                amounts = np.concatenate([[parts[0, place] + same], amounts[liked != item]])
+                amounts = np.concatenate([[own[place] + same], amounts[liked != item]])
             reasons = tuple(zip(*(array.tolist() for array in shares(amounts, behind)), strict=True))
-            strategy = STRATEGIES[int(np.argmax(parts[:, place]))] if reasons else POPULAR
-            result.append(Entry(int(item), float(scored.scores[places[place]]), strategy, reasons))
+            strategy = STRATEGIES[int(np.argmax(personal[:, place]))] if reasons else POPULAR
+            result.append(Entry(int(item), float(scores[place]), strategy, reasons))
         return result
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import scipy.sparse as sp
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
@@ -15,6 +15,7 @@ from shelfkin.recommending import co_purchase
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import Baskets, decayed_baskets, next_order
 from shelfkin.recommending.sampling import sampled
+from shelfkin.recommending.timelines import flattened
 
 # Shared customers alone make item-kNN and the twins' choice; neighbours kept per product.
 KNN_NEIGHBOURS = 100
@@ -30,6 +31,9 @@ MAX_TRAINING_PAIRS = 20_000_000
 class Relations:
     """Relations between products, and factors.
 
+    Relations are (n_items, n_items) sparse float32, row: what the user has, column: what it speaks for; up to 4 kB a
+    product. Factors take 512 bytes a product.
+
     Attributes
     ----------
     co_purchase
@@ -37,14 +41,16 @@ class Relations:
     co_purchase_recent
         The same of strengths that fade fast.
     item_knn
-        (n_items, n_items) sparse float32 cosine of shared customers.
-    same_order, next_order
-        See `ranking_inputs.RankingInputs`.
+        Cosine of shared customers; the same object as `co_purchase` where that is item-kNN.
+    same_order
+        The model of shared orders.
+    next_order
+        Of pairs of orders (`baskets.next_order`).
     als, als_recent
         Factors of both strengths.
     """
 
-    co_purchase: co_purchase.CoPurchase
+    co_purchase: sp.csr_array
     co_purchase_recent: sp.csr_array
     item_knn: sp.csr_array
     same_order: sp.csr_array
@@ -70,31 +76,22 @@ def fit_relations(
         Of the profile.
     """
     small = len(co_purchase.active_items(strengths)) <= settings.ease_max_items
-    n_neighbours = EASE_NEIGHBOURS if small else KNN_NEIGHBOURS
-
-    def fit(matrix: sp.csr_array, l2: float) -> co_purchase.CoPurchase:
-        return co_purchase.fit(
-            matrix,
-            ease_max_items=settings.ease_max_items,
-            l2=l2,
-            shrinkage=KNN_SHRINKAGE,
-            n_neighbours=n_neighbours,
-        )
-
+    of_size = {"ease_max_items": settings.ease_max_items, "n_neighbours": EASE_NEIGHBOURS if small else KNN_NEIGHBOURS}
+    fit = partial(co_purchase.fit, shrinkage=KNN_SHRINKAGE, **of_size)
     # EASE^R keeps all cores busy by itself, and two inverses at once would take twice the memory; sparse products use
     # one core each, and leave Python's lock alone.
     with ThreadPoolExecutor(max_workers=1 if small else 2) as pool:
         knn = pool.submit(co_purchase.fit_knn, strengths, shrinkage=KNN_SHRINKAGE, n_neighbours=KNN_NEIGHBOURS)
-        lately = pool.submit(fit, recent, settings.ease_l2 / 2)
-        same_order = pool.submit(fit, decayed_baskets(baskets, half_life_days), settings.ease_l2)
+        lately = pool.submit(fit, recent, l2=settings.ease_l2 / 2)
+        same_order = pool.submit(fit, decayed_baskets(baskets, half_life_days), l2=settings.ease_l2)
         following = pool.submit(next_order, baskets, half_life_days, KNN_NEIGHBOURS)
         # Beyond EASE^R's size the store's co-purchase model is that very item-kNN.
-        store = pool.submit(fit, strengths, settings.ease_l2) if small else knn
+        store = pool.submit(fit, strengths, l2=settings.ease_l2) if small else knn
     return Relations(
         co_purchase=store.result(),
-        co_purchase_recent=lately.result().weights,
-        item_knn=knn.result().weights,
-        same_order=same_order.result().weights,
+        co_purchase_recent=lately.result(),
+        item_knn=knn.result(),
+        same_order=same_order.result(),
         next_order=following.result(),
         # Not in the pool: they use all cores, and keep BLAS to one thread meanwhile, which holds for the whole process.
         als=Als.fit(strengths),
@@ -121,19 +118,19 @@ def training_matrices(
         Entries before sampling.
     """
     customers = histories.filter(F.size("items") > 0)
-    arrays = ["items", "strengths", "recent"]
-    known = customers.select(F.lit(0).alias("kind"), F.col("user_id").alias("id"), *arrays)
-    rows = known.unionByName(baskets.select(F.lit(1).alias("kind"), F.col("order_id").alias("id"), *arrays))
+    known, anonymous = (
+        table.select(F.lit(kind).alias("kind"), F.col(key).alias("id"), "items", "strengths", "recent")
+        for kind, table, key in ((0, customers, "user_id"), (1, baskets, "order_id"))
+    )
+    rows = known.unionByName(anonymous)
     n_pairs = rows.agg(F.sum(F.size("items"))).first()[0] or 0  # type: ignore[index]
     # In the order of ids: sums of floats, and so the last digits of weights, depend on the order of rows.
-    table = sampled(rows, "id", n_pairs, max_pairs, "training matrices").toPandas().sort_values(["kind", "id"])
-    if table.empty:
-        return sp.csr_array((0, n_items), dtype=np.float64), sp.csr_array((0, n_items), dtype=np.float64)
-    indptr = np.concatenate([[0], np.cumsum(table["items"].map(len).to_numpy())])
-    items, strengths, recent = (np.concatenate(table[name].tolist()) for name in arrays)
-    shape = (len(table), n_items)
+    table = sampled(rows, "id", n_pairs, max_pairs, "training matrices").toArrow()
+    table = table.sort_by([("kind", "ascending"), ("id", "ascending")])
+    indptr, items = flattened(table["items"])
     # Arrays of its own for each: what sorts or clips one must not change the other.
-    return (
-        sp.csr_array((strengths.astype(np.float64), items, indptr), shape=shape),
-        sp.csr_array((recent.astype(np.float64), items.copy(), indptr.copy()), shape=shape),
+    strengths, recent = (
+        sp.csr_array((flattened(table[name])[1], items, indptr), shape=(len(table), n_items), copy=True)
+        for name in ("strengths", "recent")
     )
+    return strengths, recent

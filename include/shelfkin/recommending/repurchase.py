@@ -44,17 +44,12 @@ class RepurchasePolicy:
         """The task of the backtest that judges such lists: all (past purchases may come back) or new."""
         return "all" if self.repurchase == "allow" else "new"
 
-    def excluded_items(self, items: np.ndarray, n_bought: np.ndarray, last_days: np.ndarray) -> np.ndarray:
-        """Return which of a user's past `items` must not be recommended to that user."""
-        if self.repurchase == "exclude":
-            return items[n_bought > 0]
-        if self.repurchase_after_days is not None:
-            return items[(n_bought > 0) & (last_days < self.repurchase_after_days)]
-        return items[:0]
-
     def eligible(self, allowed: np.ndarray, block: UserBlock, user: int) -> np.ndarray:
         """Return what a user may be shown, (n_items,) bool: what is `allowed` at all, less what is excluded."""
         entries = block.of(user)
         eligible = allowed.copy()
-        eligible[self.excluded_items(block.items[entries], block.n_bought[entries], block.last_days[entries])] = False
+        # Where past purchases never come back, that is after so many days as there are.
+        after_days = np.inf if self.repurchase == "exclude" else self.repurchase_after_days or 0
+        excluded = (block.n_bought[entries] > 0) & (block.last_days[entries] < after_days)
+        eligible[block.items[entries][excluded]] = False
         return eligible

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -32,6 +33,11 @@ def purchase_type(event_types: Mapping[str, EventType]) -> str:
 def type_names(event_types: Mapping[str, EventType]) -> list[str]:
     """Return the names that the numbers in ``types`` stand for."""
     return sorted({*event_types, purchase_type(event_types)})
+
+
+def purchase_number(event_types: Mapping[str, EventType]) -> int:
+    """Return the number in ``types`` of the event type that counts as buying."""
+    return type_names(event_types).index(purchase_type(event_types))
 
 
 def timelines(events: DataFrame, items: DataFrame, event_types: Mapping[str, EventType]) -> DataFrame:
@@ -129,17 +135,23 @@ class Entries:
         return np.flatnonzero(changed)
 
 
+def flattened(lists: pa.ListArray | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each row's values begin, (n_rows + 1,) int64, and the values of all rows, end to end."""
+    lengths = np.asarray(pc.list_value_length(lists))
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.asarray(pc.list_flatten(lists))
+
+
 def entries_before(batch: pa.RecordBatch, as_of: datetime) -> Entries:
     """Return what `timelines` held at a moment.
 
     Of an order that went on at the moment only its first line counts: the last one before it isn't known.
     """
-    lengths = np.asarray(batch.column("items").value_lengths())
-    flat = {name: np.asarray(batch.column(name).flatten()) for name in TIMELINE_ARRAYS}
+    starts, _ = flattened(batch.column("items"))
+    flat = {name: flattened(batch.column(name))[1] for name in TIMELINE_ARRAYS}
     moment = microseconds(as_of)
     last = np.where(flat["ended_at"] < moment, flat["ended_at"], flat["started_at"])
     entries = Entries(
-        rows=np.repeat(np.arange(len(lengths)), lengths),
+        rows=np.repeat(np.arange(batch.num_rows), np.diff(starts)),
         items=flat["items"],
         types=flat["types"],
         orders=flat["orders"],

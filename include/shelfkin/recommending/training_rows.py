@@ -72,15 +72,13 @@ def training_rows(
             for task, policy in rules.items():
                 bought = batch.column(f"bought_{task}").to_pylist()
                 rows = [user_examples(signals, policy, row, user, bought[row]) for row, user in enumerate(users)]
-                yield pa.RecordBatch.from_arrays(
-                    [
-                        batch.column("user_id"),
-                        pa.array([task] * len(rows)),
-                        pa.array([features.tobytes() for features, _ in rows], pa.binary()),
-                        pa.array([hits.tobytes() for _, hits in rows], pa.binary()),
-                    ],
-                    names=["user_id", "task", "features", "bought"],
-                )
+                columns = {
+                    "user_id": users,
+                    "task": [task] * len(rows),
+                    "features": [features.tobytes() for features, _ in rows],
+                    "bought": [hits.tobytes() for _, hits in rows],
+                }
+                yield pa.RecordBatch.from_pydict(columns)
 
     n_tasks = max(1, -(-min(n_users, MAX_USERS) // _USERS_PER_TASK))
     try:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from shelfkin.recommending.co_purchase import clipped, strongest_entries
 from shelfkin.recommending.interactions import HISTORY_ARRAYS
+from shelfkin.recommending.timelines import flattened
 
 # The strongest past products that relations start from: beyond some hundreds they add time, not taste.
 MAX_HISTORY = 200
@@ -41,9 +42,8 @@ class UserBlock:
     @classmethod
     def from_arrow(cls, batch: pa.RecordBatch) -> UserBlock:
         """Return the histories of a batch's users (`interactions.HISTORY_COLUMNS`), in its order."""
-        lengths = np.asarray(batch.column("items").value_lengths())
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        arrays = {name: np.asarray(batch.column(name).flatten()) for name in HISTORY_ARRAYS}
+        indptr, _ = flattened(batch.column("items"))
+        arrays = {name: flattened(batch.column(name))[1] for name in HISTORY_ARRAYS}
         return cls(indptr=indptr, n_orders=np.asarray(batch.column("n_orders")), **arrays)
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from itertools import combinations
 
@@ -34,38 +34,25 @@ MIN_COSINE_OF_A_MODEL = 0.4
 _MAX_SPLITS = 20
 
 
-@dataclass(frozen=True)
-class Variants:
-    """Texts in groups.
+def grouped(catalogue: Catalogue, middle_of: np.ndarray) -> Catalogue:
+    """Return the catalogue with groups of texts, each as far from others as its middle.
 
-    Attributes
+    Parameters
     ----------
-    group_of
-        (n_texts,) int64: number of each text's group.
-    middles
-        (n_groups,) int64, rising: the text in the middle of each group.
+    catalogue
+        The products.
+    middle_of
+        Result of `find_variants`.
     """
-
-    group_of: np.ndarray
-    middles: np.ndarray
-
-    @classmethod
-    def none(cls, n_texts: int) -> Variants:
-        """Return every text as a group of its own."""
-        return cls(np.arange(n_texts), np.arange(n_texts))
-
-    def grouped(self, catalogue: Catalogue) -> Catalogue:
-        """Return the catalogue with these groups; each is as far from others as its middle."""
-        hashes = np.empty(catalogue.n_texts, dtype=object)
-        hashes[catalogue.texts] = catalogue.rows["text_hash"]
-        middles = self.middles[self.middles < len(catalogue.vectors)]
-        groups = self.group_of[catalogue.texts]
-        return replace(
-            catalogue,
-            rows=catalogue.rows.assign(group_text_hash=hashes[self.middles][groups]),
-            groups=groups,
-            group_vectors=catalogue.vectors[middles],
-        )
+    hashes = np.empty(catalogue.n_texts, dtype=object)
+    hashes[catalogue.texts] = catalogue.rows["text_hash"]
+    middles, groups = np.unique(middle_of[catalogue.texts], return_inverse=True)
+    return replace(
+        catalogue,
+        rows=catalogue.rows.assign(group_text_hash=hashes[middles][groups]),
+        groups=groups,
+        group_vectors=catalogue.vectors[middles[middles < len(catalogue.vectors)]],
+    )
 
 
 def variant_rows(catalogue: Catalogue) -> pd.DataFrame:
@@ -80,8 +67,8 @@ def variant_rows(catalogue: Catalogue) -> pd.DataFrame:
     return rows[["product_id", "variant_group"]].sort_values(["variant_group", "product_id"], ignore_index=True)
 
 
-def find_variants(products: DataFrame, catalogue: Catalogue, settings: Recommending) -> Variants:
-    """Return the groups of a catalogue's texts; each text alone where the settings want no variants.
+def find_variants(products: DataFrame, catalogue: Catalogue, settings: Recommending) -> np.ndarray:
+    """Return the middle of each text's group, (n_texts,) int64; each text alone where the settings want no variants.
 
     Names are made in Spark; keys and model numbers of all texts, some 100 bytes each, come to the driver.
 
@@ -95,24 +82,21 @@ def find_variants(products: DataFrame, catalogue: Catalogue, settings: Recommend
         Of the profile.
     """
     if not settings.variants:
-        return Variants.none(catalogue.n_texts)
+        return np.arange(catalogue.n_texts)
     by_colour = settings.variants_by_colour
+
+    schema = pa.schema({"product_id": pa.string(), "key": pa.string(), "codes": pa.list_(pa.string())})
 
     def name(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            titles, brands = batch.column("title").to_pylist(), batch.column("brand").to_pylist()
-            named = [
-                variant_name(title or "", brand, by_colour=by_colour)
-                for title, brand in zip(titles, brands, strict=True)
+            rows = [
+                {
+                    "product_id": row["product_id"],
+                    **vars(variant_name(row["title"] or "", row["brand"], by_colour=by_colour)),
+                }
+                for row in batch.to_pylist()
             ]
-            yield pa.RecordBatch.from_arrays(
-                [
-                    batch.column("product_id"),
-                    pa.array([one.key for one in named], pa.string()),
-                    pa.array([list(one.codes) for one in named], pa.list_(pa.string())),
-                ],
-                names=["product_id", "key", "codes"],
-            )
+            yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     first = F.min_by(F.struct("product_id", "title", "brand"), "product_id").alias("first")
     one_a_text = products.groupBy("text_hash").agg(first).select("first.*")
@@ -128,8 +112,8 @@ def find_variants(products: DataFrame, catalogue: Catalogue, settings: Recommend
 
 def group_texts(
     keys: Sequence[str], codes: Sequence[tuple[str, ...]], vectors: np.ndarray, min_cosine: float
-) -> Variants:
-    """Group texts by name and model number.
+) -> np.ndarray:
+    """Group texts by name and model number; return the text in the middle of each one's group, (n_texts,) int64.
 
     Of equally good middles the lower text number is taken: texts are to come in an order that is always the same, such
     as that of their hashes.
@@ -152,8 +136,7 @@ def group_texts(
     centre_of = np.arange(len(keys))
     for one, other in _same_model(names, codes, vectors):
         centre_of[other] = one
-    middles, group_of = np.unique(centre_of[middle_of], return_inverse=True)
-    return Variants(group_of.astype(np.int64), middles.astype(np.int64))
+    return centre_of[middle_of]
 
 
 def _same(keys: Sequence[str]) -> Iterator[np.ndarray]:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin import tables
 from shelfkin.app import App
 from shelfkin.evaluation.ranker_reuse import PRODUCTION
 from shelfkin.recommending.catalogue import Catalogue
-from shelfkin.recommending.fitting import Fitted
+from shelfkin.recommending.fitting import Fitted, fit_store
 from shelfkin.recommending.merchandising import MerchandisingRules, resolve_rules
 from shelfkin.recommending.nearest import TextNeighbours
 from shelfkin.recommending.popularity import popular_products
@@ -21,16 +22,6 @@ from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.similar import SimilarModel, similar_products
 from shelfkin.stage import Stage
 from shelfkin.stages import list_flags
-from shelfkin.tables import (
-    POPULAR_PRODUCTS,
-    PREPARED_PRODUCTS,
-    PRODUCT_VECTORS,
-    RANKERS,
-    SCHEMAS,
-    SIMILAR_PRODUCTS,
-    TIMELINES,
-    USER_RECOMMENDATIONS,
-)
 
 # Groups looked at per product before co-purchase re-ranks them.
 NEAREST_PER_RESULT = 3
@@ -43,7 +34,7 @@ def run(stage: Stage) -> None:
     prepared = read_preparation(stage)
     near = nearest_on_sale(stage, prepared)
     stage.progress("fitting co-purchase and popularity on the events before %s", stage.as_of)
-    fitted = prepared.fit(near, stage.cutoff)
+    fitted = fit_store(prepared, near, stage.cutoff)
     write_similar(stage, prepared.catalogue, near, fitted)
     n_users = fitted.histories.count()
     stage.metrics |= {"products": prepared.catalogue.n_items, "users": n_users, "repurchase": policy.repurchase}
@@ -64,12 +55,12 @@ def run(stage: Stage) -> None:
 
 def read_preparation(stage: Stage) -> Preparation:
     """Return what evaluate_recommenders has prepared."""
-    rows = stage.read("evaluate_recommenders", PREPARED_PRODUCTS).toPandas()
+    rows = stage.read("evaluate_recommenders", tables.PREPARED_PRODUCTS).toPandas()
     return Preparation(
         Catalogue.of(
-            rows.sort_values("product_id", ignore_index=True), stage.dataset("embed_products", PRODUCT_VECTORS)
+            rows.sort_values("product_id", ignore_index=True), stage.dataset("embed_products", tables.PRODUCT_VECTORS)
         ),
-        stage.read("evaluate_recommenders", TIMELINES),
+        stage.read("evaluate_recommenders", tables.TIMELINES),
         stage.profile.events.event_types if stage.profile.events else {},
         stage.profile.recommending,
     )
@@ -86,19 +77,13 @@ def nearest_on_sale(stage: Stage, prepared: Preparation) -> TextNeighbours:
 def read_ranker(stage: Stage, fitted: Fitted, policy: RepurchasePolicy) -> FittedRanker | None:
     """Return the ranker that evaluate_recommenders trained for this policy's task; None where it had too little."""
     mine = (F.col("task") == policy.task) & (F.col("role") == PRODUCTION)
-    rows = stage.read("evaluate_recommenders", RANKERS).filter(mine).collect()
+    rows = stage.read("evaluate_recommenders", tables.RANKERS).filter(mine).collect()
     return FittedRanker(Ranker(rows[0]["ranker"]), fitted.ranking_inputs) if rows else None
 
 
 def read_rules(stage: Stage, catalogue: Catalogue) -> MerchandisingRules:
     """Return the profile's rules for lists; what they name and the catalogue lacks is said, and has no effect."""
-    rules, unknown = resolve_rules(
-        stage.profile.recommending.rules,
-        catalogue.product_ids,
-        catalogue.prices,
-        catalogue.brands,
-        catalogue.clusters,
-    )
+    rules, unknown = resolve_rules(stage.profile.recommending.rules, catalogue.rows, catalogue.clusters)
     if unknown:
         stage.metrics["unknown_in_rules"] = unknown
         stage.progress(
@@ -115,11 +100,11 @@ def write_lists(
     shown = replace(fitted.items, allowed=fitted.items.allowed & rules.allowed)
     blend = stage.profile.recommending.blend_for(policy.repurchase)
     recommender = Recommender(shown, blend, policy, learned=ranker, rules=rules)
-    with recommend_users(fitted.histories, recommender) as lists:
+    with recommend_users(fitted.histories, [recommender]) as lists:
         # By hash, then sorted within each file: a sort of the whole would score every user twice, once to find the
         # ranges. The exchange also keeps scoring on all cores, whatever the number of files.
-        by_user = lists.repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
-        stage.write(USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
+        by_user = lists.drop("recommender").repartition(LIST_FILES, "user_id").sortWithinPartitions("user_id", "rank")
+        stage.write(tables.USER_RECOMMENDATIONS, by_user, n_files=LIST_FILES)
 
 
 def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitted: Fitted) -> None:
@@ -132,11 +117,11 @@ def write_similar(stage: Stage, catalogue: Catalogue, near: TextNeighbours, fitt
         allowed=fitted.items.allowed,
         rank=fitted.items.rank,
         neighbours=near.neighbours,
-        co_purchase=fitted.ranking_inputs.item_knn,
+        co_purchase=fitted.ranking_inputs.relations.item_knn,
         content_share=settings.similar_content_share,
     )
     with similar_products(stage.spark, model, catalogue.vectors, settings.similar_length) as table:
-        stage.write(SIMILAR_PRODUCTS, table, n_files=4)
+        stage.write(tables.SIMILAR_PRODUCTS, table, n_files=4)
 
 
 def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: int) -> None:
@@ -146,17 +131,18 @@ def write_popular(stage: Stage, catalogue: Catalogue, fitted: Fitted, length: in
         fitted.items.rank,
         fitted.items.allowed,
         catalogue.product_ids,
-        catalogue.cluster_ids,
+        catalogue.rows["cluster_id"].to_numpy(),
         length,
     )
-    stage.write(POPULAR_PRODUCTS, stage.spark.createDataFrame(rows, SCHEMAS[POPULAR_PRODUCTS]), n_files=1)
+    table = stage.spark.createDataFrame(rows, tables.SCHEMAS[tables.POPULAR_PRODUCTS])
+    stage.write(tables.POPULAR_PRODUCTS, table, n_files=1)
 
 
 def skip(stage: Stage) -> None:
     """Write empty tables where nobody has done anything yet."""
     stage.metrics["skipped_reason"] = "The store has no events before as_of: no personal lists, no popular products."
-    stage.write_empty(USER_RECOMMENDATIONS)
-    stage.write_empty(POPULAR_PRODUCTS)
+    stage.write_empty(tables.USER_RECOMMENDATIONS)
+    stage.write_empty(tables.POPULAR_PRODUCTS)
 
 
 APP = App(

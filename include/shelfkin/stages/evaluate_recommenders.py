@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin import tables
 from shelfkin.app import App, optional
 from shelfkin.artifacts import Manifest, published_before
 from shelfkin.errors import OptionError
@@ -27,26 +28,13 @@ from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
 from shelfkin.profile import MAX_RANKER_WINDOWS, Recommending
 from shelfkin.recommending.catalogue import unknown_products
-from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, Fitted
+from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, Fitted, fit_store
 from shelfkin.recommending.preparation import Preparation, prepare
 from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.timelines import purchase_type
 from shelfkin.recommending.variants import variant_rows
 from shelfkin.stage import Stage
 from shelfkin.stages import list_flags
-from shelfkin.tables import (
-    BASELINE_PARAMETERS,
-    EVENTS,
-    PREPARED_PRODUCTS,
-    PRODUCT_CLUSTERS,
-    PRODUCT_VARIANTS,
-    PRODUCT_VECTORS,
-    PRODUCTS,
-    RANKERS,
-    RECOMMENDER_METRICS,
-    SCHEMAS,
-    TIMELINES,
-)
 
 # Metrics go up to k = 20, so lists are judged at this length even where shorter ones are shown.
 MIN_LIST_LENGTH = 20
@@ -75,7 +63,7 @@ def run(stage: Stage) -> None:
     window = Window.before(stage.cutoff, settings.horizon_days)
     stage.metrics |= {"cut": window.cut.date().isoformat(), "horizon_days": window.horizon_days}
     stage.metrics["ranker_windows"] = settings.ranker_windows
-    events = stage.read("clean_events", EVENTS)
+    events = stage.read("clean_events", tables.EVENTS)
     prepared = write_preparation(stage, events, settings)
     if stage.profile.events is None or events.isEmpty():
         return skip(stage, "The store has no events before as_of.")
@@ -114,23 +102,23 @@ def recommending_of(stage: Stage) -> Recommending:
 def write_preparation(stage: Stage, events: DataFrame, settings: Recommending) -> Preparation:
     """Read the catalogue, find variants and lay out timelines; write them as tables, for building as well."""
     prepared = prepare(
-        stage.read("clean_catalog", PRODUCTS),
-        stage.dataset("embed_products", PRODUCT_VECTORS),
-        stage.read("cluster_products", PRODUCT_CLUSTERS),
+        stage.read("clean_catalog", tables.PRODUCTS),
+        stage.dataset("embed_products", tables.PRODUCT_VECTORS),
+        stage.read("cluster_products", tables.PRODUCT_CLUSTERS),
         events,
         stage.profile.events.event_types if stage.profile.events else {},
         settings,
     )
     variants = variant_rows(prepared.catalogue)
-    for table, rows in ((PRODUCT_VARIANTS, variants), (PREPARED_PRODUCTS, prepared.catalogue.rows)):
-        stage.write(table, stage.spark.createDataFrame(rows, SCHEMAS[table]), n_files=1)
-    stage.write(TIMELINES, prepared.timelines)
+    for table, rows in ((tables.PRODUCT_VARIANTS, variants), (tables.PREPARED_PRODUCTS, prepared.catalogue.rows)):
+        stage.write(table, stage.spark.createDataFrame(rows, tables.SCHEMAS[table]), n_files=1)
+    stage.write(tables.TIMELINES, prepared.timelines)
     stage.metrics |= {
         "variant_groups": variants["variant_group"].nunique(),
         "products_with_variants": len(variants),
         **unknown_products(events, prepared.items),
     }
-    return prepared.with_timelines(stage.spark.read.parquet(stage.table_uri(TIMELINES)))
+    return replace(prepared, timelines=stage.spark.read.parquet(stage.table_uri(tables.TIMELINES)))
 
 
 def purchases_in_windows(prepared: Preparation, events: DataFrame, window: Window) -> DataFrame:
@@ -150,7 +138,7 @@ def learn_or_reuse(
     def fit(earlier: Window) -> Fitted:
         stage.progress("fitting on the events before %s", earlier.cut.date())
         counted = popularity if earlier == window else None
-        return prepared.fit(near, earlier.cut, backtest=True, popularity=counted)
+        return fit_store(prepared, near, earlier.cut, popularity=counted, backtest=True)
 
     def tune_on(earlier: Window, fitted: Fitted) -> Tuned:
         stage.progress("tuning the baselines on the %s days from %s", earlier.horizon_days, earlier.cut.date())
@@ -181,22 +169,24 @@ def reused_rankers(stage: Stage, settings: Recommending) -> tuple[Rankers, Tuned
         return None
     learned_as_of = pointer["metrics"]["ranker_learned_as_of"]
     manifest = Manifest.read(stage.paths.root, pointer["manifests"]["evaluate_recommenders"])
-    rankers, tried = (
-        [tuple(row) for row in stage.spark.read.schema(SCHEMAS[table]).parquet(manifest.table_uri(table)).collect()]
-        for table in (RANKERS, BASELINE_PARAMETERS)
-    )
+
+    def rows_of(table: str) -> list[tuple]:
+        read = stage.spark.read.schema(tables.SCHEMAS[table]).parquet(manifest.table_uri(table))
+        return [tuple(row) for row in read.collect()]
+
     stage.progress("going on with the rankers that were learned as of %s", learned_as_of)
-    return from_rows(rankers, date.fromisoformat(learned_as_of)), Tuned.from_rows(tried)
+    rankers = from_rows(rows_of(tables.RANKERS), date.fromisoformat(learned_as_of))
+    return rankers, Tuned.from_rows(rows_of(tables.BASELINE_PARAMETERS))
 
 
 def write_learned(stage: Stage, learned: Learned) -> None:
     """Write ``rankers`` and ``baseline_parameters``; say what ranks the production lists and what was chosen."""
     rankers, tuned = learned.rankers, learned.tuned
-    rows = {RANKERS: list(to_rows(rankers)), BASELINE_PARAMETERS: [astuple(one) for one in tuned.tried]}
+    rows = {tables.RANKERS: list(to_rows(rankers)), tables.BASELINE_PARAMETERS: [astuple(one) for one in tuned.tried]}
     for table, content in rows.items():
-        stage.write(table, stage.spark.createDataFrame(content, SCHEMAS[table]), n_files=1)
+        stage.write(table, stage.spark.createDataFrame(content, tables.SCHEMAS[table]), n_files=1)
     # A day that had too little to learn from has nothing to hand on: the next one tries for itself.
-    stage.metrics["ranker_learned_as_of"] = rankers.learned_as_of.isoformat() if rows[RANKERS] else None
+    stage.metrics["ranker_learned_as_of"] = rankers.learned_as_of.isoformat() if rows[tables.RANKERS] else None
     for task, ranker in rankers.production.items():
         stage.metrics[f"ranked_by_{task}"] = "blend" if ranker is None else "lambdamart"
         if ranker is None:
@@ -249,7 +239,7 @@ def background_of(prepared: Preparation, fitted: Fitted) -> Background:
 
 def write_result(stage: Stage, result: BacktestResult, policy: RepurchasePolicy) -> None:
     """Write ``recommender_metrics``, figures and pictures of each task, and what the gate decides."""
-    stage.write(RECOMMENDER_METRICS, stage.spark.createDataFrame(result.metrics), n_files=1)
+    stage.write(tables.RECOMMENDER_METRICS, stage.spark.createDataFrame(result.metrics), n_files=1)
     # Once: each interval draws all users thousands of times.
     comparisons = {task: result.comparisons(OURS, task) for task in TASKS if (task, OURS) in result.ndcg}
     for task, of_task in comparisons.items():
@@ -283,8 +273,7 @@ def report(stage: Stage, task: str, ndcg: np.ndarray, comparisons: Mapping[str, 
     """Put a task's main figures where XCom shows them, and say them."""
     if not comparisons:
         return
-    best = min(comparisons, key=lambda name: (-comparisons[name].mean, name))
-    nearest = comparisons[best]
+    best, nearest = min(comparisons.items(), key=lambda one: (-one[1].mean, one[0]))
     stage.metrics |= {
         f"ndcg_at_10_{task}": round(float(ndcg.mean()), 4),
         f"best_baseline_{task}": best,
@@ -292,16 +281,8 @@ def report(stage: Stage, task: str, ndcg: np.ndarray, comparisons: Mapping[str, 
         f"users_{task}": len(ndcg),
         f"ahead_{task}": {name: [round(one.low, 4), round(one.high, 4)] for name, one in comparisons.items()},
     }
-    stage.progress(
-        "task %s: NDCG@10 %.4f, best baseline %s %.4f, ahead by %+.4f to %+.4f (95%%), %s users",
-        task,
-        ndcg.mean(),
-        best,
-        nearest.mean,
-        nearest.low,
-        nearest.high,
-        f"{len(ndcg):,}",
-    )
+    told = "task %s: NDCG@10 %.4f, best baseline %s %.4f, ahead by %+.4f to %+.4f (95%%), %s users"
+    stage.progress(told, task, ndcg.mean(), best, *nearest, f"{len(ndcg):,}")
 
 
 def draw_task(stage: Stage, task: str, ndcg: np.ndarray, comparisons: Mapping[str, BaselineComparison]) -> None:
@@ -309,7 +290,7 @@ def draw_task(stage: Stage, task: str, ndcg: np.ndarray, comparisons: Mapping[st
     n_beaten = sum(one.low > 0 for one in comparisons.values())
     figure = draw_against_baselines(
         (OURS, float(ndcg.mean())),
-        {name: (one.mean, one.low, one.high) for name, one in comparisons.items()},
+        comparisons,
         metric="NDCG@10",
         title=f"Task {task}: ahead of {n_beaten} of {len(comparisons)} baselines beyond noise",
         detail=f"{stage.metrics['horizon_days']} days from {stage.metrics['cut']}, {len(ndcg):,} customers, "
@@ -339,7 +320,7 @@ def skip(stage: Stage, reason: str) -> None:
     """Write empty tables and say why: too little history is no failure."""
     stage.metrics |= {"skipped_reason": reason, "gate": "abstain", "gate_reason": reason}
     stage.progress("no evaluation: %s", reason)
-    for table in (RECOMMENDER_METRICS, RANKERS, BASELINE_PARAMETERS):
+    for table in (tables.RECOMMENDER_METRICS, tables.RANKERS, tables.BASELINE_PARAMETERS):
         stage.write_empty(table)
 
 
