@@ -111,7 +111,7 @@ class App:
             flags = parser.parse_args(arguments)
             stage = _open_stage(self.name, flags, self.inputs)
             # A retry must not find the error of the try before it.
-            _remove_error(stage.paths, self.name)
+            stage.paths.root.remove(stage.paths.error_uri(self.name))
             log.info("%s for store %s as of %s", self.name, stage.profile.store, stage.as_of)
             self.run(stage)
             check_reconciled(self.name, stage.counts)
@@ -169,12 +169,6 @@ def _open_stage(name: str, flags: argparse.Namespace, needed: Sequence[str]) -> 
         options=own,
         inputs={stage: given[stage] for stage in needed},
     )
-
-
-def _remove_error(paths: RunPaths, name: str) -> None:
-    uri = paths.error_uri(name)
-    if paths.root.exists(uri):
-        paths.root.fs.rm_file(uri)
 
 
 def _report_failure(name: str, arguments: Sequence[str], error: Exception) -> None:

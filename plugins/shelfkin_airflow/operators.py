@@ -119,9 +119,7 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def _submit(self, context: Context) -> None:
         require_java()
-        error_uri = self.paths.error_uri(self.task_id)
-        if self.paths.root.exists(error_uri):
-            self.paths.root.fs.rm_file(error_uri)
+        self.paths.root.remove(self.paths.error_uri(self.task_id))
         self.application_args = self.command_line(context["ti"].try_number)
         airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
         self.py_files = str(package_zip(airflow_home / "py_files"))

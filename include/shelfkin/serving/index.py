@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shelfkin.artifacts import Root
+from shelfkin.artifacts import Root, local_path
 from shelfkin.errors import ArtifactError
 
 LAYOUT = 1
@@ -117,7 +117,7 @@ def open_index(root: Root, pointer: Mapping[str, Any], cache: Path) -> ServingIn
 
 def _local_copy(root: Root, uri: str, cache: Path) -> Path:
     if root.is_local:
-        return Path(uri.removeprefix("file://"))
+        return local_path(uri)
     local = cache / root.relative(uri).replace("/", "__")
     if not local.exists():
         cache.mkdir(parents=True, exist_ok=True)
