@@ -1,15 +1,22 @@
-"""How cleaning stages turn a row away: the first rule it breaks, with a reason code and a detail a person can read."""
+"""How cleaning stages turn a row away: the first rule it breaks, with a reason code and a detail a person can read.
+
+Rules that the catalogue and the event log share stand here as well, so that both turn the same ids and times away.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import reduce
+from typing import Literal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin import sources
 from shelfkin.errors import DataQualityError
+from shelfkin.profile import IdRule
 
 _EXAMPLE_CHARS = 160
 # As `errors.without_controls`, in the regular expressions of the JVM.
@@ -35,6 +42,43 @@ class Rule:
     detail: Column
 
 
+def shared_rules(product_column: str, rule: IdRule) -> list[Rule]:
+    """Return the rules of every raw row: it has the file's columns, and a product id as the profile wants it."""
+    return [
+        Rule("malformed_row", F.col("malformed").isNotNull(), shown("line", F.col("malformed"))),
+        Rule("missing_product_id", F.col("product_id").isNull(), shown_raw(product_column)),
+        Rule("not_a_product_id", sources.breaks_pattern(F.col("product_id"), rule), shown_raw(product_column)),
+    ]
+
+
+def time_rules(moment: str, raw_column: str, earliest: date) -> list[Rule]:
+    """Return the rules of a time that was read into the column `moment`."""
+    return [
+        Rule("bad_time", F.col(moment).isNull(), shown_raw(raw_column)),
+        Rule("implausible_time", F.col(moment) < F.lit(earliest), shown_raw(raw_column)),
+    ]
+
+
+def after_as_of(moment: str, cutoff: datetime) -> Column:
+    """Return whether a row is of `cutoff` or later; a malformed row, or one without a time, is not."""
+    return F.coalesce(F.col("malformed").isNull() & (F.col(moment) >= F.lit(cutoff)), F.lit(False))
+
+
+def judged(parsed: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """Add the column `verdict`, the first rule broken; rows `after_as_of` are not judged."""
+    return parsed.select("*", F.when(~F.col("after_as_of"), first_broken(rules)).alias("verdict"))
+
+
+def good_rows(parsed: DataFrame) -> DataFrame:
+    """Return the rows that were known as of the run's date and break no rule."""
+    return parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
+
+
+def turned_away(parsed: DataFrame) -> DataFrame:
+    """Return the rows that break a rule, as a quarantine table holds them."""
+    return parsed.where(F.col("reason").isNotNull()).select("reason", "detail", "raw")
+
+
 def first_broken(rules: Sequence[Rule]) -> Column:
     """Return struct(reason, detail) of the first rule that a row breaks, NULL for a good row."""
     verdict = F.lit(None).cast("struct<reason: string, detail: string>")
@@ -51,6 +95,11 @@ def shown(label: str, value: Column) -> Column:
     """
     text = F.regexp_replace(F.substring(value.cast("string"), 1, _EXAMPLE_CHARS), _UNPRINTABLE, " ")
     return F.concat(F.lit(f"{label} '"), F.coalesce(text, F.lit("")), F.lit("'"))
+
+
+def shown_raw(column: str) -> Column:
+    """Return the value of a raw column as a detail."""
+    return shown(column, sources.value(column))
 
 
 def counts_by_reason(quarantine: DataFrame) -> dict[str, int]:
@@ -70,14 +119,18 @@ def merge_counts(*parts: Mapping[str, int]) -> dict[str, int]:
 
 
 def check_share(
-    what: str, quarantine: DataFrame, by_reason: Mapping[str, int], rows_known: int, limit: float, key: str
+    section: Literal["catalog", "events"],
+    quarantine: DataFrame,
+    by_reason: Mapping[str, int],
+    rows_known: int,
+    limit: float,
 ) -> None:
     """Raise DataQualityError if too large a share of the rows was turned away, or all of them were.
 
     Parameters
     ----------
-    what
-        What the rows are, for the message: "catalogue rows".
+    section
+        The profile section that describes the rows.
     quarantine
         The rows turned away, for examples: `reason`, `detail`.
     by_reason
@@ -85,14 +138,14 @@ def check_share(
     rows_known
         Rows that were known as of the run's date.
     limit
-        Largest share that the profile accepts.
-    key
-        The profile key that holds the limit.
+        Largest share that the section's ``max_quarantined_share`` accepts.
     """
     quarantined = sum(by_reason.values())
     all_gone = quarantined == rows_known > 0
     if quarantined <= limit * rows_known and not all_gone:
         return
+    key = f"{section}.max_quarantined_share"
+    what = {"catalog": "catalogue rows", "events": "event rows"}[section]
     lines = [f"{quarantined:,} of {rows_known:,} {what} ({quarantined / rows_known:.1%}) were turned away; "]
     lines[0] += "nothing is left." if all_gone else f"{key} allows {limit:.0%}."
     for reason in list(by_reason)[:3]:

@@ -14,7 +14,7 @@ from pyspark.sql import types as T  # noqa: N812
 from shelfkin import sources
 from shelfkin.catalog import prices, text
 from shelfkin.profile import Catalog, StoreProfile
-from shelfkin.quarantine import Rule, first_broken, shown
+from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
 from shelfkin.sources import RawTable
 
 # The levels of a path are tried for these in order; the first that occurs splits it.
@@ -81,22 +81,19 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
     )
     named = [name for name, column in (("description", fields.description), ("brand", fields.brand)) if column]
     cleaned = text.clean_texts(texts, [*titles, *levels, *named])
-    after = F.coalesce(F.col("malformed").isNull() & (F.col("seen_at") >= F.lit(cutoff)), F.lit(False))
     parsed = cleaned.select(
         "*",
         _joined_title(titles).alias("title"),
         _category_path(raw, catalog, levels).alias("category_path"),
-        (after if catalog.kind == "events" else F.lit(False)).alias("after_as_of"),
+        (after_as_of("seen_at", cutoff) if catalog.kind == "events" else F.lit(False)).alias("after_as_of"),
     )
-    known = ~F.col("after_as_of")
-    judged = parsed.select("*", F.when(known, first_broken(_rules(profile))).alias("verdict"))
     title, path = F.col("title"), F.col("category_path")
     if catalog.fold_shouting:
         title, path = text.fold_shouting(title), F.transform(path, text.fold_shouting)
     has_price = F.col("price").isNotNull()
     currency = prices.parse_currency(F.col("written_price"), profile.currency)
     too_long = F.length("description") > catalog.max_text_chars
-    return judged.select(
+    return judged(parsed, _rules(profile)).select(
         "product_id",
         title.alias("title"),
         text.cut_at_word(F.col("description"), catalog.max_text_chars).alias("description"),
@@ -129,24 +126,16 @@ def _texts(names: list[str], columns: list[Column]) -> list[Column]:
 def _rules(profile: StoreProfile) -> list[Rule]:
     """Return why a single catalogue row is turned away, the most telling reason first."""
     catalog = profile.catalog
-    raw_id = shown(catalog.fields.product_id, sources.value(catalog.fields.product_id))
     title = shown("title", F.col("title"))
-    rules = [
-        Rule("malformed_row", F.col("malformed").isNotNull(), shown("line", F.col("malformed"))),
-        Rule("missing_product_id", F.col("product_id").isNull(), raw_id),
-        Rule("not_a_product_id", sources.breaks_pattern(F.col("product_id"), catalog.product_id), raw_id),
-    ]
+    rules = shared_rules(catalog.fields.product_id, catalog.product_id)
     if catalog.kind == "events" and profile.events is not None:
-        column = profile.events.fields.occurred_at
-        moment = shown(column, sources.value(column))
-        rules.append(Rule("bad_time", F.col("seen_at").isNull(), moment))
-        rules.append(Rule("implausible_time", F.col("seen_at") < F.lit(profile.events.earliest), moment))
+        rules += time_rules("seen_at", profile.events.fields.occurred_at, profile.events.earliest)
     if catalog.not_a_product_category is not None:
         path = F.concat_ws(" > ", "category_path")
         named = F.exists("category_path", lambda level: level.rlike(str(catalog.not_a_product_category)))
         rules.append(Rule("not_a_product_category", named, shown("category", path)))
     title_column = _columns(catalog.fields.title)[0]
-    rules.append(Rule("empty_title", F.col("title").isNull(), shown(title_column, sources.value(title_column))))
+    rules.append(Rule("empty_title", F.col("title").isNull(), shown_raw(title_column)))
     rules.append(Rule("oversize_title", F.length("title") > catalog.max_text_chars, title))
     if catalog.not_a_product is not None:
         rules.append(Rule("not_a_product", F.col("title").rlike(catalog.not_a_product), title))
@@ -242,8 +231,7 @@ def newest_versions(parsed: DataFrame, cutoff: datetime) -> DataFrame:
         F.col("description").asc_nulls_last(),
         "row_hash",
     )
-    good = _good(parsed)
-    ranked = good.withColumn("_order", F.row_number().over(newest_first))
+    ranked = good_rows(parsed).withColumn("_order", F.row_number().over(newest_first))
     return ranked.where(F.col("_order") == 1).select("product_id", *_DETAILS, F.col("seen_at").alias("updated_at"))
 
 
@@ -254,12 +242,15 @@ def from_order_lines(parsed: DataFrame) -> DataFrame:
     is that of the last line with a positive price (of one moment: the highest); other fields come from the last line
     that has them; `updated_at` is the time of the last line.
     """
-    good = _good(parsed)
-    titles = good.groupBy("product_id", "title").agg(
-        F.count("*").alias("n_lines"),
-        F.max("seen_at").alias("last_at"),
-        F.max(F.when(F.col("price") > 0, F.struct("seen_at", "price", "currency"))).alias("last_price"),
-        *[_last_known(name) for name in ("description", "brand", "category_path", "in_stock")],
+    titles = (
+        good_rows(parsed)
+        .groupBy("product_id", "title")
+        .agg(
+            F.count("*").alias("n_lines"),
+            F.max("seen_at").alias("last_at"),
+            F.max(F.when(F.col("price") > 0, F.struct("seen_at", "price", "currency"))).alias("last_price"),
+            *[_last_known(name) for name in ("description", "brand", "category_path", "in_stock")],
+        )
     )
     best_first = Window.partitionBy("product_id").orderBy(F.desc("n_lines"), F.desc("last_at"), "title")
     whole = Window.partitionBy("product_id")
@@ -286,10 +277,6 @@ def from_order_lines(parsed: DataFrame) -> DataFrame:
 def _last_known(name: str) -> Column:
     """Return the newest known value of a field as struct(seen_at, value): structs compare by time first."""
     return F.max(F.when(F.col(name).isNotNull(), F.struct("seen_at", F.col(name).alias("value")))).alias(f"last_{name}")
-
-
-def _good(parsed: DataFrame) -> DataFrame:
-    return parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
 
 
 @dataclass(frozen=True)

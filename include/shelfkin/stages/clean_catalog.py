@@ -16,7 +16,7 @@ from shelfkin.app import App
 from shelfkin.catalog import clean, snapshots
 from shelfkin.errors import DataQualityError
 from shelfkin.profile import Source
-from shelfkin.quarantine import check_share, counts_by_reason
+from shelfkin.quarantine import check_share, counts_by_reason, turned_away
 from shelfkin.sources import list_paths, read_source
 from shelfkin.stage import Stage
 from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE
@@ -34,10 +34,9 @@ def run(stage: Stage) -> None:
     _check_rows(stage, path, seen)
     stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
 
-    quarantine = parsed.where(F.col("reason").isNotNull()).select("reason", "detail", "raw")
+    quarantine = turned_away(parsed)
     by_reason = counts_by_reason(quarantine)
-    limit = profile.catalog.max_quarantined_share
-    check_share("catalogue rows", quarantine, by_reason, seen["known"], limit, "catalog.max_quarantined_share")
+    check_share("catalog", quarantine, by_reason, seen["known"], profile.catalog.max_quarantined_share)
     products = (
         clean.from_order_lines(parsed)
         if profile.catalog.kind == "events"

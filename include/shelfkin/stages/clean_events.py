@@ -15,8 +15,7 @@ from shelfkin import demo_data
 from shelfkin.app import App
 from shelfkin.errors import DataQualityError, StaleDataError
 from shelfkin.events import clean
-from shelfkin.profile import Events
-from shelfkin.quarantine import check_share, counts_by_reason, merge_counts
+from shelfkin.quarantine import check_share, counts_by_reason, merge_counts, turned_away
 from shelfkin.sources import read_source
 from shelfkin.stage import Stage
 from shelfkin.tables import EVENTS, EVENTS_QUARANTINE
@@ -43,15 +42,15 @@ def run(stage: Stage) -> None:
     stage.progress(
         "%s rows, %s of them known before %s", f"{seen['rows_in']:,}", f"{seen['known']:,}", stage.as_of.isoformat()
     )
-    turned_away = parsed.where(F.col("reason").isNotNull()).select("reason", "detail", "raw")
-    _check_quality(events, turned_away, seen["by_reason"], seen["known"])
+    quarantine = turned_away(parsed)
+    check_share("events", quarantine, seen["by_reason"], seen["known"], events.max_quarantined_share)
 
     settled = clean.settle(clean.drop_copies(parsed), seen["cancellations"] > 0)
     kept = stage.write(EVENTS, settled.events)
-    quarantined = stage.write(EVENTS_QUARANTINE, turned_away.unionByName(settled.unmatched))
+    quarantined = stage.write(EVENTS_QUARANTINE, quarantine.unionByName(settled.unmatched))
     written = stage.spark.read.parquet(stage.table_uri(EVENTS_QUARANTINE))
     by_reason = counts_by_reason(written)
-    _check_quality(events, written, by_reason, seen["known"])
+    check_share("events", written, by_reason, seen["known"], events.max_quarantined_share)
     stage.counts = {
         "rows_in": seen["rows_in"],
         "kept": kept,
@@ -114,12 +113,6 @@ def _check_time(stage: Stage, path: str, seen: dict[str, Any]) -> None:
             f"earlier; max_staleness_days of store {stage.profile.store} is {limit}.",
             next_step=f"Deliver newer events, or run as of {clean.day_after(last)}, the newest date that makes sense.",
         )
-
-
-def _check_quality(events: Events, quarantine: DataFrame, by_reason: dict[str, int], known: int) -> None:
-    check_share(
-        "event rows", quarantine, by_reason, known, events.max_quarantined_share, "events.max_quarantined_share"
-    )
 
 
 APP = App("clean_events", run, description=__doc__)
