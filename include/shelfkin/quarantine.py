@@ -5,10 +5,10 @@ Rules that the catalogue and the event log share stand here as well, so that bot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import reduce
 from typing import Literal
 
 from pyspark.sql import Column, DataFrame
@@ -107,14 +107,14 @@ def counts_by_reason(quarantine: DataFrame) -> dict[str, int]:
 
     Collects one row per reason code.
     """
-    rows = quarantine.groupBy("reason").count().collect()
-    return {row["reason"]: row["count"] for row in sorted(rows, key=lambda row: (-row["count"], row["reason"]))}
+    return summed((row["reason"], row["count"]) for row in quarantine.groupBy("reason").count().collect())
 
 
-def merge_counts(*parts: Mapping[str, int]) -> dict[str, int]:
-    """Return the sums of several counts by reason, most frequent first (ties by name)."""
-    names = reduce(lambda seen, part: seen | set(part), parts, set[str]())
-    total = {name: sum(part.get(name, 0) for part in parts) for name in names}
+def summed(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return the sums of counts by reason, most frequent first (ties by name)."""
+    total = Counter[str]()
+    for reason, n in counts:
+        total[reason] += n
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -141,9 +141,7 @@ class SparkStageOperator(SparkSubmitOperator):
         text = f"{self.task_id} failed ({account['kind']}): {account['message']}"
         if account.get("next_step"):
             text += f"\nNext step: {account['next_step']}"
-        if not account["retryable"]:
-            raise AirflowFailException(text) from None
-        raise AirflowException(text) from None
+        raise (AirflowException if account["retryable"] else AirflowFailException)(text) from None
 
 
 class PublishOperator(BaseOperator):

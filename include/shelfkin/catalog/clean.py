@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
@@ -279,20 +277,6 @@ def _last_known(name: str) -> Column:
     return F.max(F.when(F.col(name).isNotNull(), F.struct("seen_at", F.col(name).alias("value")))).alias(f"last_{name}")
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """One piece of a text recipe: literal texts around the names of fields."""
-
-    parts: tuple[tuple[str, str], ...]  # (literal before, field name); a last literal has the field ""
-
-    def column(self) -> Column:
-        """Return the piece's text, NULL when one of its fields is empty."""
-        values = [
-            part for literal, name in self.parts for part in (F.lit(literal), *([_FIELDS[name]()] if name else []))
-        ]
-        return F.concat(*values)
-
-
 _FIELDS = {
     "title": lambda: F.col("title"),
     "description": lambda: F.col("description"),
@@ -307,6 +291,14 @@ def with_embedding_text(products: DataFrame, recipe: str) -> DataFrame:
 
     A recipe names fields in braces; a piece between | bars is left out when a field in it is empty.
     """
-    pieces = [_Piece(tuple(re.findall(r"([^{}]*)(?:{([^}]*)}|$)", piece))) for piece in recipe.split("|")]
-    written = F.btrim(reduce(F.concat, [F.coalesce(piece.column(), F.lit("")) for piece in pieces]))
+    pieces = [F.coalesce(_piece_text(piece), F.lit("")) for piece in recipe.split("|")]
+    written = F.btrim(F.concat(*pieces))
     return products.withColumn("embedding_text", written).withColumn("text_hash", F.sha2("embedding_text", 256))
+
+
+def _piece_text(piece: str) -> Column:
+    """Return the text of one piece of a recipe, NULL when one of its fields is empty."""
+    parts: list[Column] = []
+    for literal, field in re.findall(r"([^{}]*)(?:{([^}]*)}|$)", piece):
+        parts += [F.lit(literal), _FIELDS[field]()] if field else [F.lit(literal)]
+    return F.concat(*parts)

@@ -264,8 +264,4 @@ def _places(values: Sequence[object]) -> str:
 
 def _is_text(value: str) -> bool:
     """Whether a string is Unicode text: what came over a command line may hold bytes that aren't."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return value.encode(errors="ignore").decode() == value

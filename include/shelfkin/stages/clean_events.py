@@ -15,7 +15,7 @@ from shelfkin import demo_data
 from shelfkin.app import App
 from shelfkin.errors import DataQualityError, StaleDataError
 from shelfkin.events import clean
-from shelfkin.quarantine import check_share, counts_by_reason, merge_counts, turned_away
+from shelfkin.quarantine import check_share, counts_by_reason, summed, turned_away
 from shelfkin.sources import read_source
 from shelfkin.stage import Stage
 from shelfkin.tables import EVENTS, EVENTS_QUARANTINE
@@ -88,7 +88,7 @@ def _survey(parsed: DataFrame) -> dict[str, Any]:
         "known": sum(group["n"] for group in known),
         "good": sum(group["n"] for group in good),
         "cancellations": sum(group["n"] for group in good if group["is_cancellation"]),
-        "by_reason": merge_counts(*({group["reason"]: group["n"]} for group in known if group["reason"] is not None)),
+        "by_reason": summed((group["reason"], group["n"]) for group in known if group["reason"] is not None),
         "first": datetime.fromtimestamp(min(firsts), UTC) if firsts else None,
         "last_known": datetime.fromtimestamp(max(lasts), UTC) if lasts else None,
     }
