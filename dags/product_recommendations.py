@@ -163,6 +163,12 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             "execution_timeout": timedelta(hours=2),
         },
     )
+    of_run = {"store": profile.store, "as_of": AS_OF, "run_id": "{{ run_id }}"}
+    folders = {
+        "artifact_root": settings.artifact_root,
+        "stores_dir": str(settings.stores_dir),
+        "data_dir": str(settings.data_dir),
+    }
     with dag:
 
         def stage(
@@ -171,12 +177,8 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             return SparkStageOperator(
                 task_id=task_id,
                 spark_apps_dir=str(PROJECT / "spark_apps"),
-                artifact_root=settings.artifact_root,
-                stores_dir=str(settings.stores_dir),
-                data_dir=str(settings.data_dir),
-                store=profile.store,
-                as_of=AS_OF,
-                run_id="{{ run_id }}",
+                folders=folders,
+                of_run=of_run,
                 stage_flags=stage_flags,
                 input_manifests=[upstream.output["manifest"] for upstream in reads],
                 conf=settings.spark_conf,
@@ -202,9 +204,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             # One slot: the pointer is read, then moved, and a backfill may run beside a scheduled day.
             pool=PUBLISHING_POOL,
             artifact_root=settings.artifact_root,
-            store=profile.store,
-            as_of=AS_OF,
-            run_id="{{ run_id }}",
+            of_run=of_run,
             publish="{{ params.publish }}",
             override_gate="{{ params.override_gate }}",
             input_manifests=[
