@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 
 from shelfkin.errors import ArtifactError, ReconciliationError
+from shelfkin.json_object import json_object
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -95,7 +96,7 @@ class Root:
 
     def read_json(self, uri: str) -> dict[str, Any]:
         """Return one JSON object; raises ArtifactError if it is missing or not an object."""
-        return _json_object(uri, self.read_bytes(uri))
+        return json_object(self.read_bytes(uri), uri, ArtifactError)
 
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write one file so that a reader sees either the old content or the whole new one."""
@@ -167,16 +168,6 @@ def _finished_file(folder: Path, data: bytes) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def _json_object(uri: str, data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise ArtifactError(f"{uri} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{uri} holds a JSON {type(content).__name__}, not an object.")
-    return content
 
 
 def _json_bytes(content: dict[str, Any]) -> bytes:
@@ -305,7 +296,7 @@ class Manifest:
         """Read a manifest; raises ArtifactError if it is missing or of another format version."""
         # Read once: a hash of one version beside the content of another would be worse than no hash.
         data = root.read_bytes(uri)
-        content = _json_object(uri, data)
+        content = json_object(data, uri, ArtifactError)
         if content.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(
                 f"{uri} has format_version {content.get('format_version')!r}; this code reads {FORMAT_VERSION}.",

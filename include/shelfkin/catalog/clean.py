@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from shelfkin import sources
-from shelfkin.catalog import prices, text
+from shelfkin.catalog import text, written_values
 from shelfkin.profile import Catalog, StoreProfile
 from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
 from shelfkin.sources import RawTable
@@ -19,11 +19,6 @@ from shelfkin.sources import RawTable
 _CATEGORY_SEPARATORS = (">", "›", "»", "→", "|", "::", "/")
 _LIST_MARK = "\u241f"
 _DETAILS = ("title", "description", "brand", "category_path", "price", "currency", "in_stock")
-_IN_STOCK = ("yes", "y", "true", "t", "1", "in stock", "instock", "in_stock", "available", "ja", "oui", "si", "sí")
-_OUT_OF_STOCK = (
-    *("no", "n", "false", "f", "0", "out of stock", "outofstock", "out_of_stock", "sold out", "unavailable"),
-    *("discontinued", "nein", "non"),
-)
 
 
 def wanted_columns(profile: StoreProfile) -> dict[str, str]:
@@ -71,7 +66,7 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
         *_texts(levels, [_level_text(raw, column) for column in _columns(fields.category_path)]),
         sources.text(price_column).alias("written_price"),
         _price(raw, price_column, mark).alias("price"),
-        parse_in_stock(sources.text(fields.in_stock)).alias("in_stock"),
+        written_values.parse_in_stock(sources.text(fields.in_stock)).alias("in_stock"),
         _seen_at(raw, profile).alias("seen_at"),
         sources.row_hash().alias("row_hash"),
         "raw",
@@ -89,7 +84,7 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
     if catalog.fold_shouting:
         title, path = text.fold_shouting(title), F.transform(path, text.fold_shouting)
     has_price = F.col("price").isNotNull()
-    currency = prices.parse_currency(F.col("written_price"), profile.currency)
+    currency = written_values.parse_currency(F.col("written_price"), profile.currency)
     too_long = F.length("description") > catalog.max_text_chars
     return judged(parsed, _rules(profile)).select(
         "product_id",
@@ -157,7 +152,7 @@ def _price(raw: RawTable, column: str | None, mark: str | None) -> Column:
     if column is not None and isinstance(raw.type_of(column), T.NumericType):
         amount = sources.number(raw, column)
         return F.when(amount >= 0, amount)
-    return prices.parse_price(sources.text(column), mark)
+    return written_values.parse_price(sources.text(column), mark)
 
 
 def _seen_at(raw: RawTable, profile: StoreProfile) -> Column:
@@ -165,13 +160,6 @@ def _seen_at(raw: RawTable, profile: StoreProfile) -> Column:
         events = profile.events
         return sources.timestamp(raw, events.fields.occurred_at, events.timestamp_format, profile.timezone)
     return sources.timestamp(raw, profile.catalog.fields.updated_at, None, profile.timezone)
-
-
-def parse_in_stock(written: Column) -> Column:
-    """Return whether a product is in stock: yes/no words, 1/0, a number of pieces; NULL for anything else."""
-    word = F.lower(written)
-    pieces = F.when(word.rlike(r"^-?\d+(?:\.\d+)?$"), word.cast("double"))
-    return F.when(word.isin(*_IN_STOCK), True).when(word.isin(*_OUT_OF_STOCK), False).otherwise(pieces > 0)
 
 
 def _level_text(raw: RawTable, column: str) -> Column:
