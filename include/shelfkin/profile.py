@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -389,6 +389,16 @@ class StoreProfile(_Section):
         if self.schedule is not None and self.start_date is None:
             raise ValueError("schedule needs start_date, the first day that a backfill may reach")
         return self
+
+    @property
+    def catalog_events(self) -> Events | None:
+        """The event log that the catalogue is derived from; None where it has a source of its own."""
+        return self.events if self.catalog.kind == "events" else None
+
+    @property
+    def catalog_source(self) -> Source:
+        """The files that the catalogue is read from."""
+        return cast(Source, self.catalog.source if self.catalog_events is None else self.catalog_events.source)
 
     @property
     def point_in_time(self) -> bool:

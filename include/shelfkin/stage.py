@@ -79,13 +79,9 @@ class Stage:
         """Return the folder that this attempt writes a table to."""
         return f"{self.paths.attempt_uri(self.name, self.attempt)}/{table}"
 
-    def input_uri(self, stage: str, table: str) -> str:
-        """Return the folder of an input table."""
-        return self.inputs[stage].table_uri(table)
-
     def read(self, stage: str, table: str) -> DataFrame:
         """Return a table of an input stage."""
-        return self.spark.read.parquet(self.input_uri(stage, table))
+        return self.spark.read.parquet(self.inputs[stage].table_uri(table))
 
     def dataset(self, stage: str, table: str) -> ds.Dataset:
         """Return a table of an input stage for pyarrow: what the driver needs as a whole takes no way through Spark."""
@@ -115,7 +111,7 @@ class Stage:
 
     def write_empty(self, table: str) -> None:
         """Write a contract table without rows, for a store that lacks the data for it."""
-        self.write(table, spark.empty_table(self.spark, table), n_files=1)
+        self.write(table, self.spark.createDataFrame([], spark.contract_columns(table)), n_files=1)
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a picture as PNG beside the tables and record it in the manifest."""

@@ -29,10 +29,11 @@ def wanted_columns(profile: StoreProfile) -> dict[str, str]:
         for position, each in enumerate(columns):
             suffix = "" if isinstance(column, str) else f"[{position}]"
             wanted[f"catalog.fields.{name}{suffix}"] = each
-    if profile.catalog.kind == "events" and profile.events is not None:
-        wanted["events.fields.occurred_at"] = profile.events.fields.occurred_at
-        if profile.events.fields.price is not None:
-            wanted["events.fields.price"] = profile.events.fields.price
+    if profile.catalog_events is not None:
+        fields = profile.catalog_events.fields
+        wanted["events.fields.occurred_at"] = fields.occurred_at
+        if fields.price is not None:
+            wanted["events.fields.price"] = fields.price
     return wanted
 
 
@@ -55,7 +56,7 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
     """
     catalog = profile.catalog
     fields = catalog.fields
-    price_column, mark = _price_column(profile)
+    price_column = fields.price or (profile.catalog_events and profile.catalog_events.fields.price)
     titles = [f"title_{position}" for position, _ in enumerate(_columns(fields.title))]
     levels = [f"level_{position}" for position, _ in enumerate(_columns(fields.category_path))]
     texts = raw.frame.select(
@@ -65,7 +66,7 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
         sources.text(fields.brand).alias("brand"),
         *_texts(levels, [_level_text(raw, column) for column in _columns(fields.category_path)]),
         sources.text(price_column).alias("written_price"),
-        _price(raw, price_column, mark).alias("price"),
+        _price(raw, price_column, profile.catalog_source.decimal_mark).alias("price"),
         written_values.parse_in_stock(sources.text(fields.in_stock)).alias("in_stock"),
         _seen_at(raw, profile).alias("seen_at"),
         sources.row_hash().alias("row_hash"),
@@ -121,8 +122,9 @@ def _rules(profile: StoreProfile) -> list[Rule]:
     catalog = profile.catalog
     title = shown("title", F.col("title"))
     rules = shared_rules(catalog.fields.product_id, catalog.product_id)
-    if catalog.kind == "events" and profile.events is not None:
-        rules += time_rules("seen_at", profile.events.fields.occurred_at, profile.events.earliest)
+    events = profile.catalog_events
+    if events is not None:
+        rules += time_rules("seen_at", events.fields.occurred_at, events.earliest)
     if catalog.not_a_product_category is not None:
         path = F.concat_ws(" > ", "category_path")
         named = F.exists("category_path", lambda level: level.rlike(str(catalog.not_a_product_category)))
@@ -139,15 +141,6 @@ def _joined_title(names: list[str]) -> Column:
     return F.col(names[0]) if len(names) == 1 else F.when(F.col(names[0]).isNotNull(), F.concat_ws(", ", *names))
 
 
-def _price_column(profile: StoreProfile) -> tuple[str | None, str | None]:
-    """Return the raw column that holds the price, and the decimal mark of its file."""
-    events = profile.events
-    if profile.catalog.kind == "events" and events is not None:
-        return profile.catalog.fields.price or events.fields.price, events.source.decimal_mark
-    source = profile.catalog.source
-    return profile.catalog.fields.price, source.decimal_mark if source is not None else None
-
-
 def _price(raw: RawTable, column: str | None, mark: str | None) -> Column:
     if column is not None and isinstance(raw.type_of(column), T.NumericType):
         amount = sources.number(raw, column)
@@ -156,8 +149,8 @@ def _price(raw: RawTable, column: str | None, mark: str | None) -> Column:
 
 
 def _seen_at(raw: RawTable, profile: StoreProfile) -> Column:
-    if profile.catalog.kind == "events" and profile.events is not None:
-        events = profile.events
+    events = profile.catalog_events
+    if events is not None:
         return sources.timestamp(raw, events.fields.occurred_at, events.timestamp_format, profile.timezone)
     return sources.timestamp(raw, profile.catalog.fields.updated_at, None, profile.timezone)
 

@@ -9,6 +9,7 @@ import threading
 import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def _local_copy(root: Root, uri: str, cache: Path) -> Path:
     return local
 
 
-class ServingIndex:
+class ServingIndex(AbstractContextManager["ServingIndex"]):
     """Look-ups in a serving index. Threads may share one: each gets a connection of its own at its first question.
 
     Parameters
@@ -150,9 +151,6 @@ class ServingIndex:
         if layout != LAYOUT:
             self.close()
             raise ArtifactError(f"{path} has layout {layout}; this version reads {LAYOUT}.", next_step=_PUBLISH_AGAIN)
-
-    def __enter__(self) -> ServingIndex:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -65,18 +65,14 @@ def run(stage: Stage) -> None:
 
 def _locate(stage: Stage) -> tuple[Source, str, str]:
     """Return the source to read, its path as of the run's date, and the profile section that holds it."""
-    catalog, events = stage.profile.catalog, stage.profile.events
-    if catalog.source is None:
-        if events is None:  # refused by the profile's own check; here for the reader and the type checker
-            raise DataQualityError("catalog.kind: events needs an events section.")
-        return events.source, stage.source_path(events.source.path), "events"
-    path = stage.source_path(catalog.source.path)
-    if catalog.kind != "dated_snapshots":
-        return catalog.source, path, "catalog"
+    kind, source = stage.profile.catalog.kind, stage.profile.catalog_source
+    path = stage.source_path(source.path)
+    if kind != "dated_snapshots":
+        return source, path, "events" if kind == "events" else "catalog"
     paths = list_paths(stage.spark, snapshots.search_glob(path))
     snapshot = snapshots.newest_before(path, paths, stage.as_of)
     stage.metrics |= {"snapshot_date": snapshot.snapshot_date.isoformat(), "revision": snapshot.revision}
-    return catalog.source, snapshot.path, "catalog"
+    return source, snapshot.path, "catalog"
 
 
 def _survey(parsed: DataFrame) -> dict[str, Any]:
