@@ -177,9 +177,10 @@ class PublishOperator(BaseOperator):
                 self.log.info(line)
                 report("line", line)
         if result.published:
-            store = self.of_run["store"]
-            extra = {name: self.of_run[name] for name in ("as_of", "run_id")}
-            context["outlet_events"][published_alias(store)].add(published_asset(store), extra=extra)
+            store, as_of, run_id = (self.of_run[name] for name in ("store", "as_of", "run_id"))
+            context["outlet_events"][published_alias(store)].add(
+                published_asset(store), extra={"as_of": as_of, "run_id": run_id}
+            )
         return result.xcom()
 
     def _publish(self) -> PublishResult:

@@ -56,7 +56,8 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
     """
     catalog = profile.catalog
     fields = catalog.fields
-    price_column = fields.price or (profile.catalog_events and profile.catalog_events.fields.price)
+    events = profile.catalog_events
+    price_column = fields.price if fields.price or events is None else events.fields.price
     titles = [f"title_{position}" for position, _ in enumerate(_columns(fields.title))]
     levels = [f"level_{position}" for position, _ in enumerate(_columns(fields.category_path))]
     texts = raw.frame.select(
