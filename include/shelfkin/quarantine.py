@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Literal
+from datetime import UTC, date, datetime
+from typing import Any, Literal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
@@ -40,6 +40,54 @@ class Rule:
     reason: str
     broken: Column
     detail: Column
+
+
+def survey(parsed: DataFrame, moment: str, **figures: Column) -> dict[str, Any]:
+    """Count rows by what becomes of them, in one pass; collects one row per reason code.
+
+    Parameters
+    ----------
+    moment
+        Column of a row's time.
+    figures
+        Aggregates of the good rows, by name.
+
+    Returns
+    -------
+    dict
+        rows_in, known (before the run's date), good (of these), by_reason, first (time of the first row that breaks no
+        rule, also after the run's date), last_known (of the last good row), and the figures. Times are seconds since
+        1970 UTC, or None; an event's can be a `datetime`, a catalogue's may lie outside of Python's years 1 to 9999.
+        Rows turned away don't count for them.
+    """
+    groups = (
+        parsed.groupBy("after_as_of", "reason")
+        .agg(
+            F.count("*").alias("n"),
+            # Seconds, not a timestamp: collecting one would shift it into this machine's zone.
+            F.unix_timestamp(F.min(moment)).alias("first"),
+            F.unix_timestamp(F.max(moment)).alias("last"),
+            *[figure.alias(name) for name, figure in figures.items()],
+        )
+        .collect()
+    )
+    known = [group for group in groups if not group["after_as_of"]]
+    good = next((group.asDict() for group in known if group["reason"] is None), dict[str, Any]())
+    firsts = [group["first"] for group in groups if group["reason"] is None and group["first"] is not None]
+    return {
+        "rows_in": sum(group["n"] for group in groups),
+        "known": sum(group["n"] for group in known),
+        "good": good.get("n", 0),
+        "by_reason": summed((group["reason"], group["n"]) for group in known if group["reason"] is not None),
+        "first": min(firsts, default=None),
+        "last_known": good.get("last"),
+        **{name: good.get(name, 0) for name in figures},
+    }
+
+
+def as_utc(seconds: int) -> datetime:
+    """Return a time of `survey`."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def shared_rules(product_column: str, rule: IdRule) -> list[Rule]:
