@@ -14,6 +14,7 @@ from local_home import HOME, prepared_environment, tail
 from local_server import stop_tree
 from shelfkin.app import check_not_in_the_future
 from shelfkin.errors import OptionError
+from shelfkin.json_object import json_object
 from shelfkin.run_progress import PROGRESS_FILE
 from shelfkin.settings import Settings
 
@@ -26,7 +27,7 @@ def run_once(store: str, as_of: str, conf_text: str) -> int:
     store = store or settings.default_store
     if not settings.profile(store).enabled:
         raise OptionError(f"Store {store!r} has `enabled: false`.", next_step="Enable it in its profile.")
-    conf = _conf_object(conf_text)
+    conf = json_object(conf_text or "{}", "CONF", OptionError, """Write CONF='{"repurchase": "exclude"}'.""")
     if as_of:
         conf["as_of"] = _checked_date(as_of)
     dag_id = settings.dag_id(store)
@@ -81,18 +82,6 @@ def _reports(process: subprocess.Popen[bytes], path: Path) -> Iterator[tuple[str
             if has_ended:
                 return
             time.sleep(_POLL_INTERVAL_S)
-
-
-def _conf_object(text: str) -> dict[str, object]:
-    try:
-        conf = json.loads(text or "{}")
-    except ValueError as error:
-        raise OptionError(
-            f"CONF is not valid JSON ({error}): {text}", next_step="""Write CONF='{"repurchase": "exclude"}'."""
-        ) from error
-    if not isinstance(conf, dict):
-        raise OptionError(f"CONF must be a JSON object of Params; it is {text}.")
-    return conf
 
 
 def _checked_date(text: str) -> str:

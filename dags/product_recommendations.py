@@ -60,6 +60,11 @@ def flags(*params: str) -> list[str]:
     ]
 
 
+def blank(kind: str, title: str, description: str, **limits: Any) -> Param:
+    """Return a field of the trigger form that may stay blank."""
+    return Param(None, type=["null", kind], title=title, description=description, **limits)
+
+
 def run_params(profile: StoreProfile) -> dict[str, Param]:
     """Return the trigger form's fields; blank means "as the store profile says"."""
     lists = profile.recommending
@@ -71,13 +76,12 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             title="As of",
             description="Use only what was known before this date (midnight UTC). Blank: end of the data interval.",
         ),
-        "k": Param(
-            None,
-            type=["null", "integer"],
+        "k": blank(
+            "integer",
+            "Number of clusters",
+            "Blank: chosen automatically, with reasons in the task log.",
             minimum=2,
             maximum=9_999,
-            title="Number of clusters",
-            description="Blank: chosen automatically, with reasons in the task log.",
         ),
         "list_length": Param(
             lists.list_length,
@@ -94,21 +98,19 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             title="Repurchase",
             description="Whether a list may hold products that the customer bought before.",
         ),
-        "repurchase_after_days": Param(
-            None,
-            type=["null", "integer"],
+        "repurchase_after_days": blank(
+            "integer",
+            "Repurchase after days",
+            "With repurchase allowed: days before a purchase may come back. Blank: the profile's.",
             minimum=1,
             maximum=3_650,
-            title="Repurchase after days",
-            description="With repurchase allowed: days before a purchase may come back. Blank: the profile's.",
         ),
-        "ranker_windows": Param(
-            None,
-            type=["null", "integer"],
+        "ranker_windows": blank(
+            "integer",
+            "Past windows to learn from",
+            "Fewer learn faster and rank a little worse; 0: a fixed blend ranks. Blank: the profile's.",
             minimum=0,
             maximum=MAX_RANKER_WINDOWS,
-            title="Past windows to learn from",
-            description="Fewer learn faster and rank a little worse; 0: a fixed blend ranks. Blank: the profile's.",
         ),
         "publish": Param(
             True,
@@ -122,27 +124,18 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
             title="Publish in spite of the gate",
             description="The gate refuses lists that lose to a plain baseline, or fell far below the last published.",
         ),
-        "model": Param(
-            None,
-            type=["null", "string"],
+        "model": blank(
+            "string",
+            "Embedding model",
+            "Blank: the profile's. The word local: the bundled model, without a key.",
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$",
-            title="Embedding model",
-            description="Blank: the profile's. The word local: the bundled model, without a key.",
         ),
-        "dimensions": Param(
-            None,
-            type=["null", "integer"],
-            minimum=1,
-            maximum=10_000,
-            title="Vector dimensions",
-            description="Blank: the model's own.",
-        ),
-        "budget_usd": Param(
-            None,
-            type=["null", "number"],
+        "dimensions": blank("integer", "Vector dimensions", "Blank: the model's own.", minimum=1, maximum=10_000),
+        "budget_usd": blank(
+            "number",
+            "Embedding budget in US dollars",
+            "The run stops before it spends more, and keeps what is paid. Blank: the profile's.",
             exclusiveMinimum=0,
-            title="Embedding budget in US dollars",
-            description="The run stops before it spends more, and keeps what is paid. Blank: the profile's.",
         ),
     }
 
@@ -170,6 +163,12 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             "execution_timeout": timedelta(hours=2),
         },
     )
+    of_run = {"store": profile.store, "as_of": AS_OF, "run_id": "{{ run_id }}"}
+    folders = {
+        "artifact_root": settings.artifact_root,
+        "stores_dir": str(settings.stores_dir),
+        "data_dir": str(settings.data_dir),
+    }
     with dag:
 
         def stage(
@@ -178,12 +177,8 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             return SparkStageOperator(
                 task_id=task_id,
                 spark_apps_dir=str(PROJECT / "spark_apps"),
-                artifact_root=settings.artifact_root,
-                stores_dir=str(settings.stores_dir),
-                data_dir=str(settings.data_dir),
-                store=profile.store,
-                as_of=AS_OF,
-                run_id="{{ run_id }}",
+                folders=folders,
+                of_run=of_run,
                 stage_flags=stage_flags,
                 input_manifests=[upstream.output["manifest"] for upstream in reads],
                 conf=settings.spark_conf,
@@ -209,9 +204,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             # One slot: the pointer is read, then moved, and a backfill may run beside a scheduled day.
             pool=PUBLISHING_POOL,
             artifact_root=settings.artifact_root,
-            store=profile.store,
-            as_of=AS_OF,
-            run_id="{{ run_id }}",
+            of_run=of_run,
             publish="{{ params.publish }}",
             override_gate="{{ params.override_gate }}",
             input_manifests=[

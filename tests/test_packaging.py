@@ -7,8 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from shelfkin.packaging import package_zip
-from shelfkin.stage import code_version
+from shelfkin.packaging import code_version, package_zip
 
 
 def test_equal_content_gives_the_same_file(tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_it_holds_the_package_and_its_data_but_no_caches(tmp_path: Path) -> None
 
 
 def test_the_code_version_is_the_same_from_the_zip(tmp_path: Path) -> None:
-    code = "import shelfkin, shelfkin.stage as s; print(shelfkin.__file__); print(s.code_version())"
+    code = "import shelfkin, shelfkin.packaging as s; print(shelfkin.__file__); print(s.code_version())"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(package_zip(tmp_path))},

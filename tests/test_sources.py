@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
-from shelfkin.catalog.prices import parse_currency, parse_price
+from shelfkin.catalog.written_values import parse_currency, parse_price
 from shelfkin.errors import SourceError
 from shelfkin.profile import IdRule, Source
 

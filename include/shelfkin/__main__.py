@@ -42,14 +42,10 @@ def show(settings: Settings, store: str, as_of: str) -> None:
 
     pointer = read_pointer(settings, store, as_of)
     root = Root.at(settings.artifact_root)
-    warning = stale_line(_lineage(settings, store, pointer))
+    warning = stale_line(read_lineage(root, store, parse_as_of(pointer["as_of"])))
     with open_index(root, pointer, _cache()) as index:
         for line in show_run(index, pointer["metrics"], warning):
             print(line)
-
-
-def _lineage(settings: Settings, store: str, pointer: dict[str, Any]) -> dict[str, Any] | None:
-    return read_lineage(Root.at(settings.artifact_root), store, parse_as_of(pointer["as_of"]))
 
 
 def recommend(settings: Settings, store: str, recent: str, n: int) -> None:

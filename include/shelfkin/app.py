@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled, utc_now
-from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, without_controls
+from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, UnexpectedError, without_controls
 from shelfkin.run_progress import ProgressHandler
 from shelfkin.settings import Settings
 from shelfkin.stage import Stage
@@ -55,8 +55,9 @@ class _Parser(argparse.ArgumentParser):
         raise OptionError(f"{self.prog}: {message}.", next_step=f"See `python spark_apps/{self.prog}.py --help`.")
 
 
-def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    parser = _Parser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _shared_flags(name: str) -> argparse.ArgumentParser:
+    """Return a parser of the flags that every stage has."""
+    parser = _Parser(prog=name, add_help=False, allow_abbrev=False)
     parser.add_argument("--store", required=True, help="name of the store profile")
     parser.add_argument("--stores-dir", help="folder of store profiles (default: SHELFKIN_STORES_DIR)")
     parser.add_argument("--artifact-root", help="path or URI of all artifacts (default: ARTIFACT_ROOT)")
@@ -66,9 +67,6 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--attempt", default="1", help="number of this try; each try writes to its own folder")
     parser.add_argument("--input", action="append", default=[], help="manifest of a stage that this one reads")
     return parser
-
-
-_FRAME_FLAGS = {"store", "stores_dir", "artifact_root", "data_dir", "as_of", "run_id", "attempt", "input"}
 
 
 @dataclass(frozen=True)
@@ -102,23 +100,31 @@ class App:
         exits with status 1.
         """
         _configure_logging()
-        parser = _parser(self.name, self.description)
+        shared = _shared_flags(self.name)
+        parser = _Parser(
+            prog=self.name,
+            description=self.description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[shared],
+        )
         if self.add_flags is not None:
             self.add_flags(parser)
         arguments = list(sys.argv[1:] if argv is None else argv)
         started = time.monotonic()
         try:
-            flags = parser.parse_args(arguments)
-            stage = _open_stage(self.name, flags, self.inputs)
+            options = vars(parser.parse_args(arguments))
+            flags, _ = shared.parse_known_args(arguments)
+            own = {key: value for key, value in options.items() if key not in flags}
+            stage = _open_stage(self.name, flags, argparse.Namespace(**own), self.inputs)
             # A retry must not find the error of the try before it.
-            _remove_error(stage.paths, self.name)
+            stage.paths.root.remove(stage.paths.error_uri(self.name))
             log.info("%s for store %s as of %s", self.name, stage.profile.store, stage.as_of)
             self.run(stage)
             check_reconciled(self.name, stage.counts)
             stage.paths.root.put_json(stage.paths.manifest_uri(self.name), stage.manifest())
             log.info("%s done in %.0f s", self.name, time.monotonic() - started)
         except Exception as error:  # noqa: BLE001 - the last frame of a program: everything becomes error.json
-            _report_failure(self.name, arguments, error)
+            _report_failure(self.name, _failed_paths(shared, arguments), error)
             raise SystemExit(1) from None
 
 
@@ -141,7 +147,7 @@ def check_not_in_the_future(as_of: date) -> None:
         )
 
 
-def _open_stage(name: str, flags: argparse.Namespace, needed: Sequence[str]) -> Stage:
+def _open_stage(name: str, flags: argparse.Namespace, options: argparse.Namespace, needed: Sequence[str]) -> Stage:
     check_not_in_the_future(flags.as_of)
     # Flags, not defaults: on a worker this package runs from a zip, and knows nothing of the project's folders.
     given_folders = {
@@ -159,68 +165,45 @@ def _open_stage(name: str, flags: argparse.Namespace, needed: Sequence[str]) -> 
             f"{name} needs the manifests of {', '.join(missing)}; it was given {', '.join(given) or 'none'}.",
             next_step="Pass --input <manifest.json> for each.",
         )
-    own = argparse.Namespace(**{key: value for key, value in vars(flags).items() if key not in _FRAME_FLAGS})
     return Stage(
         name=name,
         paths=RunPaths(root, flags.store, flags.as_of, flags.run_id),
         profile=settings.profile(flags.store),
         settings=settings,
         attempt=f"attempt-{flags.attempt}-{os.urandom(3).hex()}",
-        options=own,
+        options=options,
         inputs={stage: given[stage] for stage in needed},
     )
 
 
-def _remove_error(paths: RunPaths, name: str) -> None:
-    uri = paths.error_uri(name)
-    if paths.root.exists(uri):
-        paths.root.fs.rm_file(uri)
-
-
-def _report_failure(name: str, arguments: Sequence[str], error: Exception) -> None:
-    known = isinstance(error, ShelfkinError)
-    if not known:
-        print(
-            without_controls("".join(traceback.format_exception(error)), keep="\n\t"),
-            file=sys.stderr,
-            end="",
-            flush=True,
-        )
+def _report_failure(name: str, paths: RunPaths | None, error: Exception) -> None:
+    if not isinstance(error, ShelfkinError):
+        trace = without_controls("".join(traceback.format_exception(error)), keep="\n\t")
+        print(trace, file=sys.stderr, end="", flush=True)
+        # It may be a lost executor or a network fault: let Airflow try again.
+        message = f"{type(error).__name__}: {error}"[:600]
+        error = UnexpectedError(message, next_step="Read the traceback in the task log.")
     content = {
         "stage": name,
-        "kind": error.kind if isinstance(error, ShelfkinError) else "unexpected",
-        # What we didn't foresee may be a lost executor or a network fault: let Airflow try again.
-        "retryable": error.retryable if isinstance(error, ShelfkinError) else True,
-        "message": error.message if isinstance(error, ShelfkinError) else _first_lines(error),
-        "next_step": error.next_step if isinstance(error, ShelfkinError) else "Read the traceback in the task log.",
+        "kind": error.kind,
+        "retryable": error.retryable,
+        # A net under the places that quote shop text: whatever still gets here can't rewrite the reader's terminal.
+        "message": without_controls(error.message, keep="\n"),
+        "next_step": without_controls(error.next_step, keep="\n"),
         "failed_at": utc_now(),
     }
-    # A net under the places that quote shop text: whatever still gets here can't rewrite the reader's terminal.
-    content |= {key: without_controls(str(content[key]), keep="\n") for key in ("message", "next_step")}
-    uri = _error_uri(name, arguments)
-    if uri is not None:
-        root, path = uri
-        root.put_json(path, content)
+    if paths is not None:
+        paths.root.put_json(paths.error_uri(name), content)
     log.error("%s failed (%s): %s", name, content["kind"], content["message"])
     if content["next_step"]:
         log.error("Next step: %s", content["next_step"])
 
 
-def _first_lines(error: Exception, limit: int = 600) -> str:
-    return f"{type(error).__name__}: {error}"[:limit]
-
-
-def _error_uri(name: str, arguments: Sequence[str]) -> tuple[Root, str] | None:
-    """Find where error.json goes even when the flags as a whole were refused."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    for flag in ("--store", "--artifact-root", "--as-of", "--run-id"):
-        parser.add_argument(flag)
+def _failed_paths(shared: argparse.ArgumentParser, arguments: Sequence[str]) -> RunPaths | None:
+    """Return where a run's error.json goes, also when a stage's own flags were refused."""
     try:
-        found, _ = parser.parse_known_args(list(arguments))
-        as_of = parse_as_of(found.as_of or "")
-    except (argparse.ArgumentError, argparse.ArgumentTypeError):
+        flags, _ = shared.parse_known_args(arguments)
+    except OptionError:
         return None
-    if not found.store or not found.run_id:
-        return None
-    root = Root.at(found.artifact_root or Settings.from_env().artifact_root)
-    return root, RunPaths(root, found.store, as_of, found.run_id).error_uri(name)
+    root = Root.at(flags.artifact_root or Settings.from_env().artifact_root)
+    return RunPaths(root, flags.store, flags.as_of, flags.run_id)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 
 from shelfkin.errors import ArtifactError, ReconciliationError
+from shelfkin.json_object import json_object
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -95,22 +96,20 @@ class Root:
 
     def read_json(self, uri: str) -> dict[str, Any]:
         """Return one JSON object; raises ArtifactError if it is missing or not an object."""
-        return _json_object(uri, self.read_bytes(uri))
+        return json_object(self.read_bytes(uri), uri, ArtifactError)
 
     def put_bytes(self, uri: str, data: bytes) -> None:
         """Write one file so that a reader sees either the old content or the whole new one."""
         if not self.is_local:
             self.fs.pipe_file(uri, data)
             return
-        target = Path(uri.removeprefix("file://"))
+        target = local_path(uri)
         with _finished_file(target.parent, data) as temporary:
             temporary.replace(target)
 
-    def put_json(self, uri: str, content: dict[str, Any]) -> bytes:
-        """Write one JSON object atomically and return the bytes written."""
-        data = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False, default=_jsonable).encode() + b"\n"
-        self.put_bytes(uri, data)
-        return data
+    def put_json(self, uri: str, content: dict[str, Any]) -> None:
+        """Write one JSON object atomically."""
+        self.put_bytes(uri, _json_bytes(content))
 
     def put_json_if_absent(self, uri: str, content: dict[str, Any]) -> bool:
         """Write one JSON object unless something stands there already; return whether it was written.
@@ -118,20 +117,17 @@ class Root:
         On a local disk the temporary file is hard-linked into place, which fails if the name is taken. On object
         stores fsspec's ``mode="create"`` asks for a conditional put where the back end has one.
         """
-        data = json.dumps(content, indent=2, ensure_ascii=False, default=_jsonable).encode() + b"\n"
-        if not self.is_local:
-            try:
+        data = _json_bytes(content)
+        try:
+            if self.is_local:
+                target = local_path(uri)
+                with _finished_file(target.parent, data) as temporary:
+                    os.link(temporary, target)
+            else:
                 self.fs.pipe_file(uri, data, mode="create")
-            except FileExistsError:
-                return False
-            return True
-        target = Path(uri.removeprefix("file://"))
-        with _finished_file(target.parent, data) as temporary:
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            return True
+        except FileExistsError:
+            return False
+        return True
 
     def put_file(self, local: Path, uri: str) -> None:
         """Move one finished local file to `uri`, so that a reader sees nothing or all of it."""
@@ -139,12 +135,22 @@ class Root:
             self.fs.put_file(str(local), uri)
             local.unlink()
             return
-        target = Path(uri.removeprefix("file://"))
+        target = local_path(uri)
         target.parent.mkdir(parents=True, exist_ok=True)
         # The temporary file may be on another disk, where a rename would not be atomic.
         beside = target.with_name(f".put-{target.name}-{os.getpid()}")
         shutil.move(local, beside)
         beside.replace(target)
+
+    def remove(self, uri: str) -> None:
+        """Remove one file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(uri)
+
+
+def local_path(uri: str) -> Path:
+    """Return the path of a file on this machine."""
+    return Path(uri.removeprefix("file://"))
 
 
 @contextlib.contextmanager
@@ -164,14 +170,8 @@ def _finished_file(folder: Path, data: bytes) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def _json_object(uri: str, data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise ArtifactError(f"{uri} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{uri} holds a JSON {type(content).__name__}, not an object.")
-    return content
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=_jsonable).encode() + b"\n"
 
 
 def _jsonable(value: object) -> object:
@@ -208,6 +208,10 @@ class RunPaths:
         """Folder of everything of this store."""
         return self.root.join("stores", self.store)
 
+    def identity(self) -> dict[str, str]:
+        """Return store, run_id and as_of, as manifests and pointers name their run."""
+        return {"store": self.store, "run_id": self.run_id, "as_of": self.as_of.isoformat()}
+
     @property
     def run_uri(self) -> str:
         """Folder of everything of this run."""
@@ -227,7 +231,7 @@ class RunPaths:
 
     def published_uri(self) -> str:
         """The pointer of this as_of."""
-        return posixpath.join(self.store_uri, "published", f"as_of={self.as_of.isoformat()}.json")
+        return self._dated_uri("published", self.as_of)
 
     def latest_uri(self) -> str:
         """The pointer that readers follow."""
@@ -235,7 +239,18 @@ class RunPaths:
 
     def lineage_uri(self) -> str:
         """The cluster identities as of this date."""
-        return posixpath.join(self.store_uri, "lineage", f"as_of={self.as_of.isoformat()}.json")
+        return self._dated_uri("lineage", self.as_of)
+
+    def earlier(self, kind: str, n: int) -> list[dict[str, Any]]:
+        """Return the `n` newest of the store's ``published`` or ``lineage`` files of days before as_of, newest first.
+
+        As many as there are, if they are fewer.
+        """
+        days = [day for day in _dates(self.root, self.store, kind) if day < self.as_of]
+        return [self.root.read_json(self._dated_uri(kind, day)) for day in reversed(days[-n:])]
+
+    def _dated_uri(self, kind: str, day: date) -> str:
+        return posixpath.join(self.store_uri, kind, f"as_of={day.isoformat()}.json")
 
 
 def latest_pointer_uri(root: Root, store: str) -> str:
@@ -245,10 +260,10 @@ def latest_pointer_uri(root: Root, store: str) -> str:
 
 def lineage_dates(root: Root, store: str) -> list[date]:
     """Return the dates that have a lineage, oldest first."""
-    return _dated_files(root, store, "lineage")
+    return _dates(root, store, "lineage")
 
 
-def _dated_files(root: Root, store: str, kind: str) -> list[date]:
+def _dates(root: Root, store: str, kind: str) -> list[date]:
     folder = root.join("stores", store, kind)
     if not root.exists(folder):
         return []
@@ -259,19 +274,12 @@ def _dated_files(root: Root, store: str, kind: str) -> list[date]:
 
 def predecessor_lineage(paths: RunPaths) -> dict[str, Any] | None:
     """Return the newest lineage older than this run's as_of, or None on the first run."""
-    older = [day for day in lineage_dates(paths.root, paths.store) if day < paths.as_of]
-    if not older:
-        return None
-    return paths.root.read_json(posixpath.join(paths.store_uri, "lineage", f"as_of={older[-1].isoformat()}.json"))
+    return next(iter(paths.earlier("lineage", 1)), None)
 
 
 def published_before(paths: RunPaths, n: int = 1) -> list[dict[str, Any]]:
     """Return the `n` newest published pointers older than this run's as_of, or as many as there are, newest first."""
-    older = [day for day in _dated_files(paths.root, paths.store, "published") if day < paths.as_of]
-    uris = [
-        posixpath.join(paths.store_uri, "published", f"as_of={day.isoformat()}.json") for day in reversed(older[-n:])
-    ]
-    return [paths.root.read_json(uri) for uri in uris]
+    return paths.earlier("published", n)
 
 
 @dataclass(frozen=True)
@@ -288,7 +296,7 @@ class Manifest:
         """Read a manifest; raises ArtifactError if it is missing or of another format version."""
         # Read once: a hash of one version beside the content of another would be worse than no hash.
         data = root.read_bytes(uri)
-        content = _json_object(uri, data)
+        content = json_object(data, uri, ArtifactError)
         if content.get("format_version") != FORMAT_VERSION:
             raise ArtifactError(
                 f"{uri} has format_version {content.get('format_version')!r}; this code reads {FORMAT_VERSION}.",
@@ -334,6 +342,24 @@ class Manifest:
         if size > XCOM_LIMIT_BYTES:
             raise ArtifactError(f"{self.stage} would push {size} bytes through XCom; the limit is {XCOM_LIMIT_BYTES}.")
         return message
+
+
+def manifest_content(
+    paths: RunPaths, stage: str, inputs: Mapping[str, Manifest], started_at: str, **parts: Any
+) -> dict[str, Any]:
+    """Return the content of the manifest of a stage that ends now; `parts` are what the stage says of itself."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "stage": stage,
+        **paths.identity(),
+        "inputs": {
+            name: {"manifest": paths.root.relative(manifest.uri), "sha256": manifest.sha256}
+            for name, manifest in sorted(inputs.items())
+        },
+        **parts,
+        "started_at": started_at,
+        "finished_at": utc_now(),
+    }
 
 
 def manifest_with(manifests: Mapping[str, Manifest], table: str) -> Manifest:

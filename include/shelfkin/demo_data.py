@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import tempfile
+import io
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shelfkin.artifacts import Root
 from shelfkin.errors import SourceError
 from shelfkin.profile import StoreProfile
 from shelfkin.settings import Settings
@@ -33,7 +32,6 @@ def materialise(settings: Settings) -> Path:
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         package = _package_folder()
-        folder.mkdir(parents=True, exist_ok=True)
         for name in missing:
             _copy_in_microseconds(package / "data" / name, folder / name)
     return folder
@@ -57,18 +55,6 @@ def _package_folder() -> Path:
 
 
 def _copy_in_microseconds(origin: Path, target: Path) -> None:
-    table = pq.read_table(origin)
-    fields = [
-        field.with_type(pa.timestamp("us", field.type.tz)) if pa.types.is_timestamp(field.type) else field
-        for field in table.schema
-    ]
-    table = table.cast(pa.schema(fields))
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    os.close(handle)
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()
+    pq.write_table(pq.read_table(origin), buffer, compression="zstd", coerce_timestamps="us", store_schema=False)
+    Root.at(str(target.parent)).put_bytes(str(target), buffer.getvalue())

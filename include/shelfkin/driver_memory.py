@@ -8,6 +8,7 @@ the one ceiling of a run: k-means is fitted on a sample, vectors are read file b
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _COPIES_OF_VECTORS = 2
 _BYTES_PER_TEXT = 1_500
 # Python and its libraries, Spark's Java outside its heap, and the Python workers of two cores.
 _BYTES_OF_ALL_ELSE = 2 * 2**30
-_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 # Where a container's limit stands, by version of control groups; "max" or a huge number is none.
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -93,15 +94,13 @@ def parse_size(text: str) -> int:
     >>> parse_size("4g")
     4294967296
     """
-    number = text.strip().lower().removesuffix("b")
-    unit = number[-1:] if number[-1:].isalpha() else ""
-    digits = number.removesuffix(unit)
-    if unit not in _UNITS or not digits.isdigit():
+    written = re.fullmatch(r"(\d+)([kmgt]?)b?", text.strip().lower())
+    if written is None:
         raise OptionError(f"{text!r} is not a size of memory.", next_step="Write it like 4g or 512m.")
-    return int(digits) * _UNITS[unit]
+    return int(written[1]) * _UNITS[written[2]]
 
 
 def _machine_bytes() -> int:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [Path(path).read_text().strip() for path in _CONTAINER_LIMITS if Path(path).is_file()]
-    return min(physical, *(int(limit) for limit in limits if limit.isdigit()), physical)
+    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])

@@ -38,6 +38,13 @@ class ShelfkinError(Exception):
         return f"{self.message} Next step: {self.next_step}" if self.next_step else self.message
 
 
+class UnexpectedError(ShelfkinError):
+    """What a stage didn't foresee."""
+
+    kind = "unexpected"
+    retryable = True
+
+
 class ProfileError(ShelfkinError):
     """A store profile or a setting is wrong."""
 

@@ -1,13 +1,17 @@
-"""The package as one zip for Spark executors, named by its content."""
+"""The package as one zip for Spark executors, named by its content, and the version of its code."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
+from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+
+from shelfkin import __version__
+from shelfkin.artifacts import Root, sha256_hex
 
 # The oldest moment a zip can hold: with it, the same content always gives the same bytes.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -20,24 +24,31 @@ def package_zip(folder: Path) -> Path:
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _files(resources.files("shelfkin"), "shelfkin/"):
+        for name, content in _files():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
     data = buffer.getvalue()
-    target = folder / f"shelfkin-{hashlib.sha256(data).hexdigest()[:16]}.zip"
+    target = folder / f"shelfkin-{sha256_hex(data)[:16]}.zip"
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{id(buffer):x}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(target)
+        Root.at(str(folder)).put_bytes(str(target), data)
     return target
 
 
-def _files(node: Traversable, prefix: str) -> list[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
-    for child in sorted(node.iterdir(), key=lambda entry: entry.name):
-        if child.is_dir():
-            if child.name != "__pycache__":
-                found += _files(child, f"{prefix}{child.name}/")
-        elif not child.name.endswith(".pyc"):
-            found.append((f"{prefix}{child.name}", child.read_bytes()))
-    return found
+def code_version() -> str:
+    """Return the package version and a hash of its files, the same from a folder and from a zip on an executor."""
+    digest = hashlib.sha256()
+    for name, content in _files():
+        digest.update(name.encode() + b"\0" + content)
+    return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the package's files, in one order, without Python's caches."""
+    folders: list[tuple[str, Traversable]] = [("shelfkin", resources.files("shelfkin"))]
+    while folders:
+        prefix, folder = folders.pop()
+        for child in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            name = f"{prefix}/{child.name}"
+            if child.is_file() and not name.endswith(".pyc"):
+                yield name, child.read_bytes()
+            elif child.is_dir():
+                folders.append((name, child))

@@ -7,50 +7,37 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Literal, cast
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shelfkin.errors import ProfileError
 
-# Profile paths may name these; anything else in ${...} is refused, so that a profile can't read the environment.
-_PATH_VARIABLES = ("SHELFKIN_DATA", "SHELFKIN_REFERENCE_DATA")
 # Each takes a model of its own to fit; beyond a year of months nothing was tried.
 MAX_RANKER_WINDOWS = 12
 
 
-def _valid_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return pattern
+def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
+    """Return the check that a library knows a text as `what`."""
+
+    def check(text: str) -> str:
+        try:
+            look_up(text)
+        except (LookupError, ValueError, re.error) as error:
+            raise ValueError(f"{text!r} is not {what} ({error})") from error
+        return text
+
+    return AfterValidator(check)
 
 
-def _valid_timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{name!r} is not an IANA time zone such as Europe/London or UTC") from error
-    return name
-
-
-def _valid_encoding(name: str) -> str:
-    try:
-        codecs.lookup(name)
-    except LookupError as error:
-        raise ValueError(f"{name!r} is not a text encoding such as utf-8, latin-1 or cp1252") from error
-    return name
-
-
-Encoding = Annotated[str, AfterValidator(_valid_encoding)]
-Pattern = Annotated[str, AfterValidator(_valid_pattern)]
-Timezone = Annotated[str, AfterValidator(_valid_timezone)]
+Encoding = Annotated[str, _known_to(codecs.lookup, "a text encoding such as utf-8, latin-1 or cp1252")]
+Pattern = Annotated[str, _known_to(re.compile, "a regular expression")]
+Timezone = Annotated[str, _known_to(ZoneInfo, "an IANA time zone such as Europe/London or UTC")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -404,6 +391,16 @@ class StoreProfile(_Section):
         return self
 
     @property
+    def catalog_events(self) -> Events | None:
+        """The event log that the catalogue is derived from; None where it has a source of its own."""
+        return self.events if self.catalog.kind == "events" else None
+
+    @property
+    def catalog_source(self) -> Source:
+        """The files that the catalogue is read from."""
+        return cast(Source, self.catalog.source if self.catalog_events is None else self.catalog_events.source)
+
+    @property
     def point_in_time(self) -> bool:
         """Whether a run as of a past day sees the catalogue as it was then."""
         return self.catalog.kind != "snapshot"
@@ -483,6 +480,12 @@ def store_names(stores_dir: Path) -> list[str]:
 def resolve_path(path: str, profile_dir: Path, variables: Mapping[str, str | None]) -> str:
     """Return a profile's path as an absolute path or URI.
 
+    Parameters
+    ----------
+    variables
+        What ``${...}`` may name, None where it isn't set; anything else is refused, so that a profile can't read the
+        environment.
+
     Raises
     ------
     ProfileError
@@ -491,9 +494,9 @@ def resolve_path(path: str, profile_dir: Path, variables: Mapping[str, str | Non
 
     def substitute(match: re.Match[str]) -> str:
         name = match.group(1)
-        if name not in _PATH_VARIABLES:
-            raise ProfileError(f"${{{name}}} in path {path!r} is not one of {', '.join(_PATH_VARIABLES)}.")
-        value = variables.get(name)
+        if name not in variables:
+            raise ProfileError(f"${{{name}}} in path {path!r} is not one of {', '.join(variables)}.")
+        value = variables[name]
         if not value:
             raise ProfileError(
                 f"path {path!r} needs {name}, which is not set.",

@@ -87,23 +87,25 @@ def read_source(session: SparkSession, source: Source, path: str, wanted: Mappin
 
 def list_paths(session: SparkSession, glob: str) -> list[str]:
     """Return the paths that a glob of Hadoop's file systems matches, sorted; empty if there are none."""
+    return sorted(str(path) for path in _matches(session, glob)[1])
+
+
+def _matches(session: SparkSession, glob: str) -> tuple[Any, list[Any]]:
+    """Return the Hadoop file system of a glob, and the paths that it matches."""
     jvm: Any = session._jvm
     hadoop_path = jvm.org.apache.hadoop.fs.Path(glob)
     files = hadoop_path.getFileSystem(session._jsc.hadoopConfiguration())
-    return sorted(str(status.getPath()) for status in files.globStatus(hadoop_path) or ())
+    return files, [status.getPath() for status in files.globStatus(hadoop_path) or ()]
 
 
 def _check_files(session: SparkSession, path: str, key: str) -> None:
-    jvm: Any = session._jvm
-    hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-    files = hadoop_path.getFileSystem(session._jsc.hadoopConfiguration())
-    found = files.globStatus(hadoop_path)
+    files, found = _matches(session, path)
     if not found:
         raise SourceError(
             f"There is no file {path} ({key}).",
             next_step=f"Put the file there, or correct {key} in the profile.",
         )
-    if sum(files.getContentSummary(status.getPath()).getLength() for status in found) == 0:
+    if sum(files.getContentSummary(each).getLength() for each in found) == 0:
         raise SourceError(
             f"{path} ({key}) is empty: it holds 0 bytes.", next_step="Export the file again and check its size."
         )

@@ -91,8 +91,3 @@ def conform(frame: DataFrame, table: str) -> DataFrame:
     named = [F.col(field.name).cast(field.dataType).alias(field.name) for field in contract]
     further = [F.col(name) for name in frame.columns if name not in contract.names]
     return frame.select(*named, *further)
-
-
-def empty_table(session: SparkSession, table: str) -> DataFrame:
-    """Return a contract table without rows."""
-    return session.createDataFrame([], contract_columns(table))

@@ -5,11 +5,11 @@ Settings that results depend on stand in `shelfkin.spark`. This module imports n
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from shelfkin.errors import ProfileError
+from shelfkin.json_object import json_object
 
 # What `make setup` keeps of Spark's classes for its next starts (`bin/share_spark_classes.py`), if it could.
 SPARK_CLASSES = Path(sys.prefix) / "share" / "shelfkin" / "spark-classes.jsa"
@@ -38,11 +38,9 @@ def submit_conf(extra: str | None) -> dict[str, str]:
     extra
         ``SHELFKIN_SPARK_CONF``: a JSON object of further settings, which win over ours; blank or None for none.
     """
-    return {
-        **_CONF,
-        "spark.driver.extraJavaOptions": _driver_java_options(),
-        **_json_object("SHELFKIN_SPARK_CONF", extra),
-    }
+    given = json_object(extra or "{}", "SHELFKIN_SPARK_CONF", ProfileError)
+    ours = {**_CONF, "spark.driver.extraJavaOptions": _driver_java_options()}
+    return ours | {key: str(value) for key, value in given.items()}
 
 
 def _driver_java_options() -> str:
@@ -51,15 +49,3 @@ def _driver_java_options() -> str:
     # Another Java than the one that it was made with does without, and need not say so.
     quiet = "-Xshare:auto -Xlog:disable -Xlog:all=error:stderr"
     return f'{DRIVER_JAVA_OPTIONS} "-XX:SharedArchiveFile={SPARK_CLASSES}" {quiet}'
-
-
-def _json_object(name: str, text: str | None) -> dict[str, str]:
-    if not text:
-        return {}
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ProfileError(f"{name} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ProfileError(f"{name} must be a JSON object of Spark settings; it is {text[:80]!r}.")
-    return {key: str(value) for key, value in content.items()}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
-from importlib import resources
-from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
-from shelfkin import __version__, spark
-from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, utc_now
+from shelfkin import spark
+from shelfkin.artifacts import Manifest, RunPaths, manifest_content, utc_now
+from shelfkin.packaging import code_version
 from shelfkin.profile import StoreProfile, resolve_path
 from shelfkin.settings import Settings
 from shelfkin.tables import SCHEMAS
@@ -81,13 +79,9 @@ class Stage:
         """Return the folder that this attempt writes a table to."""
         return f"{self.paths.attempt_uri(self.name, self.attempt)}/{table}"
 
-    def input_uri(self, stage: str, table: str) -> str:
-        """Return the folder of an input table."""
-        return self.inputs[stage].table_uri(table)
-
     def read(self, stage: str, table: str) -> DataFrame:
         """Return a table of an input stage."""
-        return self.spark.read.parquet(self.input_uri(stage, table))
+        return self.spark.read.parquet(self.inputs[stage].table_uri(table))
 
     def dataset(self, stage: str, table: str) -> ds.Dataset:
         """Return a table of an input stage for pyarrow: what the driver needs as a whole takes no way through Spark."""
@@ -117,7 +111,7 @@ class Stage:
 
     def write_empty(self, table: str) -> None:
         """Write a contract table without rows, for a store that lacks the data for it."""
-        self.write(table, spark.empty_table(self.spark, table), n_files=1)
+        self.write(table, self.spark.createDataFrame([], spark.contract_columns(table)), n_files=1)
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a picture as PNG beside the tables and record it in the manifest."""
@@ -129,37 +123,15 @@ class Stage:
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest's content."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "stage": self.name,
-            "store": self.profile.store,
-            "run_id": self.paths.run_id,
-            "as_of": self.as_of.isoformat(),
-            "inputs": {
-                name: {"manifest": self.paths.root.relative(found.uri), "sha256": found.sha256}
-                for name, found in sorted(self.inputs.items())
-            },
-            "parameters": dict(sorted(vars(self.options).items())),
-            "code_version": code_version(),
-            "tables": self.tables,
-            "plots": self.plots,
-            "counts": self.counts,
-            "metrics": self.metrics,
-            "started_at": self.started_at,
-            "finished_at": utc_now(),
-        }
-
-
-def code_version() -> str:
-    """Return the package version and a hash of its source, the same from a folder and from a zip on an executor."""
-    digest = hashlib.sha256()
-
-    def walk(node: Traversable, prefix: str) -> None:
-        for child in sorted(node.iterdir(), key=lambda entry: entry.name):
-            if child.is_dir():
-                walk(child, f"{prefix}{child.name}/")
-            elif child.name.endswith((".py", ".toml")):
-                digest.update(f"{prefix}{child.name}\0".encode() + child.read_bytes())
-
-    walk(resources.files("shelfkin"), "")
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+        return manifest_content(
+            self.paths,
+            self.name,
+            self.inputs,
+            self.started_at,
+            parameters=dict(sorted(vars(self.options).items())),
+            code_version=code_version(),
+            tables=self.tables,
+            plots=self.plots,
+            counts=self.counts,
+            metrics=self.metrics,
+        )

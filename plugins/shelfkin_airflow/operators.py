@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -39,10 +39,10 @@ class SparkStageOperator(SparkSubmitOperator):
 
     Parameters
     ----------
-    store, as_of, run_id
-        Name the run (templated), as in the artifact layout.
-    artifact_root, stores_dir, data_dir
-        Where artifacts, store profiles and the demo's raw data are.
+    of_run
+        ``store``, ``as_of`` and ``run_id``, which name the run in the artifact layout (templated).
+    folders
+        ``artifact_root``, ``stores_dir`` and ``data_dir``: where artifacts, store profiles and the demo's raw data are.
     stage_flags
         The stage's own flags, as ``["--k", "auto"]`` (templated).
     input_manifests
@@ -55,9 +55,7 @@ class SparkStageOperator(SparkSubmitOperator):
 
     template_fields: Sequence[str] = (
         *(name for name in SparkSubmitOperator.template_fields if name != "application_args"),
-        "store",
-        "as_of",
-        "run_id",
+        "of_run",
         "stage_flags",
         "input_manifests",
     )
@@ -66,12 +64,8 @@ class SparkStageOperator(SparkSubmitOperator):
         self,
         *,
         spark_apps_dir: str,
-        artifact_root: str,
-        stores_dir: str,
-        data_dir: str,
-        store: str,
-        as_of: str,
-        run_id: str,
+        folders: Mapping[str, str],
+        of_run: Mapping[str, str],
         stage_flags: Sequence[str] = (),
         input_manifests: Sequence[Any] = (),
         in_date_order: bool = False,
@@ -82,12 +76,8 @@ class SparkStageOperator(SparkSubmitOperator):
         super().__init__(
             application=str(Path(spark_apps_dir) / f"{task_id}.py"), multiple_outputs=True, durable=False, **kwargs
         )
-        self.artifact_root = artifact_root
-        self.stores_dir = stores_dir
-        self.data_dir = data_dir
-        self.store = store
-        self.as_of = as_of
-        self.run_id = run_id
+        self.folders = dict(folders)
+        self.of_run = dict(of_run)
         self.stage_flags = list(stage_flags)
         self.input_manifests = list(input_manifests)
         self.in_date_order = in_date_order
@@ -95,15 +85,13 @@ class SparkStageOperator(SparkSubmitOperator):
     @cached_property
     def paths(self) -> RunPaths:
         """Where the run's artifacts are; only after templates are rendered."""
-        return run_paths(self)
+        return run_paths(self.folders["artifact_root"], **self.of_run)
 
     def command_line(self, try_number: int) -> list[str]:
         """Return the stage's arguments."""
-        arguments = ["--store", self.store, "--as-of", self.as_of, "--run-id", self.run_id]
-        arguments += ["--attempt", str(try_number), "--artifact-root", self.artifact_root]
-        arguments += ["--stores-dir", self.stores_dir, "--data-dir", self.data_dir]
-        for manifest in self.input_manifests:
-            arguments += ["--input", str(manifest)]
+        named = [*self.of_run.items(), ("attempt", try_number), *self.folders.items()]
+        named += [("input", manifest) for manifest in self.input_manifests]
+        arguments = [word for name, value in named for word in (f"--{name.replace('_', '-')}", str(value))]
         return arguments + [str(flag) for flag in self.stage_flags]
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
@@ -119,9 +107,7 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def _submit(self, context: Context) -> None:
         require_java()
-        error_uri = self.paths.error_uri(self.task_id)
-        if self.paths.root.exists(error_uri):
-            self.paths.root.fs.rm_file(error_uri)
+        self.paths.root.remove(self.paths.error_uri(self.task_id))
         self.application_args = self.command_line(context["ti"].try_number)
         airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
         self.py_files = str(package_zip(airflow_home / "py_files"))
@@ -143,9 +129,7 @@ class SparkStageOperator(SparkSubmitOperator):
         text = f"{self.task_id} failed ({account['kind']}): {account['message']}"
         if account.get("next_step"):
             text += f"\nNext step: {account['next_step']}"
-        if not account["retryable"]:
-            raise AirflowFailException(text) from None
-        raise AirflowException(text) from None
+        raise (AirflowException if account["retryable"] else AirflowFailException)(text) from None
 
 
 class PublishOperator(BaseOperator):
@@ -156,6 +140,8 @@ class PublishOperator(BaseOperator):
 
     Parameters
     ----------
+    of_run
+        ``store``, ``as_of`` and ``run_id`` (templated).
     publish
         Templated; ``False`` makes a what-if run: the index is built, no pointer moves, no Asset event is sent.
     override_gate
@@ -164,25 +150,21 @@ class PublishOperator(BaseOperator):
         Manifest URIs of every stage of the run (templated).
     """
 
-    template_fields: Sequence[str] = ("store", "as_of", "run_id", "publish", "override_gate", "input_manifests")
+    template_fields: Sequence[str] = ("of_run", "publish", "override_gate", "input_manifests")
 
     def __init__(
         self,
         *,
         artifact_root: str,
-        store: str,
-        as_of: str,
-        run_id: str,
+        of_run: Mapping[str, str],
         publish: str,
         override_gate: str = "False",
         input_manifests: Sequence[Any],
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=True, outlets=[published_alias(store)], **kwargs)
+        super().__init__(multiple_outputs=True, outlets=[published_alias(of_run["store"])], **kwargs)
         self.artifact_root = artifact_root
-        self.store = store
-        self.as_of = as_of
-        self.run_id = run_id
+        self.of_run = dict(of_run)
         self.publish = publish
         self.override_gate = override_gate
         self.input_manifests = list(input_manifests)
@@ -195,8 +177,9 @@ class PublishOperator(BaseOperator):
                 self.log.info(line)
                 report("line", line)
         if result.published:
-            context["outlet_events"][published_alias(self.store)].add(
-                published_asset(self.store), extra={"as_of": self.as_of, "run_id": self.run_id}
+            store, as_of, run_id = (self.of_run[name] for name in ("store", "as_of", "run_id"))
+            context["outlet_events"][published_alias(store)].add(
+                published_asset(store), extra={"as_of": as_of, "run_id": run_id}
             )
         return result.xcom()
 
@@ -208,7 +191,7 @@ class PublishOperator(BaseOperator):
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())
             return publish_run(
-                run_paths(self),
+                run_paths(self.artifact_root, **self.of_run),
                 [str(uri) for uri in self.input_manifests],
                 publish=self.publish == "True",
                 override_gate=self.override_gate == "True",
@@ -231,15 +214,14 @@ def published_alias(store: str) -> AssetAlias:
     return AssetAlias(name=f"{store}_published")
 
 
-def run_paths(task: SparkStageOperator | PublishOperator) -> RunPaths:
-    """Return where a task's run is; raises AirflowFailException if the template of as_of rendered to no date."""
+def run_paths(artifact_root: str, store: str, as_of: str, run_id: str) -> RunPaths:
+    """Return where a run is; raises AirflowFailException if the template of as_of rendered to no date."""
     try:
-        as_of = date.fromisoformat(task.as_of)
+        return RunPaths(Root.at(artifact_root), store, date.fromisoformat(as_of), run_id)
     except ValueError as error:
         raise AirflowFailException(
-            f"as_of={task.as_of!r} is not a date like 2011-11-01. Correct the Param as_of."
+            f"as_of={as_of!r} is not a date like 2011-11-01. Correct the Param as_of."
         ) from error
-    return RunPaths(Root.at(task.artifact_root), task.store, as_of, task.run_id)
 
 
 def require_java() -> None:

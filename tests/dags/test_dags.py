@@ -262,7 +262,7 @@ def test_no_secret_reaches_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_as_of_falls_back_to_the_run_date_and_never_needs_a_logical_date(monkeypatch: pytest.MonkeyPatch) -> None:
     dag = dags_of(load_dag_file())["product_recommendations"]
-    assert rendered(dag, "select_k", as_of=None).as_of == "2011-11-01"
+    assert rendered(dag, "select_k", as_of=None).of_run["as_of"] == "2011-11-01"
 
 
 def failing_stage(
@@ -419,9 +419,7 @@ def test_a_database_that_can_not_be_had_fails_the_task_without_its_password(
     publish = PublishOperator(
         task_id="publish_recommendations",
         artifact_root=str(tmp_path),
-        store=paths.store,
-        as_of=str(paths.as_of),
-        run_id=paths.run_id,
+        of_run=paths.identity(),
         publish="True",
         input_manifests=uris,
     )

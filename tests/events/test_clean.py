@@ -154,10 +154,10 @@ def test_event_types_have_aliases_and_net_within_their_type(spark: SparkSession,
 
 def test_too_much_quarantine_names_reasons_and_examples(spark: SparkSession) -> None:
     quarantine = spark.createDataFrame([("bad_time", "at 'x'"), ("bad_time", "at 'y'")], "reason string, detail string")
-    check_share("event rows", quarantine, {"bad_time": 2}, 10, 0.2, "events.max_quarantined_share")
+    check_share("events", quarantine, {"bad_time": 2}, 10, 0.2)
     with pytest.raises(DataQualityError) as error:
-        check_share("event rows", quarantine, {"bad_time": 2}, 9, 0.2, "events.max_quarantined_share")
+        check_share("events", quarantine, {"bad_time": 2}, 9, 0.2)
     assert "2 of 9 event rows (22.2%)" in error.value.message
     assert "bad_time: 2 rows, for example at 'x'; at 'y'" in error.value.message
     with pytest.raises(DataQualityError, match="nothing is left"):
-        check_share("event rows", quarantine, {"bad_time": 2}, 2, 1.0, "events.max_quarantined_share")
+        check_share("events", quarantine, {"bad_time": 2}, 2, 1.0)

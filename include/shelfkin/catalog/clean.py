@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
 from shelfkin import sources
-from shelfkin.catalog import prices, text
+from shelfkin.catalog import text, written_values
 from shelfkin.profile import Catalog, StoreProfile
-from shelfkin.quarantine import Rule, first_broken, shown
+from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
 from shelfkin.sources import RawTable
 
 # The levels of a path are tried for these in order; the first that occurs splits it.
 _CATEGORY_SEPARATORS = (">", "›", "»", "→", "|", "::", "/")
 _LIST_MARK = "\u241f"
 _DETAILS = ("title", "description", "brand", "category_path", "price", "currency", "in_stock")
-_IN_STOCK = ("yes", "y", "true", "t", "1", "in stock", "instock", "in_stock", "available", "ja", "oui", "si", "sí")
-_OUT_OF_STOCK = (
-    *("no", "n", "false", "f", "0", "out of stock", "outofstock", "out_of_stock", "sold out", "unavailable"),
-    *("discontinued", "nein", "non"),
-)
 
 
 def wanted_columns(profile: StoreProfile) -> dict[str, str]:
@@ -36,10 +29,11 @@ def wanted_columns(profile: StoreProfile) -> dict[str, str]:
         for position, each in enumerate(columns):
             suffix = "" if isinstance(column, str) else f"[{position}]"
             wanted[f"catalog.fields.{name}{suffix}"] = each
-    if profile.catalog.kind == "events" and profile.events is not None:
-        wanted["events.fields.occurred_at"] = profile.events.fields.occurred_at
-        if profile.events.fields.price is not None:
-            wanted["events.fields.price"] = profile.events.fields.price
+    if profile.catalog_events is not None:
+        fields = profile.catalog_events.fields
+        wanted["events.fields.occurred_at"] = fields.occurred_at
+        if fields.price is not None:
+            wanted["events.fields.price"] = fields.price
     return wanted
 
 
@@ -62,7 +56,8 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
     """
     catalog = profile.catalog
     fields = catalog.fields
-    price_column, mark = _price_column(profile)
+    events = profile.catalog_events
+    price_column = fields.price if fields.price or events is None else events.fields.price
     titles = [f"title_{position}" for position, _ in enumerate(_columns(fields.title))]
     levels = [f"level_{position}" for position, _ in enumerate(_columns(fields.category_path))]
     texts = raw.frame.select(
@@ -72,8 +67,8 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
         sources.text(fields.brand).alias("brand"),
         *_texts(levels, [_level_text(raw, column) for column in _columns(fields.category_path)]),
         sources.text(price_column).alias("written_price"),
-        _price(raw, price_column, mark).alias("price"),
-        parse_in_stock(sources.text(fields.in_stock)).alias("in_stock"),
+        _price(raw, price_column, profile.catalog_source.decimal_mark).alias("price"),
+        written_values.parse_in_stock(sources.text(fields.in_stock)).alias("in_stock"),
         _seen_at(raw, profile).alias("seen_at"),
         sources.row_hash().alias("row_hash"),
         "raw",
@@ -81,22 +76,19 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
     )
     named = [name for name, column in (("description", fields.description), ("brand", fields.brand)) if column]
     cleaned = text.clean_texts(texts, [*titles, *levels, *named])
-    after = F.coalesce(F.col("malformed").isNull() & (F.col("seen_at") >= F.lit(cutoff)), F.lit(False))
     parsed = cleaned.select(
         "*",
         _joined_title(titles).alias("title"),
         _category_path(raw, catalog, levels).alias("category_path"),
-        (after if catalog.kind == "events" else F.lit(False)).alias("after_as_of"),
+        (after_as_of("seen_at", cutoff) if catalog.kind == "events" else F.lit(False)).alias("after_as_of"),
     )
-    known = ~F.col("after_as_of")
-    judged = parsed.select("*", F.when(known, first_broken(_rules(profile))).alias("verdict"))
     title, path = F.col("title"), F.col("category_path")
     if catalog.fold_shouting:
         title, path = text.fold_shouting(title), F.transform(path, text.fold_shouting)
     has_price = F.col("price").isNotNull()
-    currency = prices.parse_currency(F.col("written_price"), profile.currency)
+    currency = written_values.parse_currency(F.col("written_price"), profile.currency)
     too_long = F.length("description") > catalog.max_text_chars
-    return judged.select(
+    return judged(parsed, _rules(profile)).select(
         "product_id",
         title.alias("title"),
         text.cut_at_word(F.col("description"), catalog.max_text_chars).alias("description"),
@@ -129,24 +121,17 @@ def _texts(names: list[str], columns: list[Column]) -> list[Column]:
 def _rules(profile: StoreProfile) -> list[Rule]:
     """Return why a single catalogue row is turned away, the most telling reason first."""
     catalog = profile.catalog
-    raw_id = shown(catalog.fields.product_id, sources.value(catalog.fields.product_id))
     title = shown("title", F.col("title"))
-    rules = [
-        Rule("malformed_row", F.col("malformed").isNotNull(), shown("line", F.col("malformed"))),
-        Rule("missing_product_id", F.col("product_id").isNull(), raw_id),
-        Rule("not_a_product_id", sources.breaks_pattern(F.col("product_id"), catalog.product_id), raw_id),
-    ]
-    if catalog.kind == "events" and profile.events is not None:
-        column = profile.events.fields.occurred_at
-        moment = shown(column, sources.value(column))
-        rules.append(Rule("bad_time", F.col("seen_at").isNull(), moment))
-        rules.append(Rule("implausible_time", F.col("seen_at") < F.lit(profile.events.earliest), moment))
+    rules = shared_rules(catalog.fields.product_id, catalog.product_id)
+    events = profile.catalog_events
+    if events is not None:
+        rules += time_rules("seen_at", events.fields.occurred_at, events.earliest)
     if catalog.not_a_product_category is not None:
         path = F.concat_ws(" > ", "category_path")
         named = F.exists("category_path", lambda level: level.rlike(str(catalog.not_a_product_category)))
         rules.append(Rule("not_a_product_category", named, shown("category", path)))
     title_column = _columns(catalog.fields.title)[0]
-    rules.append(Rule("empty_title", F.col("title").isNull(), shown(title_column, sources.value(title_column))))
+    rules.append(Rule("empty_title", F.col("title").isNull(), shown_raw(title_column)))
     rules.append(Rule("oversize_title", F.length("title") > catalog.max_text_chars, title))
     if catalog.not_a_product is not None:
         rules.append(Rule("not_a_product", F.col("title").rlike(catalog.not_a_product), title))
@@ -157,34 +142,18 @@ def _joined_title(names: list[str]) -> Column:
     return F.col(names[0]) if len(names) == 1 else F.when(F.col(names[0]).isNotNull(), F.concat_ws(", ", *names))
 
 
-def _price_column(profile: StoreProfile) -> tuple[str | None, str | None]:
-    """Return the raw column that holds the price, and the decimal mark of its file."""
-    events = profile.events
-    if profile.catalog.kind == "events" and events is not None:
-        return profile.catalog.fields.price or events.fields.price, events.source.decimal_mark
-    source = profile.catalog.source
-    return profile.catalog.fields.price, source.decimal_mark if source is not None else None
-
-
 def _price(raw: RawTable, column: str | None, mark: str | None) -> Column:
     if column is not None and isinstance(raw.type_of(column), T.NumericType):
         amount = sources.number(raw, column)
         return F.when(amount >= 0, amount)
-    return prices.parse_price(sources.text(column), mark)
+    return written_values.parse_price(sources.text(column), mark)
 
 
 def _seen_at(raw: RawTable, profile: StoreProfile) -> Column:
-    if profile.catalog.kind == "events" and profile.events is not None:
-        events = profile.events
+    events = profile.catalog_events
+    if events is not None:
         return sources.timestamp(raw, events.fields.occurred_at, events.timestamp_format, profile.timezone)
     return sources.timestamp(raw, profile.catalog.fields.updated_at, None, profile.timezone)
-
-
-def parse_in_stock(written: Column) -> Column:
-    """Return whether a product is in stock: yes/no words, 1/0, a number of pieces; NULL for anything else."""
-    word = F.lower(written)
-    pieces = F.when(word.rlike(r"^-?\d+(?:\.\d+)?$"), word.cast("double"))
-    return F.when(word.isin(*_IN_STOCK), True).when(word.isin(*_OUT_OF_STOCK), False).otherwise(pieces > 0)
 
 
 def _level_text(raw: RawTable, column: str) -> Column:
@@ -242,8 +211,7 @@ def newest_versions(parsed: DataFrame, cutoff: datetime) -> DataFrame:
         F.col("description").asc_nulls_last(),
         "row_hash",
     )
-    good = _good(parsed)
-    ranked = good.withColumn("_order", F.row_number().over(newest_first))
+    ranked = good_rows(parsed).withColumn("_order", F.row_number().over(newest_first))
     return ranked.where(F.col("_order") == 1).select("product_id", *_DETAILS, F.col("seen_at").alias("updated_at"))
 
 
@@ -254,12 +222,15 @@ def from_order_lines(parsed: DataFrame) -> DataFrame:
     is that of the last line with a positive price (of one moment: the highest); other fields come from the last line
     that has them; `updated_at` is the time of the last line.
     """
-    good = _good(parsed)
-    titles = good.groupBy("product_id", "title").agg(
-        F.count("*").alias("n_lines"),
-        F.max("seen_at").alias("last_at"),
-        F.max(F.when(F.col("price") > 0, F.struct("seen_at", "price", "currency"))).alias("last_price"),
-        *[_last_known(name) for name in ("description", "brand", "category_path", "in_stock")],
+    titles = (
+        good_rows(parsed)
+        .groupBy("product_id", "title")
+        .agg(
+            F.count("*").alias("n_lines"),
+            F.max("seen_at").alias("last_at"),
+            F.max(F.when(F.col("price") > 0, F.struct("seen_at", "price", "currency"))).alias("last_price"),
+            *[_last_known(name) for name in ("description", "brand", "category_path", "in_stock")],
+        )
     )
     best_first = Window.partitionBy("product_id").orderBy(F.desc("n_lines"), F.desc("last_at"), "title")
     whole = Window.partitionBy("product_id")
@@ -288,24 +259,6 @@ def _last_known(name: str) -> Column:
     return F.max(F.when(F.col(name).isNotNull(), F.struct("seen_at", F.col(name).alias("value")))).alias(f"last_{name}")
 
 
-def _good(parsed: DataFrame) -> DataFrame:
-    return parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One piece of a text recipe: literal texts around the names of fields."""
-
-    parts: tuple[tuple[str, str], ...]  # (literal before, field name); a last literal has the field ""
-
-    def column(self) -> Column:
-        """Return the piece's text, NULL when one of its fields is empty."""
-        values = [
-            part for literal, name in self.parts for part in (F.lit(literal), *([_FIELDS[name]()] if name else []))
-        ]
-        return F.concat(*values)
-
-
 _FIELDS = {
     "title": lambda: F.col("title"),
     "description": lambda: F.col("description"),
@@ -320,6 +273,14 @@ def with_embedding_text(products: DataFrame, recipe: str) -> DataFrame:
 
     A recipe names fields in braces; a piece between | bars is left out when a field in it is empty.
     """
-    pieces = [_Piece(tuple(re.findall(r"([^{}]*)(?:{([^}]*)}|$)", piece))) for piece in recipe.split("|")]
-    written = F.btrim(reduce(F.concat, [F.coalesce(piece.column(), F.lit("")) for piece in pieces]))
+    pieces = [F.coalesce(_piece_text(piece), F.lit("")) for piece in recipe.split("|")]
+    written = F.btrim(F.concat(*pieces))
     return products.withColumn("embedding_text", written).withColumn("text_hash", F.sha2("embedding_text", 256))
+
+
+def _piece_text(piece: str) -> Column:
+    """Return the text of one piece of a recipe, NULL when one of its fields is empty."""
+    parts: list[Column] = []
+    for literal, field in re.findall(r"([^{}]*)(?:{([^}]*)}|$)", piece):
+        parts += [F.lit(literal), _FIELDS[field]()] if field else [F.lit(literal)]
+    return F.concat(*parts)

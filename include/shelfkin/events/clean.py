@@ -17,7 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
 from shelfkin.profile import Events, IdRule
-from shelfkin.quarantine import Rule, first_broken, shown
+from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
 from shelfkin.sources import RawTable
 
 # Quantities are decimal numbers held as doubles: a remainder below this many units is rounding, not goods.
@@ -90,13 +90,13 @@ def parse_events(raw: RawTable, events: Events, product_rule: IdRule, timezone: 
         "raw",
         "malformed",
     )
-    after = F.coalesce(F.col("malformed").isNull() & (F.col("occurred_at") >= F.lit(cutoff)), F.lit(False))
     parsed = parsed.select(
-        "*", F.coalesce(_is_cancellation(events), F.lit(False)).alias("is_cancellation"), after.alias("after_as_of")
+        "*",
+        F.coalesce(_is_cancellation(events), F.lit(False)).alias("is_cancellation"),
+        after_as_of("occurred_at", cutoff).alias("after_as_of"),
     )
     known = ~F.col("after_as_of")
-    parsed = parsed.select("*", F.when(known, first_broken(_rules(events, product_rule))).alias("verdict"))
-    return parsed.select(
+    return judged(parsed, _rules(events, product_rule)).select(
         "user_id",
         "product_id",
         "event_type",
@@ -136,26 +136,15 @@ def _is_cancellation(events: Events) -> Column:
 def _rules(events: Events, product_rule: IdRule) -> list[Rule]:
     """Return why a single event row is turned away, the most telling reason first."""
     fields = events.fields
-
-    def raw_value(column: str) -> Column:
-        return shown(column, sources.value(column))
-
     rules = [
-        Rule("malformed_row", F.col("malformed").isNotNull(), shown("line", F.col("malformed"))),
-        Rule("missing_product_id", F.col("product_id").isNull(), raw_value(fields.product_id)),
-        Rule(
-            "not_a_product_id",
-            sources.breaks_pattern(F.col("product_id"), product_rule),
-            raw_value(fields.product_id),
-        ),
-        Rule("invalid_user_id", sources.breaks_pattern(F.col("user_id"), events.user_id), raw_value(fields.user_id)),
-        Rule("bad_time", F.col("occurred_at").isNull(), raw_value(fields.occurred_at)),
-        Rule("implausible_time", F.col("occurred_at") < F.lit(events.earliest), raw_value(fields.occurred_at)),
+        *shared_rules(fields.product_id, product_rule),
+        Rule("invalid_user_id", sources.breaks_pattern(F.col("user_id"), events.user_id), shown_raw(fields.user_id)),
+        *time_rules("occurred_at", fields.occurred_at, events.earliest),
     ]
     if fields.event_type is not None:
-        rules.append(Rule("unknown_event_type", F.col("event_type").isNull(), raw_value(fields.event_type)))
+        rules.append(Rule("unknown_event_type", F.col("event_type").isNull(), shown_raw(fields.event_type)))
     if fields.quantity is not None:
-        quantity, shown_quantity = F.col("signed_quantity"), raw_value(fields.quantity)
+        quantity, shown_quantity = F.col("signed_quantity"), shown_raw(fields.quantity)
         rules.append(Rule("bad_quantity", quantity.isNull(), shown_quantity))
         rules.append(Rule("zero_quantity", F.abs(quantity) < _QUANTUM, shown_quantity))
         if not events.cancellations.negative_quantity:
@@ -163,16 +152,10 @@ def _rules(events: Events, product_rule: IdRule) -> list[Rule]:
         if events.max_quantity is not None:
             rules.append(Rule("quantity_too_large", F.abs(quantity) > events.max_quantity, shown_quantity))
     if events.require_positive_price and fields.price is not None:
-        rules.append(Rule("bad_price", F.col("price").isNull(), raw_value(fields.price)))
-        rules.append(Rule("non_positive_price", F.col("price") <= 0, raw_value(fields.price)))
-    rules.append(
-        Rule(
-            "cancellation_without_user",
-            F.col("is_cancellation") & F.col("user_id").isNull(),
-            shown("order", F.col("order_id")),
-        )
-    )
-    return rules
+        rules.append(Rule("bad_price", F.col("price").isNull(), shown_raw(fields.price)))
+        rules.append(Rule("non_positive_price", F.col("price") <= 0, shown_raw(fields.price)))
+    without_user = F.col("is_cancellation") & F.col("user_id").isNull()
+    return [*rules, Rule("cancellation_without_user", without_user, shown("order", F.col("order_id")))]
 
 
 def drop_copies(parsed: DataFrame) -> DataFrame:
@@ -180,11 +163,7 @@ def drop_copies(parsed: DataFrame) -> DataFrame:
 
     All columns are keys, so that Spark aggregates by hash and never sorts.
     """
-    return _good(parsed).select(*_FIELDS, "is_cancellation", "row_hash", "raw").distinct()
-
-
-def _good(parsed: DataFrame) -> DataFrame:
-    return parsed.where(~F.col("after_as_of") & F.col("reason").isNull())
+    return good_rows(parsed).select(*_FIELDS, "is_cancellation", "row_hash", "raw").distinct()
 
 
 def count_distinct(parsed: DataFrame) -> int:
@@ -193,7 +172,7 @@ def count_distinct(parsed: DataFrame) -> int:
     The manifest's check compares the two. Rows are told apart by moment and 64-bit hash: two numbers are shuffled
     instead of whole rows, and for rows that differ to share both is out of the question.
     """
-    return _good(parsed).select("occurred_at", "row_hash").distinct().count()
+    return good_rows(parsed).select("occurred_at", "row_hash").distinct().count()
 
 
 def settle(distinct: DataFrame, has_cancellations: bool) -> Settled:

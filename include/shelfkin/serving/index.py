@@ -9,12 +9,13 @@ import threading
 import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from shelfkin.artifacts import Root
+from shelfkin.artifacts import Root, local_path
 from shelfkin.errors import ArtifactError
 
 LAYOUT = 1
@@ -117,7 +118,7 @@ def open_index(root: Root, pointer: Mapping[str, Any], cache: Path) -> ServingIn
 
 def _local_copy(root: Root, uri: str, cache: Path) -> Path:
     if root.is_local:
-        return Path(uri.removeprefix("file://"))
+        return local_path(uri)
     local = cache / root.relative(uri).replace("/", "__")
     if not local.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -128,7 +129,7 @@ def _local_copy(root: Root, uri: str, cache: Path) -> Path:
     return local
 
 
-class ServingIndex:
+class ServingIndex(AbstractContextManager["ServingIndex"]):
     """Look-ups in a serving index. Threads may share one: each gets a connection of its own at its first question.
 
     Parameters
@@ -150,9 +151,6 @@ class ServingIndex:
         if layout != LAYOUT:
             self.close()
             raise ArtifactError(f"{path} has layout {layout}; this version reads {LAYOUT}.", next_step=_PUBLISH_AGAIN)
-
-    def __enter__(self) -> ServingIndex:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -264,8 +262,4 @@ def _places(values: Sequence[object]) -> str:
 
 def _is_text(value: str) -> bool:
     """Whether a string is Unicode text: what came over a command line may hold bytes that aren't."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return value.encode(errors="ignore").decode() == value

@@ -43,9 +43,13 @@ def connected(url: SecretStr, application_name: str) -> Iterator[psycopg.Connect
     PublishError
         The server refused for good, is too old, or doesn't store UTF-8.
     """
-    with _translated(url), _connect(url, application_name) as db:
-        _check_server(db)
-        yield db
+    try:
+        with _connect(url, application_name) as db:
+            _check_server(db)
+            yield db
+    except psycopg.Error as error:
+        # `from None`: the original would be printed above ours, unmasked.
+        raise translate(error, url) from None
 
 
 def _connect(url: SecretStr, application_name: str) -> psycopg.Connection:
@@ -78,15 +82,6 @@ def _check_server(db: psycopg.Connection) -> None:
             f"The database stores text as {encoding}; titles need UTF8.",
             next_step="Create one: CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0.",
         )
-
-
-@contextmanager
-def _translated(url: SecretStr) -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        # `from None`: the original would be printed above ours, unmasked.
-        raise translate(error, url) from None
 
 
 def translate(error: psycopg.Error, url: SecretStr) -> ShelfkinError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, manifest_with, sha256_hex, utc_now
+from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, manifest_content, manifest_with, sha256_hex, utc_now
 from shelfkin.errors import ArtifactError, GateError
 from shelfkin.serving.build_index import write_index
 from shelfkin.serving.index import LAYOUT
@@ -87,27 +87,20 @@ def publish_run(
             paths.root.put_json(paths.published_uri(), pointer)
         if is_latest:
             paths.root.put_json(paths.latest_uri(), pointer)
-    content = {
-        "format_version": FORMAT_VERSION,
-        "stage": STAGE,
-        "store": paths.store,
-        "run_id": paths.run_id,
-        "as_of": paths.as_of.isoformat(),
-        "inputs": {
-            stage: {"manifest": paths.root.relative(manifest.uri), "sha256": manifest.sha256}
-            for stage, manifest in sorted(manifests.items())
-        },
-        "parameters": {"publish": publish, "override_gate": override_gate},
-        "tables": {},
-        "plots": {},
-        "counts": {},
-        "metrics": {
+    content = manifest_content(
+        paths,
+        STAGE,
+        manifests,
+        started_at,
+        parameters={"publish": publish, "override_gate": override_gate},
+        tables={},
+        plots={},
+        counts={},
+        metrics={
             "serving_index": pointer["serving_index"],
             "postgres_run": in_postgres.run if in_postgres else None,
         },
-        "started_at": started_at,
-        "finished_at": utc_now(),
-    }
+    )
     paths.root.put_json(paths.manifest_uri(STAGE), content)
     return PublishResult(
         manifest=Manifest.read(paths.root, paths.manifest_uri(STAGE)),
@@ -118,11 +111,10 @@ def publish_run(
 
 
 def _check_same_run(paths: RunPaths, manifests: Mapping[str, Manifest]) -> None:
-    expected = (paths.store, paths.as_of.isoformat(), paths.run_id)
     for manifest in manifests.values():
-        run = (manifest.content["store"], manifest.content["as_of"], manifest.content["run_id"])
-        if run != expected:
-            raise ArtifactError(f"{manifest.uri} belongs to run {run}, not to {expected}.")
+        run = {name: manifest.content[name] for name in paths.identity()}
+        if run != paths.identity():
+            raise ArtifactError(f"{manifest.uri} belongs to run {run}, not to {paths.identity()}.")
 
 
 def _pointer(paths: RunPaths, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
@@ -131,9 +123,7 @@ def _pointer(paths: RunPaths, manifests: Mapping[str, Manifest]) -> dict[str, An
     tables = {table: manifest_with(manifests, table) for table in PUBLISHED}
     return {
         "format_version": FORMAT_VERSION,
-        "store": paths.store,
-        "as_of": paths.as_of.isoformat(),
-        "run_id": paths.run_id,
+        **paths.identity(),
         "tables": {
             table: {"path": manifest.table_uri(table), "rows": manifest.rows(table)}
             for table, manifest in tables.items()

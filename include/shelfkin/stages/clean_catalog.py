@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
@@ -16,7 +15,7 @@ from shelfkin.app import App
 from shelfkin.catalog import clean, snapshots
 from shelfkin.errors import DataQualityError
 from shelfkin.profile import Source
-from shelfkin.quarantine import check_share, counts_by_reason
+from shelfkin.quarantine import as_utc, check_share, survey, turned_away
 from shelfkin.sources import list_paths, read_source
 from shelfkin.stage import Stage
 from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE
@@ -30,14 +29,18 @@ def run(stage: Stage) -> None:
     stage.progress("reading the catalogue from %s", path)
     raw = read_source(stage.spark, source, path, clean.wanted_columns(profile), section)
     parsed = clean.parse_catalog(raw, profile, stage.cutoff).persist()
-    seen = _survey(parsed)
+    seen = survey(
+        parsed,
+        "seen_at",
+        good_ids=F.count_distinct("product_id"),
+        prices_unread=F.count_if("price_unread"),
+        descriptions_cut=F.count_if("description_cut"),
+    )
     _check_rows(stage, path, seen)
     stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
 
-    quarantine = parsed.where(F.col("reason").isNotNull()).select("reason", "detail", "raw")
-    by_reason = counts_by_reason(quarantine)
-    limit = profile.catalog.max_quarantined_share
-    check_share("catalogue rows", quarantine, by_reason, seen["known"], limit, "catalog.max_quarantined_share")
+    quarantine = turned_away(parsed)
+    check_share("catalog", quarantine, seen["by_reason"], seen["known"], profile.catalog.max_quarantined_share)
     products = (
         clean.from_order_lines(parsed)
         if profile.catalog.kind == "events"
@@ -52,7 +55,7 @@ def run(stage: Stage) -> None:
         "merged": seen["good"] - seen["good_ids"],
         "netted": 0,
         "after_as_of": seen["rows_in"] - seen["known"],
-        "quarantined_by_reason": by_reason,
+        "quarantined_by_reason": seen["by_reason"],
     }
     n_texts = stage.spark.read.parquet(stage.table_uri(PRODUCTS)).select("text_hash").distinct().count()
     stage.metrics |= {
@@ -66,41 +69,24 @@ def run(stage: Stage) -> None:
 
 def _locate(stage: Stage) -> tuple[Source, str, str]:
     """Return the source to read, its path as of the run's date, and the profile section that holds it."""
-    catalog, events = stage.profile.catalog, stage.profile.events
-    if catalog.source is None:
-        if events is None:  # refused by the profile's own check; here for the reader and the type checker
-            raise DataQualityError("catalog.kind: events needs an events section.")
-        return events.source, stage.source_path(events.source.path), "events"
-    path = stage.source_path(catalog.source.path)
-    if catalog.kind != "dated_snapshots":
-        return catalog.source, path, "catalog"
+    kind, source = stage.profile.catalog.kind, stage.profile.catalog_source
+    path = stage.source_path(source.path)
+    if kind != "dated_snapshots":
+        return source, path, "events" if kind == "events" else "catalog"
     paths = list_paths(stage.spark, snapshots.search_glob(path))
     snapshot = snapshots.newest_before(path, paths, stage.as_of)
     stage.metrics |= {"snapshot_date": snapshot.snapshot_date.isoformat(), "revision": snapshot.revision}
-    return catalog.source, snapshot.path, "catalog"
-
-
-def _survey(parsed: DataFrame) -> dict[str, Any]:
-    good = ~F.col("after_as_of") & F.col("reason").isNull()
-    row = parsed.agg(
-        F.count("*").alias("rows_in"),
-        F.count_if(~F.col("after_as_of")).alias("known"),
-        F.count_if(good).alias("good"),
-        F.count_distinct(F.when(good, F.col("product_id"))).alias("good_ids"),
-        F.count_if(good & F.col("price_unread")).alias("prices_unread"),
-        F.count_if(good & F.col("description_cut")).alias("descriptions_cut"),
-        F.date_format(F.min("seen_at"), "yyyy-MM-dd").alias("first_day"),
-    ).head()
-    return row.asDict() if row is not None else {"rows_in": 0}
+    return source, snapshot.path, "catalog"
 
 
 def _check_rows(stage: Stage, path: str, seen: dict[str, Any]) -> None:
     if seen["rows_in"] == 0:
         raise DataQualityError(f"{path} holds no catalogue rows.", next_step="Export the catalogue again.")
     if seen["known"] == 0:
+        first_day = as_utc(seen["first"]).date()
         raise DataQualityError(
-            f"{path} holds no order line before as_of {stage.as_of}; the first one is of {seen['first_day']}.",
-            next_step=f"Choose an as_of after {seen['first_day']}.",
+            f"{path} holds no order line before as_of {stage.as_of}; the first one is of {first_day}.",
+            next_step=f"Choose an as_of after {first_day}.",
         )
 
 

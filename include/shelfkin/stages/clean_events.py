@@ -5,18 +5,15 @@ Writes `events` and `events_quarantine`. A store without an `events` section get
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
 from shelfkin.app import App
 from shelfkin.errors import DataQualityError, StaleDataError
 from shelfkin.events import clean
-from shelfkin.profile import Events
-from shelfkin.quarantine import check_share, counts_by_reason, merge_counts
+from shelfkin.quarantine import as_utc, check_share, counts_by_reason, survey, turned_away
 from shelfkin.sources import read_source
 from shelfkin.stage import Stage
 from shelfkin.tables import EVENTS, EVENTS_QUARANTINE
@@ -38,20 +35,20 @@ def run(stage: Stage) -> None:
     parsed = clean.parse_events(
         raw, events, stage.profile.catalog.product_id, stage.profile.timezone, stage.cutoff
     ).persist()
-    seen = _survey(parsed)
+    seen = survey(parsed, "occurred_at", cancellations=F.count_if("is_cancellation"))
     _check_time(stage, path, seen)
     stage.progress(
         "%s rows, %s of them known before %s", f"{seen['rows_in']:,}", f"{seen['known']:,}", stage.as_of.isoformat()
     )
-    turned_away = parsed.where(F.col("reason").isNotNull()).select("reason", "detail", "raw")
-    _check_quality(events, turned_away, seen["by_reason"], seen["known"])
+    quarantine = turned_away(parsed)
+    check_share("events", quarantine, seen["by_reason"], seen["known"], events.max_quarantined_share)
 
     settled = clean.settle(clean.drop_copies(parsed), seen["cancellations"] > 0)
     kept = stage.write(EVENTS, settled.events)
-    quarantined = stage.write(EVENTS_QUARANTINE, turned_away.unionByName(settled.unmatched))
+    quarantined = stage.write(EVENTS_QUARANTINE, quarantine.unionByName(settled.unmatched))
     written = stage.spark.read.parquet(stage.table_uri(EVENTS_QUARANTINE))
     by_reason = counts_by_reason(written)
-    _check_quality(events, written, by_reason, seen["known"])
+    check_share("events", written, by_reason, seen["known"], events.max_quarantined_share)
     stage.counts = {
         "rows_in": seen["rows_in"],
         "kept": kept,
@@ -63,35 +60,7 @@ def run(stage: Stage) -> None:
     }
     stage.metrics |= {
         "n_purchases_reduced": settled.reduced,
-        "last_event_at": seen["last_known"].isoformat() if seen["last_known"] else None,
-    }
-
-
-def _survey(parsed: DataFrame) -> dict[str, Any]:
-    """Count rows by what they are, in one pass; collects one row per reason code."""
-    groups = (
-        parsed.groupBy("after_as_of", "reason", "is_cancellation")
-        .agg(
-            F.count("*").alias("n"),
-            # Seconds, not a timestamp: collecting one would shift it into this machine's zone.
-            F.unix_timestamp(F.min("occurred_at")).alias("first"),
-            F.unix_timestamp(F.max("occurred_at")).alias("last"),
-        )
-        .collect()
-    )
-    known = [group for group in groups if not group["after_as_of"]]
-    good = [group for group in known if group["reason"] is None]
-    # Rows turned away don't count: their time may be a placeholder, even one outside of Python's years 1 to 9999.
-    firsts = [group["first"] for group in groups if group["reason"] is None]
-    lasts = [group["last"] for group in good]
-    return {
-        "rows_in": sum(group["n"] for group in groups),
-        "known": sum(group["n"] for group in known),
-        "good": sum(group["n"] for group in good),
-        "cancellations": sum(group["n"] for group in good if group["is_cancellation"]),
-        "by_reason": merge_counts(*({group["reason"]: group["n"]} for group in known if group["reason"] is not None)),
-        "first": datetime.fromtimestamp(min(firsts), UTC) if firsts else None,
-        "last_known": datetime.fromtimestamp(max(lasts), UTC) if lasts else None,
+        "last_event_at": None if seen["last_known"] is None else as_utc(seen["last_known"]).isoformat(),
     }
 
 
@@ -99,14 +68,15 @@ def _check_time(stage: Stage, path: str, seen: dict[str, Any]) -> None:
     if seen["rows_in"] == 0:
         raise DataQualityError(f"{path} holds no event rows.", next_step="Export the event log again.")
     if seen["known"] == 0:
+        first = as_utc(seen["first"])
         raise DataQualityError(
-            f"{path} holds no event before as_of {stage.as_of}; "
-            f"the first one happened at {seen['first']:%Y-%m-%d %H:%M} UTC.",
-            next_step=f"Choose an as_of from {clean.day_after(seen['first'])} on.",
+            f"{path} holds no event before as_of {stage.as_of}; the first one happened at {first:%Y-%m-%d %H:%M} UTC.",
+            next_step=f"Choose an as_of from {clean.day_after(first)} on.",
         )
-    last, limit = seen["last_known"], stage.profile.max_staleness_days
-    if limit is None or last is None:
+    limit = stage.profile.max_staleness_days
+    if limit is None or seen["last_known"] is None:
         return
+    last = as_utc(seen["last_known"])
     age_days = (stage.cutoff - last).days
     if age_days > limit:
         raise StaleDataError(
@@ -114,12 +84,6 @@ def _check_time(stage: Stage, path: str, seen: dict[str, Any]) -> None:
             f"earlier; max_staleness_days of store {stage.profile.store} is {limit}.",
             next_step=f"Deliver newer events, or run as of {clean.day_after(last)}, the newest date that makes sense.",
         )
-
-
-def _check_quality(events: Events, quarantine: DataFrame, by_reason: dict[str, int], known: int) -> None:
-    check_share(
-        "event rows", quarantine, by_reason, known, events.max_quarantined_share, "events.max_quarantined_share"
-    )
 
 
 APP = App("clean_events", run, description=__doc__)

@@ -1,35 +1,18 @@
-"""Read prices and currencies as people write them."""
+"""Read prices, currencies and stock as people write them."""
 
 from __future__ import annotations
+
+import tomllib
+from importlib import resources
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.sources import let, parse_number
 
-# Signs that stand for one currency alone come first; "$" and "kr" mean the shop's own unless an ISO code is written.
-_SIGNS = {
-    "€": "EUR",
-    "£": "GBP",
-    "₹": "INR",
-    "₽": "RUB",
-    "₺": "TRY",
-    "₩": "KRW",
-    "₪": "ILS",
-    "₫": "VND",
-    "₴": "UAH",
-    "₱": "PHP",
-    "zł": "PLN",
-    "Kč": "CZK",
-    "US$": "USD",
-    "C$": "CAD",
-    "A$": "AUD",
-    "R$": "BRL",
-}
-_ISO_CODES = (
-    "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EUR|GBP|HKD|HUF|IDR|ILS|INR|ISK|JPY|KRW|MXN|MYR|NOK|NZD|PHP|PLN|"
-    "RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
-)
+_WRITTEN = tomllib.loads(resources.files(__package__).joinpath("written_values.toml").read_text("utf-8"))
+_SIGNS: dict[str, str] = _WRITTEN["signs"]
+_ISO_CODES = "|".join(_WRITTEN["currencies"].split())
 _FREE = r"(?i)^(?:free|gratis|kostenlos|gratuit)$"
 
 
@@ -82,3 +65,14 @@ def parse_currency(written: Column, default: str | None) -> Column:
         found = found.when(written.contains(sign), F.lit(currency))
     own = "USD" if default is None else default
     return found.when(written.contains("$"), F.lit(own)).otherwise(F.lit(default).cast("string"))
+
+
+def parse_in_stock(written: Column) -> Column:
+    """Return whether a product is in stock: yes/no words, 1/0, a number of pieces; NULL for anything else."""
+    word = F.lower(written)
+    pieces = F.when(word.rlike(r"^-?\d+(?:\.\d+)?$"), word.cast("double"))
+    return (
+        F.when(word.isin(*_WRITTEN["in_stock"]), True)
+        .when(word.isin(*_WRITTEN["out_of_stock"]), False)
+        .otherwise(pieces > 0)
+    )
