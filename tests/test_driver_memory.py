@@ -14,7 +14,10 @@ GIB = 2**30
 def test_what_fits_is_what_is_left_beside_spark() -> None:
     # 16 GiB less 4 of heap and 2 of all else leave 10; a text of 256 numbers takes 2 * 1,024 + 1,500 bytes.
     assert DriverMemory(16 * GIB, 4 * GIB).texts_that_fit(256) == 10 * GIB // 3_548
-    assert DriverMemory(4 * GIB, 4 * GIB).texts_that_fit(256) == 0
+
+
+def test_a_small_machine_is_not_refused_for_a_heap_that_it_hardly_uses() -> None:
+    assert DriverMemory(4 * GIB, 4 * GIB).texts_that_fit(256) == GIB // 3_548
 
 
 def test_a_catalogue_that_does_not_fit_is_refused_with_the_way_out() -> None:

@@ -55,7 +55,8 @@ class DriverMemory:
         1401751
         """
         free = self.total_bytes - self.heap_bytes - _BYTES_OF_ALL_ELSE
-        return max(0, free // _bytes_per_text(dimensions))
+        # A heap is a limit: on a small machine with little data Spark takes far less than it may.
+        return max(free, self.total_bytes // 4) // _bytes_per_text(dimensions)
 
     def check(self, n_texts: int, dimensions: int) -> str:
         """Return in words how large a catalogue fits.

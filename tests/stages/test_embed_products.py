@@ -370,8 +370,8 @@ def test_an_empty_catalogue_gives_empty_tables(stage_of: Callable[..., Stage], s
 def test_a_catalogue_beyond_the_drivers_memory_is_refused_before_a_request_leaves(
     stage_of: Callable[..., Stage], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 4 GiB of heap, 2 of all else, and room for 20 texts of 8 numbers at 2 * 4 * 8 + 1,500 bytes.
-    memory = DriverMemory(total_bytes=6 * 2**30 + 20 * 1_564, heap_bytes=4 * 2**30)
+    # A quarter of the memory is room for 20 texts of 8 numbers at 2 * 4 * 8 + 1,500 bytes.
+    memory = DriverMemory(total_bytes=4 * 20 * 1_564, heap_bytes=2**30)
     monkeypatch.setattr(DriverMemory, "of_this_machine", lambda heap: memory)
     run(stage_of(TEXTS[:20], dimensions=8))
     before = len(server.seen)
