@@ -1,7 +1,8 @@
-"""Identity of clusters along as_of: which of today's clusters is which of the day before.
+"""Ids and statuses of clusters from day to day: kept, born, merged or retired.
 
-Ids are never used twice: a cluster born on a day gets that day's number times `IDS_PER_DAY` plus its place by size. A
-day that is run again gives the same ids, and no other day can give them, in whatever order days are run.
+`matching` pairs today's clusters with those of the day before; this module says what follows for ids and names. Ids are
+never used twice: a cluster born on a day gets that day's number times `IDS_PER_DAY` plus its place by size. A day that
+is run again gives the same ids, and no other day can give them, in whatever order days are run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which of today's clusters is which of the day before: an optimal assignment on centroids and members."""
+"""How alike two days' clusters are, and how much overlap makes them the same: an optimal assignment.
+
+Centroids and members count. `identity` gives the ids that follow from the pairs.
+"""
 
 from __future__ import annotations
 

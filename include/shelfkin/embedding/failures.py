@@ -1,4 +1,7 @@
-"""What became of a request that brought no vectors: worth another try, one of its texts to blame, or the end."""
+"""The kinds of failure of an embedding request: try it again, blame one of its texts, or end the run.
+
+Here answers and exceptions are read. `retry_policy` says how long to wait before another try.
+"""
 
 from __future__ import annotations
 

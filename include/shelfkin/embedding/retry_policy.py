@@ -1,4 +1,6 @@
-"""When a failed request is tried again, after what wait, and when that ends.
+"""How long to wait before a failed request is tried again, and when trying ends.
+
+`failures` says which requests are worth another try.
 
 Full jitter below an exponential cap (Brooker 2015, AWS Architecture Blog, "Exponential backoff and jitter"), never
 sooner than Retry-After says.

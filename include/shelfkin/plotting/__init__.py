@@ -1,1 +1,1 @@
-"""One style, and one file per picture."""
+"""The pictures of a run: one file per picture, one style for all of them."""

@@ -1,4 +1,7 @@
-"""What the ranker knows of a user, a product and the two together, all as of one moment."""
+"""The ranker's features of a user, and of a user and a product together, as of one moment.
+
+`ranking_inputs` holds those of a product by itself. Start here to add one: `FEATURES` names all.
+"""
 
 from __future__ import annotations
 

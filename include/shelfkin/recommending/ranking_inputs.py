@@ -1,4 +1,7 @@
-"""What the ranker uses of products beyond the item model, as of one moment."""
+"""The ranker's features of a product by itself, and the arrays that all features are made from, as of one moment.
+
+`features` holds those of a user, and of a user and a product together.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that fade with age, and sums of them that are the same in any order."""
+"""Weights that halve with age, and sums of them that are the same in any order. Half-lives are their users' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a product is called but for its size and colour, and its model number.
+"""What a product is called but for its size and colour, and its model number; the words are in `language/english.toml`.
 
 Two products are one product in another size, colour or pack when nothing else of their titles differs: "Small red
 babushka notebook" and "Large purple babushka notebook". A model number says the same of titles that are worded in

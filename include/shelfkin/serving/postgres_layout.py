@@ -1,4 +1,4 @@
-"""What a shop finds in its Postgres: the tables of several runs, and views of the one that is served.
+"""The columns, keys and views of the tables in a shop's Postgres: rows of several runs, views of the served one.
 
 Every table holds the rows of several runs, keyed by run first. ``served``, a table of one row, says which run is
 shown, and shops read views that follow it (docs/decisions/0018).
