@@ -54,6 +54,9 @@ SHOP = """
     CREATE TABLE clusters AS
     SELECT i::INT AS cluster_id, 'cluster ' || i AS name, {n} // {n_clusters} AS size, ['a'] AS top_terms,
            [id(i)] AS representative_product_ids, 'kept' AS status FROM range({n_clusters}) t(i);
+    CREATE TABLE cluster_projection AS
+    SELECT text_hash, any_value(hash(text_hash) % {n_clusters})::INT AS cluster_id, random()::FLOAT AS x,
+           random()::FLOAT AS y FROM products GROUP BY text_hash;
     CREATE TABLE similar_products AS
     SELECT id(i) AS product_id, (place + 1)::INT AS rank, id(i + 1 + place * {n_clusters}) AS similar_product_id,
            (1 - place / 40 + random() / 100)::FLOAT AS score, random()::FLOAT AS content_score,

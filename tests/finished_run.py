@@ -60,6 +60,10 @@ SCHEMAS: dict[str, tuple[str, pa.Schema]] = {
             }
         ),
     ),
+    tables.CLUSTER_PROJECTION: (
+        "cluster_products",
+        pa.schema({"text_hash": pa.string(), "cluster_id": pa.int32(), "x": pa.float32(), "y": pa.float32()}),
+    ),
     tables.RECOMMENDER_METRICS: (
         "evaluate_recommenders",
         pa.schema(
@@ -128,6 +132,7 @@ def stamped_rows(stamp: int, n_products: int = 40, n_similar: int = 5) -> Rows:
         tables.CLUSTERS: [
             {"cluster_id": 1, "name": f"name {stamp}", "size": stamp, "top_terms": ["x"], "status": "kept"}
         ],
+        tables.CLUSTER_PROJECTION: [],
         tables.RECOMMENDER_METRICS: [
             {
                 "model": "ours",
@@ -199,6 +204,8 @@ def write_run(
                 "run_id": run_id,
                 "as_of": as_of,
                 "tables": written,
+                "plots": {},
+                "counts": {},
                 "metrics": (metrics or {}) if stage == "evaluate_recommenders" else {},
             },
         )

@@ -263,6 +263,11 @@ def lineage_dates(root: Root, store: str) -> list[date]:
     return _dates(root, store, "lineage")
 
 
+def published_days(root: Root, store: str) -> list[date]:
+    """Return the dates that were published, oldest first."""
+    return _dates(root, store, "published")
+
+
 def _dates(root: Root, store: str, kind: str) -> list[date]:
     folder = root.join("stores", store, kind)
     if not root.exists(folder):

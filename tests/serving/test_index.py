@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from shelfkin import tables
 from shelfkin.artifacts import Root
 from shelfkin.errors import ArtifactError
 from shelfkin.serving import build_index
-from shelfkin.serving.index import ServingIndex, UserPage, open_index
+from shelfkin.serving.index import MAP_POINT, ServingIndex, UserPage, open_index
 from shelfkin.serving.publish import publish_run
 
 TITLES = {
@@ -37,6 +38,15 @@ def shop_rows() -> Rows:
     rows[tables.POPULAR_PRODUCTS] = [
         {"scope": scope, "rank": 1, "product_id": product_id, "score": score}
         for scope, product_id, score in (("all", "p000002", 0.9), ("cluster:1", "p000001", 0.2))
+    ]
+    # Two products of one text: the more popular one stands on the map.
+    for number in (2, 1):
+        rows[tables.PRODUCTS][number]["text_hash"] = "t1"
+    rows[tables.PRODUCTS][3]["text_hash"] = "t2"
+    rows[tables.CLUSTER_PROJECTION] = [
+        {"text_hash": "t2", "cluster_id": 1, "x": -0.5, "y": 0.25},
+        {"text_hash": "t1", "cluster_id": 1, "x": 0.5, "y": 0.75},
+        {"text_hash": "gone", "cluster_id": 1, "x": 0.0, "y": 0.0},
     ]
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
     rows[tables.EVENTS] = [
@@ -67,7 +77,7 @@ def ids_of_search(index: ServingIndex, typed: str, n: int = 9) -> list[str]:
 def test_products_are_numbered_by_popularity_then_events_then_id(index: ServingIndex) -> None:
     first = sorted(index.numbered([1, 2, 3, 4, 5]))
     assert [product.product_id for product in first] == ["p000002", "p000001", "p000003", "p000000", "AB-12"]
-    assert first[0] == (1, "p000002", "Mug, blue", None, ["a", "b"], 3.0, None, None, first[0].text, 1)
+    assert first[0] == (1, "p000002", "Mug, blue", None, ["a", "b"], 3.0, None, None, first[0].text, 1, 1)
 
 
 def test_similar_products_come_in_order_with_their_scores(index: ServingIndex) -> None:
@@ -82,14 +92,20 @@ def test_a_user_has_a_list_with_reasons_and_recent_events_with_products_that_are
     page = index.user("u1")
     reasons = [{"product_id": "p000000", "share": pytest.approx(0.003)}]
     event = {"event_type": "purchase", "occurred_at": "2024-05-01 12:00:00+00", "quantity": 2.0}
+    known = {"n_purchases": 0, "last_purchase": None}
     assert page == UserPage(
-        [{"product_id": "p000001", "score": 3.0, "strategy": "content", "reasons": reasons}],
+        [{"product_id": "p000001", "score": 3.0, "strategy": "content", "reasons": reasons, **known}],
         [{"product_id": "gone", **event}, {"product_id": "p000003", **event}],
     )
     assert index.user("new") == UserPage([], page.recent_events[1:])
     assert index.user("nobody") is None and index.user("\udcff") is None
     # The users with lists, by their number of recent events.
     assert index.example_users()[0] == "u1" and "new" not in index.example_users()
+
+
+def test_the_map_has_one_point_per_text_under_its_most_popular_product(index: ServingIndex) -> None:
+    points = np.frombuffer(index.map_points(), MAP_POINT).tolist()
+    assert points == [(1, 1, 0.5, 0.75), (3, 1, -0.5, 0.25)]
 
 
 def test_users_are_the_same_however_many_go_in_at_a_time(
@@ -174,7 +190,7 @@ def test_an_index_of_another_version_or_one_that_is_gone_says_what_to_do(tmp_pat
     for uri, says in (
         ("/runs/index.duckdb", "has an index of an older version: /runs/index.duckdb"),
         ("/gone.sqlite", "names /gone.sqlite, which is gone"),
-        (str(older), "has layout 0; this version reads 1"),
+        (str(older), "has layout 0; this version reads 2"),
     ):
         with pytest.raises(ArtifactError, match=says) as caught:
             open_index(paths.root, {**pointer, "serving_index": uri}, tmp_path)

@@ -211,7 +211,7 @@ def test_threads_share_an_index(shop: ServingIndex) -> None:
 
 
 def product(number: int, text: int, cluster: int | None = None) -> Product:
-    return Product(number, f"p{number}", None, None, None, None, None, None, text, cluster)
+    return Product(number, f"p{number}", None, None, None, None, None, None, text, cluster, 0)
 
 
 def similar(number: int, score: float, text: int | None = None, sellable: bool = True) -> SimilarProduct:

@@ -22,7 +22,16 @@ import numpy as np
 from shelfkin import tables
 from shelfkin.artifacts import Manifest, RunPaths, manifest_with
 from shelfkin.errors import ArtifactError
-from shelfkin.serving.index import LAYOUT, MAX_FILLERS, SIMILAR, STORE_SCOPE, Product, SimilarProduct, columns
+from shelfkin.serving.index import (
+    LAYOUT,
+    MAP_POINT,
+    MAX_FILLERS,
+    SIMILAR,
+    STORE_SCOPE,
+    Product,
+    SimilarProduct,
+    columns,
+)
 
 # What the queries below read.
 TABLES = (
@@ -30,12 +39,15 @@ TABLES = (
     tables.EVENTS,
     tables.PRODUCT_CLUSTERS,
     tables.CLUSTERS,
+    tables.CLUSTER_PROJECTION,
     tables.SIMILAR_PRODUCTS,
     tables.USER_RECOMMENDATIONS,
     tables.POPULAR_PRODUCTS,
     tables.RECOMMENDER_METRICS,
 )
 RECENT_EVENTS_PER_USER = 20
+# A browser draws so many points without a stutter; of a larger catalogue the most popular texts are on the map.
+MAX_MAP_POINTS = 100_000
 _ROWS_AT_ONCE = 100_000
 _USERS_AT_ONCE = 50_000
 
@@ -44,7 +56,9 @@ _USERS_AT_ONCE = 50_000
 _SCHEMA = """
     CREATE TABLE document (name TEXT PRIMARY KEY, content TEXT NOT NULL);
     CREATE TABLE product (number INTEGER PRIMARY KEY, product_id TEXT NOT NULL UNIQUE, title TEXT, brand TEXT,
-        category_path TEXT, price REAL, currency TEXT, in_stock INTEGER, text INTEGER NOT NULL, cluster INTEGER);
+        category_path TEXT, price REAL, currency TEXT, in_stock INTEGER, text INTEGER NOT NULL, cluster INTEGER,
+        n_lists INTEGER NOT NULL);
+    CREATE TABLE map (packed BLOB NOT NULL);
     CREATE TABLE similar (product INTEGER PRIMARY KEY, packed BLOB NOT NULL);
     CREATE TABLE filler (scope INTEGER, rank INTEGER, product INTEGER NOT NULL, is_popular INTEGER NOT NULL,
         PRIMARY KEY (scope, rank)) WITHOUT ROWID;
@@ -60,11 +74,13 @@ _NUMBERED_PRODUCTS = """
            product_id, title, brand, to_json(category_path)::VARCHAR AS category_path, price, currency, in_stock,
            dense_rank() OVER (ORDER BY text_hash NULLS LAST)
                + CASE WHEN text_hash IS NULL THEN row_number() OVER (ORDER BY product_id) ELSE 0 END AS text,
-           cluster_id AS cluster, distance, in_stock IS DISTINCT FROM FALSE AS sellable
+           cluster_id AS cluster, distance, in_stock IS DISTINCT FROM FALSE AS sellable, text_hash,
+           coalesce(n_lists, 0) AS n_lists
     FROM products
     LEFT JOIN product_clusters USING (product_id)
     LEFT JOIN (SELECT product_id, max(score) AS popularity FROM popular_products GROUP BY ALL) USING (product_id)
     LEFT JOIN (SELECT product_id, count(*) AS n_events FROM events GROUP BY ALL) USING (product_id)
+    LEFT JOIN (SELECT product_id, count(*) AS n_lists FROM user_recommendations GROUP BY ALL) USING (product_id)
 """
 
 _SIMILAR = """
@@ -117,9 +133,15 @@ _NUMBERED_USERS = f"""
 
 _USERS = f"""
     WITH lists AS (
-        SELECT user_id, list({{product_id: product_id, score: round(score, 6), strategy: strategy, reasons: reasons}}
+        SELECT user_id, list({{product_id: product_id, score: round(score, 6), strategy: strategy, reasons: reasons,
+                               n_purchases: coalesce(n_purchases, 0), last_purchase: last_purchase}}
                              ORDER BY rank) AS recommendations
-        FROM user_recommendations SEMI JOIN users USING (user_id) GROUP BY user_id
+        FROM user_recommendations SEMI JOIN users USING (user_id)
+        LEFT JOIN (
+            SELECT user_id, product_id, count(*) AS n_purchases, max(occurred_at)::DATE::VARCHAR AS last_purchase
+            FROM events SEMI JOIN users USING (user_id) WHERE event_type = 'purchase' GROUP BY ALL
+        ) USING (user_id, product_id)
+        GROUP BY user_id
     ), newest AS (
         SELECT * FROM events SEMI JOIN users USING (user_id)
         QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY occurred_at DESC, product_id)
@@ -132,6 +154,13 @@ _USERS = f"""
     SELECT number, user_id,
            to_json({{recommendations: coalesce(recommendations, []), recent_events: coalesce(events, [])}})
     FROM users LEFT JOIN lists USING (user_id) LEFT JOIN recent USING (user_id) ORDER BY number
+"""
+
+# One point per distinct text, under its most popular product.
+_MAP = f"""
+    SELECT min(number) AS number, any_value(cluster_id) AS cluster, any_value(x) AS x, any_value(y) AS y
+    FROM cluster_projection JOIN numbered USING (text_hash)
+    GROUP BY text_hash ORDER BY number LIMIT {MAX_MAP_POINTS}
 """
 
 _PRODUCTS = f"SELECT {columns(Product)} FROM numbered ORDER BY number"
@@ -200,12 +229,14 @@ def build_index(db: duckdb.DuckDBPyConnection, run: tuple[str, str, str], path: 
             fill("similar", _packed_similar(db.sql(_SIMILAR)))
             fill("filler", _rows(db, _FILLERS))
             fill("user", _packed_users(db))
+            fill("map", iter([(_packed_map(db.sql(_MAP)),)]))
             fill("document", _rows(db, _DOCUMENTS, run))
         except sqlite3.IntegrityError as error:
             raise ArtifactError(
                 f"A table of this run holds a row twice ({error}).",
                 next_step="Clear the run and let every stage run; if that doesn't help, report it as a bug.",
             ) from error
+        index.execute("CREATE INDEX product_cluster ON product (cluster, number)")
         index.execute("INSERT INTO search (rowid, product_id, title) SELECT number, product_id, title FROM product")
         index.execute("INSERT INTO search (search) VALUES ('optimize')")
 
@@ -225,6 +256,14 @@ def _packed_users(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, str, byt
         db.execute(some, [first, last])
         for number, user_id, page in _rows(db, _USERS):
             yield number, user_id, zlib.compress(page.encode(), 1)
+
+
+def _packed_map(points: duckdb.DuckDBPyRelation) -> bytes:
+    columns = points.fetchnumpy()
+    packed = np.empty(len(columns["number"]), MAP_POINT)
+    for name in MAP_POINT.names or ():
+        packed[name] = columns[name]
+    return packed.tobytes()
 
 
 def _packed_similar(ordered: duckdb.DuckDBPyRelation) -> Iterator[tuple[int, bytes]]:

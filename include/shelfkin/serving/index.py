@@ -18,7 +18,7 @@ import numpy as np
 from shelfkin.artifacts import Root, local_path
 from shelfkin.errors import ArtifactError
 
-LAYOUT = 1
+LAYOUT = 2
 # The longest list for a session, and the recent products that count for it: the fiftieth step back weighs 0.8**50,
 # hardly 1/70,000.
 MAX_LENGTH = 100
@@ -35,11 +35,23 @@ SIMILAR = np.dtype(
         *(("score", "<f4"), ("content_score", "<f4"), ("co_purchase_score", "<f4")),
     ]
 )
+# One point of the map of the catalogue; a browser reads them as they are.
+MAP_POINT = np.dtype([("number", "<i4"), ("cluster", "<i4"), ("x", "<f4"), ("y", "<f4")])
 _PUBLISH_AGAIN = "Publish again: clear the run's task publish_recommendations, or make a new run."
 
 
 class Product(NamedTuple):
-    """A product of the index; `number` is its name inside (1 is the most popular), and equal texts are exact twins."""
+    """A product of the index.
+
+    Attributes
+    ----------
+    number
+        Its name inside; 1 is the most popular.
+    text
+        Products of equal texts are exact twins.
+    n_lists
+        Customers whose lists it is on.
+    """
 
     number: int
     product_id: str
@@ -51,6 +63,7 @@ class Product(NamedTuple):
     in_stock: int | None
     text: int
     cluster: int | None
+    n_lists: int
 
 
 class SimilarProduct(NamedTuple):
@@ -90,7 +103,8 @@ class UserPage(NamedTuple):
     Attributes
     ----------
     recommendations
-        The list, best first: product_id, score, strategy and reasons (dictionaries of product_id and share).
+        The list, best first: product_id, score, strategy, reasons (dictionaries of product_id and share), n_purchases
+        of this product by this user, and last_purchase (an ISO date, or None).
     recent_events
         The last 20 events, newest first: product_id, event_type, occurred_at and quantity.
     """
@@ -204,6 +218,16 @@ class ServingIndex(AbstractContextManager["ServingIndex"]):
             for product, packed in rows
         }
 
+    def of_cluster(self, cluster: int, n: int) -> list[Product]:
+        """Return the `n` most popular products of a cluster."""
+        query = f"SELECT {columns(Product)} FROM product WHERE cluster = ? ORDER BY number LIMIT ?"
+        return [_product(row) for row in self._ask(query, [cluster, n])]
+
+    def map_points(self) -> bytes:
+        """Return the map of the catalogue, one `MAP_POINT` per distinct text, popular ones first."""
+        ((packed,),) = self._ask("SELECT packed FROM map")
+        return bytes(packed)
+
     def fillers(self, clusters: Sequence[int], n: int) -> list[Filler]:
         """Return the first `n` fillers of each cluster and of the store, in any order."""
         rows = self._ask(
@@ -239,7 +263,7 @@ class ServingIndex(AbstractContextManager["ServingIndex"]):
 
     def _products(self, column: str, values: Sequence[str] | Sequence[int]) -> list[Product]:
         rows = self._ask(f"SELECT {columns(Product)} FROM product WHERE {column} IN ({_places(values)})", values)
-        return [Product._make([*row[:4], json.loads(row[4]) if row[4] else None, *row[5:]]) for row in rows]
+        return [_product(row) for row in rows]
 
     def _ask(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         connection = getattr(self._of_thread, "connection", None)
@@ -249,6 +273,10 @@ class ServingIndex(AbstractContextManager["ServingIndex"]):
             self._of_thread.connection = connection
             self._connections.append(connection)
         return connection.execute(query, values).fetchall()
+
+
+def _product(row: Sequence[Any]) -> Product:
+    return Product._make([*row[:4], json.loads(row[4]) if row[4] else None, *row[5:]])
 
 
 def columns(row: type[NamedTuple]) -> str:

@@ -1,0 +1,301 @@
+"""The pages' routes. Each is behind Airflow's own login and the permission to read the DAG that it is about."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.models.dagrun import DagRun
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import select
+
+from shelfkin.artifacts import RunPaths
+from shelfkin.errors import ShelfkinError
+from shelfkin.serving.index import MAX_RECENT, ServingIndex
+from shelfkin.serving.session import recommend_for_session
+from shelfkin.serving.show import printable
+from shelfkin_airflow.ui import explore
+from shelfkin_airflow.ui.history import shop_history
+from shelfkin_airflow.ui.report import stage_report, written
+from shelfkin_airflow.ui.result import JUDGED, run_result
+from shelfkin_airflow.ui.shop import TASKS, Shop, day_of_run, shops
+
+URL_PREFIX = "/shelfkin"
+N_FOUND = 20
+N_SESSION = 12
+_HERE = Path(__file__).parent
+
+# Nothing from elsewhere, no inline script or style, and no frame but Airflow's own.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "private, no-store",
+}
+
+app = FastAPI(title="shelfkin", docs_url=None, redoc_url=None, openapi_url=None)
+app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
+
+_templates = Environment(
+    loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_templates.filters |= {"shown": printable, "written": written, "part": lambda text: quote(str(text), safe="")}
+_templates.globals |= {"judged": JUDGED}
+
+
+class Missing(HTTPException):
+    """What was asked for isn't there; the page says so in words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(404, words)
+
+
+@app.middleware("http")
+async def _headers(request: Request, call_next: Callable[[Request], Any]) -> Response:
+    response: Response = await call_next(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+@app.exception_handler(HTTPException)
+def _http_error(request: Request, error: HTTPException) -> Response:
+    titles = {401: "Please log in", 403: "Not allowed", 404: "Not found"}
+    return _error_page(request, error.status_code, titles.get(error.status_code, "Error"), str(error.detail))
+
+
+@app.exception_handler(ShelfkinError)
+def _shelfkin_error(request: Request, error: ShelfkinError) -> Response:
+    words = error.message + (f" {error.next_step}" if error.next_step else "")
+    return _error_page(request, 409, "This can't be shown", words)
+
+
+def _error_page(request: Request, status: int, title: str, words: str) -> Response:
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"detail": words}, status)
+    return _page(request, "error.html", status=status, title=title, words=words)
+
+
+def _page(request: Request, template: str, status: int = 200, **shown: Any) -> HTMLResponse:
+    base = f"{request.scope.get('root_path', '')}"
+    return HTMLResponse(_templates.get_template(template).render(base=base, **shown), status)
+
+
+def _shop(dag_id: str) -> Shop:
+    shop = shops().get(dag_id)
+    if shop is None:
+        raise Missing(f"{dag_id} is no DAG of a shop, so there is nothing to show here.")
+    return shop
+
+
+def _run(dag_id: str, run_id: str, session: SessionDep) -> tuple[Shop, RunPaths]:
+    shop = _shop(dag_id)
+    run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    if run is None:
+        raise Missing(f"{dag_id} has no run {run_id}.")
+    end = run.data_interval_end.date() if run.data_interval_end else None
+    as_of = day_of_run(run.conf or {}, shop.profile, end, run.run_after.date())
+    return shop, shop.run(as_of, run_id)
+
+
+def _index(shop: Annotated[Shop, Depends(_shop)], as_of: date | None = None) -> tuple[Shop, date | None, ServingIndex]:
+    pointer = shop.pointer(as_of)
+    if pointer is None:
+        day = f" as of {as_of}" if as_of else " yet"
+        raise Missing(
+            f"{shop.profile.title} has published nothing{day}. Trigger its DAG, and look again when it has ended."
+        )
+    return shop, as_of, shop.index(pointer)
+
+
+ShopDep = Annotated[Shop, Depends(_shop)]
+RunDep = Annotated[tuple[Shop, RunPaths], Depends(_run)]
+IndexDep = Annotated[tuple[Shop, date | None, ServingIndex], Depends(_index)]
+# Before what a route itself asks for: nobody learns which shops and runs there are.
+READ = [Depends(requires_access_dag("GET"))]
+
+
+@app.get("/shops")
+def all_shops(request: Request, user: GetUserDep) -> Response:
+    """Show every shop whose DAG the user may read."""
+    allowed = get_auth_manager().get_authorized_dag_ids(user=user)
+    found = [shop for dag_id, shop in shops().items() if dag_id in allowed]
+    return _page(request, "shops.html", shops=[(shop, shop_history(shop, 14)) for shop in found])
+
+
+@app.get("/dags/{dag_id}", dependencies=READ)
+def shop_page(request: Request, shop: ShopDep) -> Response:
+    """Show a shop over its published days."""
+    return _page(request, "shop.html", shop=shop, history=shop_history(shop))
+
+
+@app.get("/dags/{dag_id}/runs/{run_id}", dependencies=READ)
+def run_page(request: Request, of_run: RunDep) -> Response:
+    """Show a run."""
+    shop, paths = of_run
+    return _page(request, "result.html", shop=shop, result=run_result(shop, paths))
+
+
+@app.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}", dependencies=READ)
+def task_page(request: Request, of_run: RunDep, task_id: str) -> Response:
+    """Show what one task of a run did."""
+    shop, paths = of_run
+    return _page(request, "report.html", shop=shop, paths=paths, report=stage_report(shop, paths, _task(task_id)))
+
+
+@app.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/plots/{plot}.png", dependencies=READ)
+def picture(of_run: RunDep, task_id: str, plot: str) -> Response:
+    """Return a picture that the task's manifest names."""
+    shop, paths = of_run
+    manifest = shop.manifests(paths).get(_task(task_id))
+    path = manifest.content["plots"].get(plot) if manifest else None
+    if path is None:
+        raise Missing(f"{task_id} has no picture {plot}.")
+    return Response(shop.root.read_bytes(shop.root.join(path)), media_type="image/png")
+
+
+@app.get("/dags/{dag_id}/clusters", dependencies=READ)
+def clusters_page(request: Request, opened: IndexDep) -> Response:
+    """Show the map of the catalogue and its clusters."""
+    shop, as_of, index = opened
+    return _page(request, "clusters.html", shop=shop, as_of=as_of, run=index.run(), clusters=index.clusters())
+
+
+@app.get("/dags/{dag_id}/map.bin", dependencies=READ)
+def map_points(opened: IndexDep) -> Response:
+    """Return the points of the map, as `serving.index.MAP_POINT`."""
+    return Response(opened[2].map_points(), media_type="application/octet-stream")
+
+
+@app.get("/dags/{dag_id}/titles", dependencies=READ)
+def titles(opened: IndexDep, number: Annotated[list[int], Query(max_length=50)]) -> list[dict[str, Any]]:
+    """Return ids and titles of products by number, for the map."""
+    found = sorted(opened[2].numbered(number))
+    return [{"number": one.number, "id": one.product_id, "title": printable(one.title, 120)} for one in found]
+
+
+@app.get("/dags/{dag_id}/clusters/{cluster_id}", dependencies=READ)
+def cluster_page(request: Request, opened: IndexDep, cluster_id: int) -> Response:
+    """Show one cluster."""
+    shop, as_of, index = opened
+    page = explore.cluster_page(index, cluster_id)
+    if page is None:
+        raise Missing(f"This run has no cluster {cluster_id}.")
+    return _page(request, "cluster.html", shop=shop, as_of=as_of, run=index.run(), page=page)
+
+
+@app.get("/dags/{dag_id}/search", dependencies=READ)
+def search(opened: IndexDep, q: Annotated[str, Query(max_length=200)] = "") -> list[dict[str, Any]]:
+    """Return products whose title or id begins as typed."""
+    return [
+        {"id": one.product_id, "title": printable(one.title, 120) or one.product_id, "brand": printable(one.brand, 40)}
+        for one in opened[2].search(q, N_FOUND)
+    ]
+
+
+@app.get("/dags/{dag_id}/product", dependencies=READ)
+def product_page(request: Request, opened: IndexDep, id: Annotated[str, Query(max_length=300)] = "") -> Response:
+    """Show a product and its neighbours; without an id, the most popular one that has some."""
+    shop, as_of, index = opened
+    example = None if id else index.example_product()
+    page = explore.product_page(index, id or (example.product_id if example else ""))
+    return _page(request, "product.html", shop=shop, as_of=as_of, run=index.run(), page=page, asked=id)
+
+
+@app.get("/dags/{dag_id}/customer", dependencies=READ)
+def customer_page(request: Request, opened: IndexDep, id: Annotated[str, Query(max_length=300)] = "") -> Response:
+    """Show a customer's history and list; without an id, an example."""
+    shop, as_of, index = opened
+    examples = index.example_users()
+    page = explore.customer_page(index, id or (examples[0] if examples else ""))
+    return _page(
+        request, "customer.html", shop=shop, as_of=as_of, run=index.run(), page=page, asked=id, examples=examples
+    )
+
+
+@app.get("/dags/{dag_id}/session", dependencies=READ)
+def session_page(
+    request: Request,
+    opened: IndexDep,
+    id: Annotated[list[str], Query(max_length=MAX_RECENT)] = [],  # noqa: B006
+) -> Response:
+    """Show what is recommended to somebody who has just looked at these products."""
+    shop, as_of, index = opened
+    answer = recommend_for_session(index, id, N_SESSION)
+    return _page(request, "session.html", shop=shop, as_of=as_of, run=index.run(), answer=answer)
+
+
+@app.get("/dags/{dag_id}/customer.csv", dependencies=READ)
+def customer_csv(opened: IndexDep, id: Annotated[str, Query(max_length=300)]) -> Response:
+    """Return a customer's list as CSV."""
+    page = explore.customer_page(opened[2], id)
+    if page is None:
+        raise Missing(f"Nothing is known of customer {id}.")
+    rows = [
+        (one.rank, one.product_id, one.product.title if one.product else "", one.sentence) for one in page.recommended
+    ]
+    return _csv("customer", ("rank", "product_id", "title", "why"), rows)
+
+
+@app.get("/dags/{dag_id}/product.csv", dependencies=READ)
+def product_csv(opened: IndexDep, id: Annotated[str, Query(max_length=300)]) -> Response:
+    """Return a product's neighbours as CSV."""
+    page = explore.product_page(opened[2], id)
+    if page is None:
+        raise Missing(f"The catalogue has no product {id}.")
+    rows = [
+        (
+            rank,
+            one.product.product_id,
+            one.product.title,
+            one.score.score,
+            one.score.content_score,
+            one.score.co_purchase_score,
+        )
+        for rank, one in enumerate(page.neighbours, start=1)
+    ]
+    return _csv("product", ("rank", "product_id", "title", "score", "content_score", "co_purchase_score"), rows)
+
+
+@app.get("/dags/{dag_id}/clusters.csv", dependencies=READ)
+def clusters_csv(opened: IndexDep) -> Response:
+    """Return the clusters as CSV."""
+    rows = [
+        (one["cluster_id"], one["name"], one["size"], one["status"], ", ".join(one["top_terms"] or ()))
+        for one in opened[2].clusters()
+    ]
+    return _csv("clusters", ("cluster_id", "name", "size", "status", "top_terms"), rows)
+
+
+def _csv(name: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Response:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(header)
+    table.writerows([_cell(value) for value in row] for row in rows)
+    named = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=named)
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet runs as a formula (OWASP, "CSV Injection")."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
+
+
+def _task(task_id: str) -> str:
+    if task_id not in TASKS:
+        raise Missing(f"{task_id} is no task of a shop's DAG.")
+    return task_id

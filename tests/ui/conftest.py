@@ -1,0 +1,111 @@
+"""Airflow's own API server in this process, with the plugin loaded as it loads it, and a published run to look at."""
+
+from __future__ import annotations
+
+import airflow_home  # noqa: F401  isort: skip
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from finished_run import Rows, stamped_rows, write_run
+from shelfkin import tables
+from shelfkin.serving.publish import publish_run
+
+DAG_ID = "product_recommendations__shop"
+RUN_ID = "manual__2024-06-02T08:00:00+00:00"
+# What a title may be: markup, quotes, a formula, a change of direction, an escape, very long, emoji.
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(2)'>",
+    '=HYPERLINK("http://evil")',
+    "left\u202etfel \u2066isolated",
+    "bell \x07 and \x1b[31m red",
+    "long " * 1000,
+    "🐦‍🔥 {{ 7 * 7 }} {% raw %}",
+]
+
+Client = Callable[[str | None], TestClient]
+
+
+def hostile_rows() -> Rows:
+    """Return a shop whose ids and texts are the worst that a shop could write."""
+    rows = stamped_rows(3, n_products=10)
+    ids = [row["product_id"] for row in rows[tables.PRODUCTS]]
+    for row, title in zip(rows[tables.PRODUCTS], HOSTILE, strict=False):
+        row |= {"title": title, "brand": title[:60], "category_path": [title[:60]], "text_hash": title}
+    rows[tables.CLUSTERS][0] |= {"name": HOSTILE[0], "top_terms": HOSTILE[:5], "representative_product_ids": ids[:7]}
+    rows[tables.CLUSTER_PROJECTION] = [{"text_hash": HOSTILE[0], "cluster_id": 1, "x": 0.0, "y": 1.0}]
+    moment = datetime(2024, 5, 3, 12, tzinfo=UTC)
+    rows[tables.EVENTS] = [
+        {"user_id": "u0", "product_id": ids[0], "event_type": "purchase", "occurred_at": moment, "quantity": 1.0}
+    ] * 2
+    rows[tables.USER_RECOMMENDATIONS][0] |= {"strategy": "repurchase"}
+    return rows
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A browser without a login (None), or with one of a role (``""``: a user without any permission)."""
+    from airflow import settings
+    from airflow.api_fastapi.app import create_app, get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.models import import_all_models
+    from airflow.models.base import Base
+
+    folder = tmp_path_factory.mktemp("ui")
+    (folder / "stores").mkdir()
+    (folder / "stores" / "shop.yaml").write_text(
+        "store: shop\ntitle: <b>Shop</b> & Söhne\ntimezone: UTC\n"
+        "catalog: {kind: snapshot, source: {path: p.csv}, fields: {product_id: id, title: title}}\n"
+    )
+    metrics = {
+        "gate": "pass",
+        "gate_reason": "no baseline is better beyond noise over 7 users",
+        "task": "all",
+        "ndcg_at_10": 3.0,
+        "horizon_days": 14,
+        "cut": "2024-01-01",
+        "secret_word": HOSTILE[0],
+    }
+    paths, uris = write_run(folder / "artifacts", hostile_rows(), run_id=RUN_ID, metrics=metrics)
+    publish_run(paths, uris, publish=True)
+    import_all_models()
+    settings.configure_orm()
+    Base.metadata.create_all(settings.engine)
+    _add_run(DAG_ID, RUN_ID, {"as_of": "2024-06-01"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARTIFACT_ROOT", str(folder / "artifacts"))
+        patch.setenv("SHELFKIN_STORES_DIR", str(folder / "stores"))
+        app = create_app(apps="core")
+
+        def browser(role: str | None) -> TestClient:
+            made = TestClient(app, raise_server_exceptions=True, headers={"accept": "text/html"})
+            if role is not None:
+                user = SimpleAuthManagerUser(username="someone", role=role or None)
+                made.cookies.set("_token", get_auth_manager().generate_jwt(user))
+            return made
+
+        yield browser
+
+
+def _add_run(dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
+    from airflow import settings
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    moment = datetime(2024, 6, 2, 8, tzinfo=UTC)
+    with settings.Session() as session:
+        session.add(
+            DagRun(
+                dag_id=dag_id,
+                run_id=run_id,
+                conf=conf,
+                run_after=moment,
+                run_type=DagRunType.MANUAL,
+                triggered_by=DagRunTriggeredByType.TEST,
+            )
+        )
+        session.commit()

@@ -1,0 +1,170 @@
+"""Every page for everybody who may ask for it: who is let in, what stands there, and what a shop's texts can't do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from datetime import date
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from shelfkin.errors import ArtifactError
+from shelfkin.profile import StoreProfile
+from shelfkin.serving.index import MAP_POINT
+from shelfkin_airflow.ui.app import app
+from shelfkin_airflow.ui.shop import day_of_run
+
+pytestmark = pytest.mark.airflow
+
+Client = Callable[[str | None], TestClient]
+DAG = "/shelfkin/dags/product_recommendations__shop"
+RUN = f"{DAG}/runs/manual__2024-06-02T08:00:00+00:00"
+ROUTES = sorted(route.path for route in app.routes if isinstance(route, APIRoute))
+FILLED = {
+    "dag_id": "product_recommendations__shop",
+    "run_id": "manual__2024-06-02T08:00:00+00:00",
+    "task_id": "evaluate_recommenders",
+    "plot": "none",
+    "cluster_id": "1",
+}
+# What a page needs to be asked for.
+QUESTIONS = {"customer.csv": "?id=u0", "product.csv": "?id=p000000", "titles": "?number=1"}
+PAGES = [DAG, RUN, f"{RUN}/tasks/evaluate_recommenders", f"{RUN}/tasks/clean_catalog", "/shelfkin/shops"]
+PAGES += [f"{DAG}/{page}" for page in ("clusters", "clusters/1", "customer?id=u0", "session", "product")]
+PAGES += [f"{DAG}/product?id=p{number:06d}" for number in range(7)]
+
+
+def address(route: str) -> str:
+    path = f"/shelfkin{route.format(**FILLED)}"
+    return path + QUESTIONS.get(path.rsplit("/", 1)[1], "")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_nobody_reads_a_page_without_a_login_and_the_dags_permission(client: Client, route: str) -> None:
+    assert client(None).get(address(route)).status_code == 401
+    without = client("").get(address(route))
+    if route == "/shops":
+        assert without.status_code == 200 and "no shop whose DAG you may read" in without.text
+        assert "Söhne" not in without.text
+    else:
+        assert without.status_code == 403
+    # The one picture that is asked for doesn't exist; everything else does.
+    assert client("VIEWER").get(address(route)).status_code == (404 if "{plot}" in route else 200)
+
+
+def test_a_dag_that_is_no_shops_and_a_run_that_is_not_there_say_so(client: Client) -> None:
+    other = client("VIEWER").get("/shelfkin/dags/etl_of_somebody_else")
+    assert other.status_code == 404 and "is no DAG of a shop" in other.text
+    missing = client("VIEWER").get(f"{DAG}/runs/gone")
+    assert missing.status_code == 404 and "has no run gone" in missing.text
+    # Who may not read a DAG doesn't learn whether it exists.
+    assert client("").get("/shelfkin/dags/etl_of_somebody_else").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{RUN}/tasks/..%2f..%2f..",
+        f"{RUN}/tasks/clean_catalog/plots/..%2f..%2fmanifest.png",
+        f"{DAG}/clusters?as_of=../../latest",
+        f"{DAG}/runs/..%2f..%2fpublished",
+        "/shelfkin/static/..%2fapp.py",
+        "/shelfkin/static/%2e%2e/app.py",
+    ],
+)
+def test_no_name_leads_out_of_its_folder(client: Client, path: str) -> None:
+    answer = client("ADMIN").get(path)
+    assert answer.status_code in (404, 422)
+    assert "import" not in answer.text and "manifest_sha256" not in answer.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_shops_texts_stay_texts(client: Client, path: str) -> None:
+    answer = client("VIEWER").get(path)
+    assert answer.status_code == 200
+    text = answer.text
+    assert "<script>alert" not in text and "<img src=x" not in text and "<b>Shop" not in text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f]", text)
+    assert len(max(re.findall(r">([^<]*)<", text), key=len)) < 1200
+    assert not re.search(r"\son\w+=|style=|javascript:", re.sub(r"&[#\w]+;[^<]*", "", text))
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_hostile_titles_are_seen_as_they_are(client: Client) -> None:
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in client("VIEWER").get(f"{DAG}/product?id=p000000").text
+    assert "{{ 7 * 7 }}" in client("VIEWER").get(f"{DAG}/product?id=p000006").text
+
+
+def test_a_customer_reads_in_words_how_often_a_product_was_bought(client: Client) -> None:
+    text = client("VIEWER").get(f"{DAG}/customer?id=u0").text
+    assert "bought 2 times, last on 3 May 2024" in text and ">again<" in text
+    unknown = client("VIEWER").get(f"{DAG}/customer?id=%3Cb%3E")
+    assert unknown.status_code == 200 and "Nothing is known of customer &lt;b&gt; as of 2024-06-01" in unknown.text
+
+
+def test_a_run_shows_its_quality_and_that_it_is_served(client: Client) -> None:
+    text = client("VIEWER").get(RUN).text
+    assert "Published: this is what readers get." in text
+    assert "The gate&#39;s word: <strong>pass</strong>" in text or "The gate's word: <strong>pass</strong>" in text
+    assert "3.0000" in text  # NDCG@10 of the run's one recommender
+
+
+def test_search_finds_products_as_one_types(client: Client) -> None:
+    found = client("VIEWER").get(f"{DAG}/search?q=titl").json()
+    assert {"id": "p000007", "title": "title 3", "brand": ""} in found
+    assert client("VIEWER").get(f"{DAG}/search?q=").json() == []
+
+
+def test_a_session_answers_for_products_in_its_address(client: Client) -> None:
+    text = client("VIEWER").get(f"{DAG}/session?id=p000008&id=nonsense").text
+    assert "nonsense is not in the catalogue" in text and "Looked at, oldest first" in text
+    too_many = "&".join(f"id=p{number}" for number in range(51))
+    assert client("VIEWER").get(f"{DAG}/session?{too_many}").status_code == 422
+
+
+def test_csv_cells_are_no_formulas(client: Client) -> None:
+    answer = client("VIEWER").get(f"{DAG}/product.csv?id=p000001")
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["product_id"] for row in rows] == [f"p00000{number}" for number in (2, 3, 4, 5, 6)]
+    assert rows[0]["title"].startswith("'=HYPERLINK")
+    assert {row["score"] for row in rows} == {"3.0"}
+
+
+def test_the_map_is_the_indexs_points(client: Client) -> None:
+    points = np.frombuffer(client("VIEWER").get(f"{DAG}/map.bin").content, MAP_POINT).tolist()
+    assert points == [(1, 1, 0.0, 1.0)]
+    assert client("VIEWER").get(f"{DAG}/titles?number=1").json()[0]["id"] == "p000000"
+
+
+def test_ids_with_signs_of_addresses_are_links_that_work(client: Client) -> None:
+    page = client("VIEWER").get(f"{DAG}/product?id={quote('a/b?c=d&e#f')}")
+    assert "has no product a/b?c=d&amp;e#f" in page.text
+
+
+@pytest.mark.parametrize(
+    ("conf", "schedule", "default", "interval_end", "day"),
+    [
+        ({"as_of": "2024-03-05"}, None, None, None, date(2024, 3, 5)),
+        ({}, None, date(2018, 1, 1), None, date(2018, 1, 1)),
+        ({"as_of": None}, None, date(2018, 1, 1), None, date(2024, 9, 9)),
+        ({}, "0 5 * * *", date(2018, 1, 1), date(2024, 5, 5), date(2024, 5, 5)),
+        ({}, "0 5 * * *", None, None, date(2024, 9, 9)),
+    ],
+    ids=["param", "default of a frozen shop", "param taken away", "interval", "neither"],
+)
+def test_a_runs_day_is_what_the_dags_template_says(
+    conf: dict[str, str | None], schedule: str | None, default: date | None, interval_end: date | None, day: date
+) -> None:
+    profile = StoreProfile.model_construct(schedule=schedule, default_as_of=default)
+    assert day_of_run(conf, profile, interval_end, date(2024, 9, 9)) == day
+    with pytest.raises(ArtifactError, match="no date"):
+        day_of_run({"as_of": "soon"}, profile, None, date(2024, 9, 9))
