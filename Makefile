@@ -24,7 +24,7 @@ N ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,15 @@ down: ## stop Airflow and everything that it started
 
 show: setup ## print clusters, a product with its neighbours and three customers of the newest run (STORE=..., AS_OF=...)
 	@$(PY) -m shelfkin show --store '$(STORE)' --as-of '$(AS_OF)'
+
+rollback: setup ## let readers have an earlier published day again, and pause publishing (STORE=..., AS_OF=..., REASON='...')
+	@$(PY) -m shelfkin rollback --store '$(STORE)' --as-of '$(AS_OF)' --reason '$(subst ','\'',$(REASON))'
+
+pause: setup ## keep what readers get as it is, while runs go on (STORE=..., REASON='...'); make resume STORE=... ends it
+	@$(PY) -m shelfkin pause --store '$(STORE)' --reason '$(subst ','\'',$(REASON))'
+
+resume: setup ## let the next published run become what readers get
+	@$(PY) -m shelfkin resume --store '$(STORE)'
 
 recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
 	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')

@@ -1,12 +1,16 @@
-"""Command line for people: look at a published run, or ask it for recommendations.
+"""Command line for people: look at a published run, ask it for recommendations, go back to an earlier one.
 
 python -m shelfkin show [--store S] [--as-of D]
 python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
+python -m shelfkin rollback --as-of D --reason WHY [--store S]
+python -m shelfkin pause --reason WHY [--store S]
+python -m shelfkin resume [--store S]
 """
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 import time
 from pathlib import Path
@@ -66,6 +70,38 @@ def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
     print(f"{len(session_list.items)} products in {elapsed_ms:.1f} ms")
 
 
+def rollback(settings: Settings, store: str, as_of: str, reason: str) -> None:
+    """Let readers have an earlier published day again, and pause publishing."""
+    from shelfkin.serving.rollback import Decision, roll_back
+
+    settings.profile(store)
+    day = parse_as_of(as_of)
+    roll_back(Root.at(settings.artifact_root), store, day, Decision(_who(), reason), settings.publish_postgres)
+    print(f"Readers of {store} get the run as of {day}. Later runs change that only after: make resume STORE={store}")
+
+
+def pause(settings: Settings, store: str, reason: str) -> None:
+    """Keep what readers get as it is."""
+    from shelfkin.serving import rollback
+
+    settings.profile(store)
+    rollback.pause(Root.at(settings.artifact_root), store, rollback.Decision(_who(), reason))
+    print(f"Readers of {store} keep what they have, until: make resume STORE={store}")
+
+
+def resume(settings: Settings, store: str) -> None:
+    """Let the next published run become the latest again."""
+    from shelfkin.serving import rollback
+
+    settings.profile(store)
+    rollback.resume(Root.at(settings.artifact_root), store)
+    print(f"The next published run of {store} becomes what readers get.")
+
+
+def _who() -> str:
+    return getpass.getuser()
+
+
 def _cache() -> Path:
     return Path.home() / ".cache" / "shelfkin"
 
@@ -79,16 +115,22 @@ def main() -> int:
     asked = commands.add_parser("recommend", help="products for recently viewed ids")
     asked.add_argument("--recent", required=True, help="product ids, oldest first, separated by commas")
     asked.add_argument("--n", type=int, default=10)
-    for command in (shown, asked):
+    back = commands.add_parser("rollback", help="let readers have an earlier published day again")
+    back.add_argument("--as-of", required=True)
+    stop = commands.add_parser("pause", help="keep what readers get as it is")
+    for command in (back, stop):
+        command.add_argument("--reason", required=True, help="why, in a few words; it is recorded with your name")
+    go_on = commands.add_parser("resume", help="let the next published run become the latest again")
+    actions = {shown: show, asked: recommend, back: rollback, stop: pause, go_on: resume}
+    for command, action in actions.items():
         command.add_argument("--store", default="")
+        command.set_defaults(action=action)
     flags = parser.parse_args()
     settings = Settings.from_env()
     store = flags.store or settings.default_store
+    given = {name: value for name, value in vars(flags).items() if name not in ("command", "store", "action")}
     try:
-        if flags.command == "show":
-            show(settings, store, flags.as_of)
-        else:
-            recommend(settings, store, flags.recent, flags.n)
+        flags.action(settings, store, **given)
     except (ShelfkinError, argparse.ArgumentTypeError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

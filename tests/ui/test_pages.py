@@ -25,7 +25,9 @@ pytestmark = pytest.mark.airflow
 Client = Callable[[str | None], TestClient]
 DAG = "/shelfkin/dags/product_recommendations__shop"
 RUN = f"{DAG}/runs/manual__2024-06-02T08:00:00+00:00"
-ROUTES = sorted(route.path for route in app.routes if isinstance(route, APIRoute))
+ALL = [route for route in app.routes if isinstance(route, APIRoute)]
+ROUTES = sorted(route.path for route in ALL if "GET" in route.methods)
+CHANGES = sorted(route.path for route in ALL if "GET" not in route.methods)
 FILLED = {
     "dag_id": "product_recommendations__shop",
     "run_id": "manual__2024-06-02T08:00:00+00:00",
@@ -56,6 +58,35 @@ def test_nobody_reads_a_page_without_a_login_and_the_dags_permission(client: Cli
         assert without.status_code == 403
     # The one picture that is asked for doesn't exist; everything else does.
     assert client("VIEWER").get(address(route)).status_code == (404 if "{plot}" in route else 200)
+
+
+@pytest.mark.parametrize("route", CHANGES)
+def test_only_who_may_edit_the_dag_changes_what_readers_get_and_only_from_these_pages(
+    client: Client, route: str
+) -> None:
+    body = {"why": "a test", "as_of": "2024-06-01"}
+    page = {"x-shelfkin": "page"}
+    assert client(None).post(address(route), json=body, headers=page).status_code == 401
+    for role in ("", "VIEWER"):
+        assert client(role).post(address(route), json=body, headers=page).status_code == 403
+    # What another site's form could send.
+    assert client("ADMIN").post(address(route), json=body).status_code == 403
+    assert client("ADMIN").post(address(route), data=body).status_code == 403
+    assert client("ADMIN").post(address(route), json=body, headers=page).status_code == 200
+
+
+def test_buttons_say_what_is_wrong_and_record_who_pressed_them(client: Client) -> None:
+    admin, page = client("ADMIN"), {"x-shelfkin": "page", "accept": "application/json"}
+    refused = admin.post(f"{DAG}/pause", json={"why": " "}, headers=page)
+    assert refused.status_code == 409 and "A reason of 1 to 500 characters is needed" in refused.json()["detail"]
+    never = admin.post(f"{DAG}/rollback", json={"why": "x", "as_of": "2023-01-01"}, headers=page)
+    assert "the newest are 2024-06-01" in never.json()["detail"]
+    assert admin.post(f"{DAG}/pause", json={"why": "<i>stocktaking</i>"}, headers=page).status_code == 200
+    text = client("VIEWER").get(DAG).text
+    assert "by someone: &lt;i&gt;stocktaking&lt;/i&gt;" in text and "data-post" not in text
+    assert f"{DAG}/resume" in admin.get(DAG).text
+    assert admin.post(f"{DAG}/resume", headers=page).status_code == 200
+    assert "stocktaking" not in client("VIEWER").get(DAG).text
 
 
 def test_a_dag_that_is_no_shops_and_a_run_that_is_not_there_say_so(client: Client) -> None:

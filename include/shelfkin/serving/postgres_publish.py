@@ -54,7 +54,7 @@ class _ServedRun(NamedTuple):
 
 @contextmanager
 def published_to_postgres(
-    target: PostgresTarget, paths: RunPaths, manifests: Mapping[str, Manifest], content: str
+    target: PostgresTarget, paths: RunPaths, manifests: Mapping[str, Manifest], content: str, *, go_back: bool = False
 ) -> Iterator[PostgresPublish]:
     """Serve a run from Postgres, and go back to the run before it if the block fails.
 
@@ -68,6 +68,8 @@ def published_to_postgres(
         Stage name to manifest of the run.
     content
         Hash of all that was published. A run with this id and content that is there already isn't loaded again.
+    go_back
+        Serve it also in place of a newer as_of.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def published_to_postgres(
     with connected(target.url, f"shelfkin publish {paths.store}") as db:
         _configure(db)
         done = PostgresPublish()
-        before = _load_and_serve(db, schema, paths, manifests, content, done)
+        before = _load_and_serve(db, schema, paths, manifests, content, done, go_back)
         try:
             yield done
         except BaseException as error:
@@ -106,6 +108,7 @@ def _load_and_serve(
     manifests: Mapping[str, Manifest],
     content: str,
     done: PostgresPublish,
+    go_back: bool,
 ) -> _ServedRun | None:
     """Bring a run into the database and serve it, all or nothing; return what was served before."""
     with db.transaction():
@@ -113,7 +116,7 @@ def _load_and_serve(
         ensure_layout(db, schema)
         row = db.execute(schema.statement("SELECT run, as_of FROM {served_run}")).fetchone()
         before = _ServedRun(*row) if row else None
-        if before is not None and before.as_of > paths.as_of:
+        if before is not None and before.as_of > paths.as_of and not go_back:
             done.lines.append(f"Postgres serves as of {before.as_of} and keeps it; this run wasn't loaded.")
             return before
         run = _number_of(db, schema, paths.run_id, content)

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from shelfkin.artifacts import FORMAT_VERSION, Manifest, RunPaths, manifest_content, manifest_with, sha256_hex, utc_now
+from shelfkin.artifacts import (
+    FORMAT_VERSION,
+    Manifest,
+    Root,
+    RunPaths,
+    manifest_content,
+    manifest_with,
+    sha256_hex,
+    utc_now,
+)
 from shelfkin.errors import ArtifactError, GateError
 from shelfkin.serving.build_index import write_index
 from shelfkin.serving.index import LAYOUT
@@ -81,8 +90,8 @@ def publish_run(
         write_index(paths, manifests, pointer["serving_index"])
     if publish and not override_gate:
         _check_gate(pointer["metrics"])
-    is_latest = publish and _is_newest(paths)
-    with _in_postgres(postgres if is_latest else None, paths, manifests) as in_postgres:
+    is_latest = publish and _is_newest(paths) and not paths.root.exists(paused_uri(paths.root, paths.store))
+    with in_postgres(postgres if is_latest else None, paths, manifests) as postgres_publish:
         if publish:
             paths.root.put_json(paths.published_uri(), pointer)
         if is_latest:
@@ -98,7 +107,7 @@ def publish_run(
         counts={},
         metrics={
             "serving_index": pointer["serving_index"],
-            "postgres_run": in_postgres.run if in_postgres else None,
+            "postgres_run": postgres_publish.run if postgres_publish else None,
         },
     )
     paths.root.put_json(paths.manifest_uri(STAGE), content)
@@ -106,7 +115,10 @@ def publish_run(
         manifest=Manifest.read(paths.root, paths.manifest_uri(STAGE)),
         published=publish,
         is_latest=is_latest,
-        log_lines=(*_log_lines(paths, pointer, publish, is_latest), *(in_postgres.lines if in_postgres else ())),
+        log_lines=(
+            *_log_lines(paths, pointer, publish, is_latest),
+            *(postgres_publish.lines if postgres_publish else ()),
+        ),
     )
 
 
@@ -141,15 +153,21 @@ def _content_key(manifests: Mapping[str, Manifest]) -> str:
     return sha256_hex(joined.encode())[:16]
 
 
-def _in_postgres(
-    postgres: PostgresTarget | None, paths: RunPaths, manifests: Mapping[str, Manifest]
+def paused_uri(root: Root, store: str) -> str:
+    """Return where it stands that readers of a store are to keep what they have (`rollback.pause`)."""
+    return root.join("stores", store, "published", "paused.json")
+
+
+def in_postgres(
+    postgres: PostgresTarget | None, paths: RunPaths, manifests: Mapping[str, Manifest], *, go_back: bool = False
 ) -> AbstractContextManager[PostgresPublish | None]:
+    """Serve a run from Postgres, if there is one, while the block moves the pointers (`published_to_postgres`)."""
     if postgres is None:
         return nullcontext()
     # Imported only here: an installation without a database needs no libpq.
     from shelfkin.serving.postgres_publish import published_to_postgres
 
-    return published_to_postgres(postgres, paths, manifests, _content_key(manifests))
+    return published_to_postgres(postgres, paths, manifests, _content_key(manifests), go_back=go_back)
 
 
 def _check_gate(metrics: Mapping[str, Any]) -> None:
@@ -172,5 +190,12 @@ def _log_lines(paths: RunPaths, pointer: Mapping[str, Any], publish: bool, is_la
     lines = [f"{table}: {entry['rows']:,} rows at {entry['path']}" for table, entry in pointer["tables"].items()]
     if not publish:
         return [*lines, "What-if run: nothing was published."]
-    where = paths.latest_uri() if is_latest else f"{paths.published_uri()} (latest.json names a newer as_of and stays)"
-    return [*lines, f"Published as of {paths.as_of}: {where}"]
+    if is_latest:
+        return [*lines, f"Published as of {paths.as_of}: {paths.latest_uri()}"]
+    pause = paused_uri(paths.root, paths.store)
+    if paths.root.exists(pause):
+        content = paths.root.read_json(pause)
+        why = f"publishing was paused by {content['by']} at {content['since']}: {content['why']}"
+    else:
+        why = "latest.json names a newer as_of and stays"
+    return [*lines, f"Published as of {paths.as_of}: {paths.published_uri()} ({why})"]

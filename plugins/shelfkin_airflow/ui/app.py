@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.models.dagrun import DagRun
@@ -18,13 +19,16 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel
 from sqlalchemy import select
 
 from shelfkin.artifacts import RunPaths
 from shelfkin.errors import ShelfkinError
 from shelfkin.serving.index import MAX_RECENT, ServingIndex
+from shelfkin.serving.rollback import Decision, pause, paused, resume, roll_back
 from shelfkin.serving.session import recommend_for_session
 from shelfkin.serving.show import printable
+from shelfkin.settings import Settings
 from shelfkin_airflow.ui import explore
 from shelfkin_airflow.ui.history import shop_history
 from shelfkin_airflow.ui.report import stage_report, written
@@ -125,8 +129,19 @@ def _index(shop: Annotated[Shop, Depends(_shop)], as_of: date | None = None) -> 
 ShopDep = Annotated[Shop, Depends(_shop)]
 RunDep = Annotated[tuple[Shop, RunPaths], Depends(_run)]
 IndexDep = Annotated[tuple[Shop, date | None, ServingIndex], Depends(_index)]
+
+
+def _from_these_pages(request: Request) -> None:
+    """Refuse a request that another site's page could make a browser send: those can't set a header of their own."""
+    if request.headers.get("x-shelfkin") != "page":
+        raise HTTPException(403, "This address changes something and is meant for the buttons of these pages.")
+
+
 # Before what a route itself asks for: nobody learns which shops and runs there are.
 READ = [Depends(requires_access_dag("GET"))]
+
+
+WRITE = [Depends(requires_access_dag("PUT")), Depends(_from_these_pages)]
 
 
 @app.get("/shops")
@@ -138,9 +153,49 @@ def all_shops(request: Request, user: GetUserDep) -> Response:
 
 
 @app.get("/dags/{dag_id}", dependencies=READ)
-def shop_page(request: Request, shop: ShopDep) -> Response:
-    """Show a shop over its published days."""
-    return _page(request, "shop.html", shop=shop, history=shop_history(shop))
+def shop_page(request: Request, shop: ShopDep, user: GetUserDep) -> Response:
+    """Show a shop over its published days, and to whom may change it what readers get."""
+    may_write = get_auth_manager().is_authorized_dag(method="PUT", details=DagDetails(id=shop.dag_id), user=user)
+    return _page(
+        request,
+        "shop.html",
+        shop=shop,
+        history=shop_history(shop),
+        served=shop.pointer(),
+        paused=paused(shop.root, shop.store),
+        may_write=may_write,
+    )
+
+
+class Why(BaseModel):
+    """What a button sends: the reason, and the day to go back to."""
+
+    why: str
+    as_of: date | None = None
+
+
+@app.post("/dags/{dag_id}/rollback", dependencies=WRITE)
+def go_back(shop: ShopDep, user: GetUserDep, asked: Why) -> dict[str, str]:
+    """Let readers have an earlier published day again, and pause publishing."""
+    if asked.as_of is None:
+        raise HTTPException(422, "Which day?")
+    decision = Decision(str(user.get_name()), asked.why)
+    roll_back(shop.root, shop.store, asked.as_of, decision, Settings.from_env().publish_postgres)
+    return {"said": f"Readers get the run as of {asked.as_of}. Publishing is paused."}
+
+
+@app.post("/dags/{dag_id}/pause", dependencies=WRITE)
+def stop(shop: ShopDep, user: GetUserDep, asked: Why) -> dict[str, str]:
+    """Keep what readers get as it is."""
+    pause(shop.root, shop.store, Decision(str(user.get_name()), asked.why))
+    return {"said": "Readers keep what they have."}
+
+
+@app.post("/dags/{dag_id}/resume", dependencies=WRITE)
+def go_on(shop: ShopDep) -> dict[str, str]:
+    """Let the next published run become the latest again."""
+    resume(shop.root, shop.store)
+    return {"said": "The next published run becomes what readers get."}
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}", dependencies=READ)

@@ -37,6 +37,23 @@ for (const form of document.querySelectorAll("form[data-search]")) {
   });
 }
 
+for (const form of document.querySelectorAll("form[data-post]")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    const answer = await fetch(form.dataset.post, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept: "application/json", "x-shelfkin": "page" },
+      body: JSON.stringify({ why: "", ...Object.fromEntries(new FormData(form)) }),
+    });
+    const words = await answer.json();
+    if (answer.ok) { location.reload(); return; }
+    button.disabled = false;
+    form.parentElement.querySelector(".said").textContent = typeof words.detail === "string" ? words.detail : "This was refused.";
+  });
+}
+
 const map = document.getElementById("map");
 if (map) drawMap(map);
 
