@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +25,7 @@ from shelfkin.embedding.concurrency import ConcurrencyLimit
 from shelfkin.embedding.failures import TooManyRefusedError
 from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import ledger_rows, unaccounted_journals
-from shelfkin.embedding.local_endpoint import running_local_endpoint
+from shelfkin.embedding.local_client import LocalClient
 from shelfkin.embedding.packing import Limits
 from shelfkin.embedding.prices import Budget, Mode, Price, price_of
 from shelfkin.embedding.progress import duration, report_progress
@@ -238,24 +237,25 @@ class EmbeddingRun:
         self._budget = self._budget.after(batches.tokens_submitted, usd)
 
     def _send_at_once(self, pending: PendingTexts) -> None:
-        """Embed texts under the quota, with the bundled endpoint running meanwhile where it is the provider."""
+        """Embed texts under the quota."""
         journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self.label)}")
-        provider = self.provider
-        with ExitStack() as running:
-            if provider.kind == "local":
-                provider = provider.at(running.enter_context(running_local_endpoint()))
-            journal.open(self.manifest)
-            running.callback(journal.end)
-            self._own_journals.add(journal.name)
-            try:
-                asyncio.run(self._send(provider, journal, pending))
-            finally:
-                self.store.adopt_orphans()  # what requests that were cut off have still stored
+        journal.open(self.manifest)
+        self._own_journals.add(journal.name)
+        try:
+            asyncio.run(self._send(journal, pending))
+        finally:
+            self.store.adopt_orphans()  # what requests that were cut off have still stored
+            journal.end()
 
-    async def _send(self, provider: Provider, journal: Journal, pending: PendingTexts) -> None:
-        section = self.section
+    def _client(self) -> EmbeddingClient | LocalClient:
+        if self.provider.kind == "local":
+            return LocalClient()
+        return EmbeddingClient(self.provider, self._key(), timeout_s=self.section.timeout_s)
+
+    async def _send(self, journal: Journal, pending: PendingTexts) -> None:
+        section, provider = self.section, self.provider
         admission = self._admission(pending.n_texts)
-        async with EmbeddingClient(provider, self._key(), timeout_s=section.timeout_s) as client:
+        async with self._client() as client:
             sender = Sender(
                 client,
                 admission,

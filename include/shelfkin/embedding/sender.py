@@ -16,6 +16,7 @@ from shelfkin.embedding.admission import Admission, Permit, StoppedError
 from shelfkin.embedding.client import Answer, EmbeddingClient
 from shelfkin.embedding.failures import RETRYABLE, RequestFailedError, TooManyRefusedError, unavailable
 from shelfkin.embedding.journal import JournalWriter
+from shelfkin.embedding.local_client import LocalAnswer, LocalClient
 from shelfkin.embedding.packing import Limits, Text, pack
 from shelfkin.embedding.retry_policy import Deadline, retrying
 from shelfkin.embedding.vector_store import Shard, VectorStore
@@ -60,7 +61,7 @@ class Sender:
 
     def __init__(
         self,
-        client: EmbeddingClient,
+        client: EmbeddingClient | LocalClient,
         admission: Admission,
         journal: JournalWriter,
         store: VectorStore,
@@ -231,7 +232,7 @@ class Sender:
             raise StoppedError
         return line
 
-    def _keep(self, batch: list[Text], answer: Answer, line: dict[str, Any]) -> tuple[Shard, Outcome]:
+    def _keep(self, batch: list[Text], answer: Answer | LocalAnswer, line: dict[str, Any]) -> tuple[Shard, Outcome]:
         """Read an answer and put its vectors on storage; they are paid for, so a storage's fault gets a few more tries.
 
         Runs in a thread, because it is nearly all of the work.
@@ -261,7 +262,9 @@ class Sender:
         self._store.commit(shards)
 
 
-def _outcome(status: str, http_status: int | None, billed: int | None, source: Answer | RequestFailedError) -> Outcome:
+def _outcome(
+    status: str, http_status: int | None, billed: int | None, source: Answer | LocalAnswer | RequestFailedError
+) -> Outcome:
     """Return what the journal says of a request that has ended."""
     return {
         "status": status,

@@ -2,8 +2,8 @@
 
 Reads products; writes product_vectors (one row per distinct text), embedding_ledger (one row per request) and
 embedding_refused (texts that the server won't take). With OPENAI_API_KEY the vectors come from OpenAI, with
-OPENAI_BASE_URL from any compatible server, otherwise from the bundled endpoint, which runs on this machine only while
-it is needed. All requests leave under one quota; a run that ends early keeps what it has paid for.
+OPENAI_BASE_URL from any compatible server, otherwise from the bundled model on this machine. All requests leave under
+one quota; a run that ends early keeps what it has paid for.
 """
 
 from __future__ import annotations
