@@ -85,7 +85,6 @@ class Sender:
         meanwhile
             What goes on for as long as texts are sent; an error of it stops the run.
         """
-        writing = asyncio.create_task(self._journal.run())
         beside = [asyncio.create_task(self._stopping_on_error(work())) for work in meanwhile]
         stopped = asyncio.create_task(self._admission.stopped.wait())
         self._start(self._start_all(texts))
@@ -96,8 +95,7 @@ class Sender:
                 await asyncio.wait(self._running, timeout=_STOP_GRACE_S)
         finally:
             await _cancel([*self._running, *beside, stopped])
-            self._journal.close()
-            await writing
+            await self._journal.close()
 
     async def _start_all(self, texts: Iterable[Text]) -> None:
         """Start a task per request, each when it is admitted; the next one is packed while it waits."""
