@@ -23,7 +23,7 @@ import openai
 import orjson
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from shelfkin.embedding.answers import UnusableAnswerError, read_vectors
+from shelfkin.embedding.answers import read_vectors
 from shelfkin.embedding.batch_records import Batch, BatchRecords
 from shelfkin.embedding.client import is_loopback, key_or_stand_in
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
@@ -312,7 +312,7 @@ class BatchRun:
             said = {"http_status": 200, "request_id": response.get("request_id") or ""}
             try:
                 vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
-            except UnusableAnswerError as error:
+            except RequestFailedError as error:
                 log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
                 entries.append(self._entry(batch, number, request, status="unusable", billed=error.billed, **said))
                 continue

@@ -110,6 +110,11 @@ class RequestFailedError(Exception):
         self.headers, self.latency_s, self.error, self.billed = headers or {}, latency_s, error, billed
 
 
+def unusable(said: str) -> RequestFailedError:
+    """Return the error of a 200 that doesn't hold what was asked for; another try may."""
+    return RequestFailedError("unusable", said, http_status=200)
+
+
 def failure_of(error: openai.OpenAIError, provider: Provider, key: str, latency_s: float) -> RequestFailedError:
     """Return our name for an error of the SDK.
 
