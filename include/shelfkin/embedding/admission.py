@@ -17,8 +17,8 @@ from shelfkin.embedding.concurrency import ConcurrencyLimit
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, TooManyRefusedError
 from shelfkin.embedding.ledger import unconfirmed_tokens
 from shelfkin.embedding.prices import Budget
-from shelfkin.embedding.quota import MINUTE_S, Quota
-from shelfkin.embedding.rate_headers import read_rate_headers, retry_after_s
+from shelfkin.embedding.quota import Quota
+from shelfkin.embedding.rate_headers import MINUTE_S, read_rate_headers, retry_after_s
 from shelfkin.errors import EmbeddingUnavailableError
 
 log = logging.getLogger("shelfkin.embedding")
@@ -238,8 +238,7 @@ class Admission:
         self._release(permit)
         totals.requests += 1
         # An error page of a proxy tells nothing about limits; it must not pass for a server that has none.
-        rates = read_rate_headers(error.headers)
-        if rates.requests or rates.tokens:
+        if read_rate_headers(error.headers):
             self._observe(error.headers, now)
         if status == "rate_limited":
             totals.rate_limited += 1
@@ -269,7 +268,8 @@ class Admission:
         self._changed.set()
 
     def _observe(self, headers: Mapping[str, str], now: float) -> None:
-        outstanding = (self.totals.under_way, self.totals.tokens_under_way * self._ratio.upper)
+        totals = self.totals
+        outstanding = {"requests": totals.under_way, "tokens": totals.tokens_under_way * self._ratio.upper}
         self._quota.observe(read_rate_headers(headers), outstanding, now)
 
     def _slow_down(self, permit: Permit, wait_s: float | None, now: float) -> None:

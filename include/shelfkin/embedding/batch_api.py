@@ -14,7 +14,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
@@ -27,16 +27,17 @@ from shelfkin.embedding.answers import read_vectors
 from shelfkin.embedding.batch_records import Batch, BatchRecords
 from shelfkin.embedding.client import is_loopback, key_or_stand_in
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
-from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.packing import Text, pack
 from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.progress import duration
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError
+from shelfkin.profile import Embedding
 
 log = logging.getLogger("shelfkin.embedding")
 
-MAX_INPUTS = 50_000
+MAX_BATCH_INPUTS = 50_000
 # A little below 200 MB, which leaves room for what the upload adds.
 MAX_FILE_BYTES = 190 * 10**6
 METADATA_KEY = "shelfkin_batch"
@@ -46,29 +47,6 @@ _ROWS_PER_SHARD = 2048
 # A refused text takes the whole request with it: small requests keep what must be sent again small.
 INPUTS_PER_REQUEST = 64
 _RECENT_BATCHES = 100  # looked through for one that was submitted just before a crash
-
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """How batches are made and waited for.
-
-    Attributes
-    ----------
-    timeout_s
-        Longest wait for one answer.
-    poll_s
-        Seconds between two looks at the batches.
-    max_inputs
-        Texts in one batch.
-    max_enqueued_tokens
-        Tokens that may wait at the server at the same time; None: until it refuses.
-    """
-
-    limits: Limits
-    timeout_s: float = 60.0
-    poll_s: float = 60.0
-    max_inputs: int = MAX_INPUTS
-    max_enqueued_tokens: int | None = None
 
 
 @dataclass
@@ -100,6 +78,10 @@ class BatchRun:
         Who is asked, and the API key.
     store
         Where texts, records and vectors are kept.
+    section
+        The profile's section.
+    max_inputs
+        Texts that one request may hold.
     manifest
         Path of the run's manifest, as in `journal.Journal.open`.
     progress
@@ -111,8 +93,9 @@ class BatchRun:
         provider: Provider,
         key: str,
         store: VectorStore,
-        settings: BatchSettings,
+        section: Embedding,
         *,
+        max_inputs: int,
         manifest: str,
         progress: Callable[..., None],
         usd_per_token: float = 0.0,
@@ -122,14 +105,15 @@ class BatchRun:
         self._usd_per_token, self._budget, self._n_submitted = usd_per_token, budget, 0
         # Keys of the batches that this run submitted, which name their journals too.
         self.submitted: set[str] = set()
-        self._provider, self._key, self._store, self._settings = provider, key, store, settings
+        self._provider, self._key, self._store, self._section = provider, key, store, section
+        self._max_inputs = min(INPUTS_PER_REQUEST, max_inputs)
         self._records = BatchRecords(store)
         self._manifest, self._progress, self._sleep = manifest, progress, sleep
         self._sdk = openai.OpenAI(
             base_url=provider.base_url,
             api_key=key_or_stand_in(key),
             max_retries=0,
-            timeout=settings.timeout_s,
+            timeout=section.timeout_s,
             http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(provider.base_url)),
         )
 
@@ -174,10 +158,10 @@ class BatchRun:
                     f"{n_texts:,}",
                     duration(time.monotonic() - began),
                 )
-                self._sleep(self._settings.poll_s)
+                self._sleep(self._section.batch_poll_s)
 
     def _fits(self, batch: Batch, waiting: list[Batch]) -> bool:
-        limit = self._settings.max_enqueued_tokens
+        limit = self._section.batch_max_enqueued_tokens
         return limit is None or not waiting or sum(one.n_tokens for one in waiting) + batch.n_tokens <= limit
 
     def _advance(self, batch: Batch, *, alone: bool) -> bool:
@@ -343,21 +327,20 @@ class BatchRun:
         """Cut texts into batches, each written down before it is yielded."""
         chosen: list[Text] = []
         n_bytes = n_tokens = 0
-        most_tokens = self._settings.max_enqueued_tokens
+        most_tokens = self._section.batch_max_enqueued_tokens
         for text in texts:
             size = len(orjson.dumps(text.text)) + 1
-            full = len(chosen) == self._settings.max_inputs or n_bytes + size > MAX_FILE_BYTES
+            full = len(chosen) == MAX_BATCH_INPUTS or n_bytes + size > MAX_FILE_BYTES
             if chosen and (full or (most_tokens is not None and n_tokens + text.n_tokens > most_tokens)):
-                yield self._records.prepare(list(self._cut(chosen)))
+                yield self._records.prepare(self._cut(chosen))
                 chosen, n_bytes, n_tokens = [], 0, 0
             chosen.append(text)
             n_bytes, n_tokens = n_bytes + size, n_tokens + text.n_tokens
         if chosen:
-            yield self._records.prepare(list(self._cut(chosen)))
+            yield self._records.prepare(self._cut(chosen))
 
-    def _cut(self, texts: list[Text]) -> Iterator[list[Text]]:
-        limits = replace(self._settings.limits, max_inputs=min(INPUTS_PER_REQUEST, self._settings.limits.max_inputs))
-        return pack(texts, limits, lambda: limits.max_tokens)
+    def _cut(self, texts: list[Text]) -> list[list[Text]]:
+        return list(pack(texts, self._max_inputs, lambda: self._section.max_tokens_per_request))
 
     def _end(self, batch: Batch, status: str, entries: list[dict[str, Any]]) -> None:
         """Close a batch's account and record."""

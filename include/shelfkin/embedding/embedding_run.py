@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from shelfkin.artifacts import run_slug
 from shelfkin.embedding import texts
 from shelfkin.embedding.admission import Admission
-from shelfkin.embedding.batch_api import BatchRun, BatchSettings
+from shelfkin.embedding.batch_api import BatchRun
 from shelfkin.embedding.batch_records import BatchRecords
 from shelfkin.embedding.client import EmbeddingClient, check_key
 from shelfkin.embedding.compaction import KEEP_FOR, compact
@@ -26,11 +26,11 @@ from shelfkin.embedding.failures import TooManyRefusedError
 from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import ledger_rows, unaccounted_journals
 from shelfkin.embedding.local_client import LocalClient
-from shelfkin.embedding.packing import Limits
+from shelfkin.embedding.packing import MAX_INPUTS
 from shelfkin.embedding.prices import Budget, Mode, Price, price_of
 from shelfkin.embedding.progress import duration, report_progress
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
-from shelfkin.embedding.quota import Quota, RateLimits
+from shelfkin.embedding.quota import Quota
 from shelfkin.embedding.sender import Sender
 from shelfkin.embedding.texts import PendingTexts, TextCounts
 from shelfkin.embedding.tokens import is_exact
@@ -80,12 +80,8 @@ class EmbeddingRun:
 
     def __post_init__(self) -> None:
         self._budget = Budget(self.section.budget_tokens, self.section.budget_usd)
-        default = _LOCAL_INPUTS if self.provider.kind == "local" else Limits.max_inputs
-        self._limits = Limits(
-            max_inputs=self.section.max_inputs_per_request or default,
-            max_tokens=self.section.max_tokens_per_request,
-            max_tokens_per_input=self.section.max_tokens_per_input,
-        )
+        default = _LOCAL_INPUTS if self.provider.kind == "local" else MAX_INPUTS
+        self._max_inputs = self.section.max_inputs_per_request or default
 
     def price(self, mode: Mode = "standard") -> Price:
         """Return the price of a token."""
@@ -94,7 +90,7 @@ class EmbeddingRun:
     def distinct_parts(self, products: DataFrame) -> DataFrame:
         """Return the distinct texts as they are sent (`texts.distinct_parts`)."""
         provider = self.provider
-        return texts.distinct_parts(products, provider.kind, provider.model, self._limits.max_tokens_per_input)
+        return texts.distinct_parts(products, provider.kind, provider.model, self.section.max_tokens_per_input)
 
     def open_store(self) -> None:
         """Set torn files aside and take in what a killed run left."""
@@ -213,17 +209,13 @@ class EmbeddingRun:
 
     def _send_in_batches(self, pending: PendingTexts | None) -> None:
         """Send what the profile wants sent in batches, and wait for those of earlier runs."""
-        section, usd = self.section, self.price("batch").usd_per_token
+        usd = self.price("batch").usd_per_token
         batches = BatchRun(
             self.provider,
             self._key(),
             self.store,
-            BatchSettings(
-                self._limits,
-                timeout_s=section.timeout_s,
-                poll_s=section.batch_poll_s,
-                max_enqueued_tokens=section.batch_max_enqueued_tokens,
-            ),
+            self.section,
+            max_inputs=self._max_inputs,
             manifest=self.manifest,
             progress=self.progress,
             usd_per_token=usd,
@@ -262,7 +254,7 @@ class EmbeddingRun:
                 JournalWriter(journal),
                 self.store,
                 server=provider.server,
-                limits=self._limits,
+                max_inputs=self._max_inputs,
                 dimensions=provider.dimensions or self.store.known_dimensions(),
                 deadline_s=section.deadline_s,
             )
@@ -282,18 +274,9 @@ class EmbeddingRun:
 
     def _admission(self, n_texts: int) -> Admission:
         section = self.section
-        quota = Quota(
-            RateLimits(
-                section.requests_per_minute, section.tokens_per_minute, section.requests_per_day, section.tokens_per_day
-            ),
-            headroom=section.quota_headroom,
-            burst_s=section.quota_burst_s,
-            now=time.monotonic(),
-            max_tokens_per_request=section.max_tokens_per_request,
-        )
         highest = _LOCAL_UNDER_WAY if self.provider.kind == "local" else section.max_requests_under_way
         return Admission(
-            quota,
+            Quota(section, now=time.monotonic()),
             ConcurrencyLimit(highest=highest),
             usd_per_token=self.price().usd_per_token,
             budget=self._budget,

@@ -6,11 +6,11 @@ Plain arithmetic on a clock that the caller passes in (seconds, monotonic): no t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from shelfkin.embedding.rate_headers import Allowance, RateHeaders
-
-MINUTE_S, DAY_S = 60.0, 86_400.0
+from shelfkin.embedding.rate_headers import DAY_S, MINUTE_S, Allowance
+from shelfkin.profile import Embedding
 
 # A request before any limit is known: large enough to be worth its round trip, small enough for the lowest tier.
 PROBE_TOKENS = 8_000
@@ -35,16 +35,6 @@ _LOW_WATER = 0.1
 _PLENTY, _PLENTY_HOLDS_S = 0.5, 5.0
 # A request is larger than its fair share of the request limit by this much, so that tokens bind and not requests.
 _FILL = 1.25
-
-
-@dataclass(frozen=True)
-class RateLimits:
-    """Limits of one key; None: not known, or none."""
-
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    requests_per_day: float | None = None
-    tokens_per_day: float | None = None
 
 
 @dataclass
@@ -91,7 +81,6 @@ class _Window:
         return min(known, default=None)
 
 
-@dataclass
 class Quota:
     """How fast requests may leave.
 
@@ -100,46 +89,37 @@ class Quota:
 
     Parameters
     ----------
-    configured
-        Limits that the user knows. What the server says can only lower them.
-    headroom
-        Share of every limit that is left unused.
-    burst_s
-        Seconds' worth of quota that may leave at once; what the server says or refuses can only lower it.
+    section
+        The profile's section with the limits that the user knows. What the server says can only lower them.
     now
         The clock's time.
+
+    Attributes
+    ----------
+    known
+        Whether an answer has shown what the server says of its limits, and of how much may come at once.
+    burst_s
+        Seconds' worth of quota that may leave at once; what the server says or refuses can only lower it.
+    pace
+        Share of the full rate; below 1 after refusals.
+    resume_at
+        When the server takes requests again, by its own word.
     """
 
-    configured: RateLimits
-    headroom: float = 0.01
-    burst_s: float = 5.0
-    now: float = 0.0
-    max_tokens_per_request: int = 300_000
-    pace: float = 1.0
-    resume_at: float = -math.inf
-    answered: bool = False
-    _windows: dict[tuple[str, float], _Window] = field(default_factory=dict)
-    _slowed_at: float = -math.inf
-    _plenty_until: float = -math.inf
-    _guessed: bool = False
-    _recovered_at: float = -math.inf
-
-    def __post_init__(self) -> None:
-        known = self.configured
-        for what, period_s, limit in (
-            ("requests", MINUTE_S, known.requests_per_minute),
-            ("tokens", MINUTE_S, known.tokens_per_minute),
-            ("requests", DAY_S, known.requests_per_day),
-            ("tokens", DAY_S, known.tokens_per_day),
-        ):
-            self._windows[what, period_s] = _Window(period_s, limit)
-        self._recovered_at = self.now
-        self._resize(self.now)
-
-    @property
-    def known(self) -> bool:
-        """Whether an answer has shown what the server says of its limits, and of how much may come at once."""
-        return self.answered
+    def __init__(self, section: Embedding, *, now: float = 0.0) -> None:
+        self.known = False
+        self.burst_s, self.pace, self.resume_at = section.quota_burst_s, 1.0, -math.inf
+        self.max_tokens_per_request = section.max_tokens_per_request
+        self._headroom = section.quota_headroom
+        self._windows = {
+            ("requests", MINUTE_S): _Window(MINUTE_S, section.requests_per_minute),
+            ("tokens", MINUTE_S): _Window(MINUTE_S, section.tokens_per_minute),
+            ("requests", DAY_S): _Window(DAY_S, section.requests_per_day),
+            ("tokens", DAY_S): _Window(DAY_S, section.tokens_per_day),
+        }
+        self._guessed = False
+        self._slowed_at, self._plenty_until, self._recovered_at = -math.inf, -math.inf, now
+        self._resize(now)
 
     def limit(self, what: str, period_s: float = MINUTE_S) -> float | None:
         """Return the limit of ``requests`` or ``tokens`` in a period, or None."""
@@ -158,7 +138,7 @@ class Quota:
         size = tokens / MINUTE_S * min(self.burst_s, _REQUEST_S)
         if requests is not None:
             size = max(size, _FILL * tokens / requests)
-        return int(max(1, min(size, tokens * (1 - self.headroom), self.max_tokens_per_request)))
+        return int(max(1, min(size, tokens * (1 - self._headroom), self.max_tokens_per_request)))
 
     def wait_s(self, n_tokens: float, now: float) -> float:
         """Return the seconds until a request of `n_tokens` may leave; 0: now."""
@@ -186,32 +166,25 @@ class Quota:
             if what == "tokens" and window.bucket:
                 window.bucket.available = min(window.bucket.capacity, window.bucket.available + n_estimated - n_used)
 
-    def observe(self, headers: RateHeaders, outstanding: tuple[float, float], now: float) -> None:
+    def observe(self, allowances: Mapping[str, Allowance], outstanding: Mapping[str, float], now: float) -> None:
         """Learn from an answer's headers.
 
         Parameters
         ----------
-        headers
-            What the server says.
+        allowances
+            What the server says (`read_rate_headers`).
         outstanding
-            Requests and tokens that have left and aren't answered: the server may or may not have counted them.
+            ``requests`` and ``tokens`` that have left and aren't answered: the server may or may not have counted them.
         now
             The clock's time.
         """
-        self.answered = True
+        self.known = True
         self._refill(now)
-        named = [
-            (what, allowance, unanswered)
-            for what, allowance, unanswered in zip(
-                ("requests", "tokens"), (headers.requests, headers.tokens), outstanding, strict=True
-            )
-            if allowance is not None
-        ]
-        shares = [allowance.filled for _, allowance, _ in named if allowance.filled is not None]
+        shares = [allowance.filled for allowance in allowances.values() if allowance.filled is not None]
         if shares:
             self._plenty_until = now + _PLENTY_HOLDS_S if min(shares) > _PLENTY else -math.inf
-        for what, allowance, unanswered in named:
-            window = self._windows[what, period_s(allowance)]
+        for what, allowance in allowances.items():
+            window = self._windows[what, allowance.period_s]
             self._guessed = False
             window.learned = allowance.limit
             if window.period_s == MINUTE_S:
@@ -221,7 +194,7 @@ class Quota:
             # of a second's worth is empty after each of our own requests.
             remaining, whole = allowance.remaining, window.period_s == DAY_S or allowance.holds_s > MINUTE_S / 2
             if window.bucket and whole and remaining is not None and remaining < _LOW_WATER * allowance.limit:
-                window.bucket.available = min(window.bucket.available, remaining - unanswered)
+                window.bucket.available = min(window.bucket.available, remaining - outstanding[what])
 
     def refuse(self, n_tokens: float, wait_s: float | None, left_at: float, now: float) -> bool:
         """Take note of a 429 (rate limit); return whether it was news.
@@ -240,7 +213,7 @@ class Quota:
             When the refused request left.
         """
         self._refill(now)
-        self.answered = True
+        self.known = True
         if wait_s is not None:
             self.resume_at = max(self.resume_at, now + wait_s)
         elif self._plenty_until > now:
@@ -300,7 +273,7 @@ class Quota:
         for (what, _), window in self._windows.items():
             if window.limit is None:
                 continue
-            per_s = window.limit * (1 - self.headroom) / window.period_s
+            per_s = window.limit * (1 - self._headroom) / window.period_s
             largest = self._wanted_tokens() if what == "tokens" else 1.0
             # A day's limit is a store to draw from, a minute's is a pace to keep.
             of_a_day = window.period_s == DAY_S
@@ -311,15 +284,3 @@ class Quota:
             else:
                 window.bucket.per_s, window.bucket.capacity = per_s, capacity
                 window.bucket.available = min(window.bucket.available, capacity)
-
-
-def period_s(allowance: Allowance) -> float:
-    """Return whether a reported limit is per minute (60) or per day (86,400).
-
-    The headers don't say. A bucket that refills over a day tells by its reset time: ``used / limit`` of a day (OpenAI's
-    lower tiers: limit 10,000, 9,999 left, reset in 8.64 s). Anything else is a minute's.
-    """
-    if allowance.remaining is None or not allowance.reset_s or allowance.remaining >= allowance.limit:
-        return MINUTE_S
-    whole_s = allowance.reset_s * allowance.limit / (allowance.limit - allowance.remaining)
-    return DAY_S if abs(whole_s / DAY_S - 1) < 0.01 else MINUTE_S

@@ -17,7 +17,7 @@ from shelfkin.embedding.client import Answer, EmbeddingClient
 from shelfkin.embedding.failures import RETRYABLE, RequestFailedError, TooManyRefusedError, unavailable
 from shelfkin.embedding.journal import JournalWriter
 from shelfkin.embedding.local_client import LocalAnswer, LocalClient
-from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.packing import Text, pack
 from shelfkin.embedding.retry_policy import Deadline, retrying
 from shelfkin.embedding.vector_store import Shard, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingError
@@ -44,8 +44,8 @@ class Sender:
         Where answers go.
     server
         Who answers, in a word for messages.
-    limits
-        What one request may hold.
+    max_inputs
+        Texts that one request may hold.
     dimensions
         Length that the vectors must have; None: whatever comes first.
     deadline_s
@@ -67,12 +67,12 @@ class Sender:
         store: VectorStore,
         *,
         server: str,
-        limits: Limits,
+        max_inputs: int,
         dimensions: int | None,
         deadline_s: float,
     ) -> None:
         self._client, self._admission, self._journal, self._store = client, admission, journal, store
-        self._server, self._limits, self._dimensions, self._deadline_s = server, limits, dimensions, deadline_s
+        self._server, self._max_inputs, self._dimensions, self._deadline_s = server, max_inputs, dimensions, deadline_s
         self._running: set[asyncio.Task[None]] = set()
         self.shards: list[Shard] = []
         self.refused: dict[str, str] = {}
@@ -101,7 +101,7 @@ class Sender:
         """Start a task per request, each when it is admitted; the next one is packed while it waits."""
         # Requests that wait for another try are not under way, but their texts are in memory.
         room = asyncio.Semaphore(self._admission.most_under_way)
-        batches = pack(texts, self._limits, self._admission.request_tokens)
+        batches = pack(texts, self._max_inputs, self._admission.request_tokens)
         upcoming = _next(batches)
         while batch := await upcoming:
             upcoming = _next(batches)
@@ -112,7 +112,7 @@ class Sender:
 
     def _fitting(self, batch: list[Text]) -> Iterator[list[Text]]:
         """Yield the batch, in parts if requests have become smaller since it was packed."""
-        return pack(batch, self._limits, self._admission.request_tokens)
+        return pack(batch, self._max_inputs, self._admission.request_tokens)
 
     def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._stopping_on_error(work))
