@@ -11,23 +11,23 @@ Limits: OpenAI API reference, "Create batch": 50,000 inputs over all requests an
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import openai
 import orjson
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from shelfkin.embedding.answers import read_vectors
+from shelfkin.embedding.answers import FloatArray, read_vectors
 from shelfkin.embedding.batch_records import Batch, BatchRecords
 from shelfkin.embedding.client import is_loopback, key_or_stand_in
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
-from shelfkin.embedding.packing import Text, pack
+from shelfkin.embedding.packing import Text, cut, pack
 from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.progress import duration
 from shelfkin.embedding.provider import Provider
@@ -43,30 +43,13 @@ MAX_FILE_BYTES = 190 * 10**6
 METADATA_KEY = "shelfkin_batch"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _TRIES = 6
-_ROWS_PER_SHARD = 2048
 # A refused text takes the whole request with it: small requests keep what must be sent again small.
 INPUTS_PER_REQUEST = 64
+_REQUESTS_PER_SHARD = 32
 _RECENT_BATCHES = 100  # looked through for one that was submitted just before a crash
 
-
-@dataclass
-class _Gathered:
-    """Answers that go into one shard."""
-
-    hashes: list[str] = field(default_factory=list)
-    vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, hashes: list[str], vectors: npt.NDArray[np.float32], entry: dict[str, Any]) -> None:
-        self.hashes += hashes
-        self.vectors.append(vectors)
-        self.entries.append(entry)
-
-    def written(self, store: VectorStore, key: str, number: int) -> _Gathered:
-        """Write the shard and return an empty one; its name is that of its answers, so a second time is harmless."""
-        if self.hashes:
-            store.write_shard(key, f"answers{number}", self.hashes, np.concatenate(self.vectors), self.entries)
-        return _Gathered()
+# The texts of a request, their vectors where the answer is usable, and the ledger line.
+_Answer = tuple[list[Text], FloatArray | None, dict[str, Any]]
 
 
 class BatchRun:
@@ -174,15 +157,15 @@ class BatchRun:
             return self._give_up(batch)
         if seen.status not in _ENDED:
             return False
-        codes = {str(error.code) for error in (seen.errors.data or [])} if seen.errors else set()
-        if seen.status == "failed" and "token_limit_exceeded" in codes and not alone:
+        errors = (seen.errors.data or []) if seen.errors else []
+        if seen.status == "failed" and any(error.code == "token_limit_exceeded" for error in errors) and not alone:
             # The server's queue is full of our other batches: this one goes again when there is room.
             batch.batch_id = batch.submitted_at = None
             self._n_submitted -= batch.n_tokens
             self._records.put(batch)
             return False
         if seen.status == "failed":
-            said = "; ".join(str(error.message) for error in (seen.errors.data or [])) if seen.errors else "no reason"
+            said = "; ".join(str(error.message) for error in errors) or "no reason"
             self._end(batch, seen.status, [])
             raise EmbeddingError(
                 f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {without_key(said, self._key)}.",
@@ -234,11 +217,13 @@ class BatchRun:
 
     def _submit(self, batch: Batch) -> None:
         """Submit a batch, unless it turns out that this was done already."""
-        if batch.submitted_at is not None:
-            # A crash may have come between the server's taking the batch and our writing down its name.
-            batch.batch_id = self._patiently(lambda sdk: _find(sdk, batch.key))
-            if batch.batch_id is not None:
-                return self._records.put(batch)
+        # A crash may have come between the server's taking the batch and our writing down its name.
+        known = batch.submitted_at and self._patiently(lambda sdk: _find(sdk, batch.key))
+        batch.batch_id = known or self._create(batch)
+        self._records.put(batch)
+
+    def _create(self, batch: Batch) -> str:
+        """Upload a batch's requests and submit it; return the server's name for it."""
         self._check_budget(batch)
         self._records.submitting(batch)
         self.submitted.add(batch.key)
@@ -251,14 +236,11 @@ class BatchRun:
                 return sdk.files.create(file=(f"{batch.key}.jsonl", file), purpose="batch")
 
             uploaded = self._patiently(upload)
-        tried: list[bool] = []
 
         def create(sdk: openai.OpenAI) -> str:
             # An answer may have been lost after the server took the batch: a second one would be paid for too.
-            found = _find(sdk, batch.key) if tried else None
-            tried.append(True)
             return (
-                found
+                _find(sdk, batch.key)
                 or sdk.batches.create(
                     completion_window="24h",
                     endpoint="/v1/embeddings",
@@ -267,8 +249,7 @@ class BatchRun:
                 ).id
             )
 
-        batch.batch_id = self._patiently(create)
-        self._records.put(batch)
+        return str(self._patiently(create))
 
     def _write_lines(self, batch: Batch, file: IO[bytes]) -> None:
         provider = self._provider
@@ -285,30 +266,36 @@ class BatchRun:
 
     def _store_answers(self, batch: Batch, file_id: str | None) -> tuple[int, list[dict[str, Any]]]:
         """Store every usable answer; return how many texts have one, and the ledger lines of what was billed."""
-        requests, entries = self._records.requests(batch), []
+        requests = self._records.requests(batch)
+        lines = iter(self._lines(file_id)) if file_id is not None else iter(())
+        entries: list[dict[str, Any]] = []
         n_stored = n_shards = 0
-        gathered = _Gathered()
-        for line in self._lines(file_id) if file_id is not None else ():
-            number = int(str(line["custom_id"]).removeprefix("r"))
-            response, request = line.get("response") or {}, requests[number]
-            if line.get("error") or response.get("status_code") != 200:
-                continue
-            said = {"http_status": 200, "request_id": response.get("request_id") or ""}
-            try:
-                vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
-            except RequestFailedError as error:
-                log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
-                entries.append(self._entry(batch, number, request, status="unusable", billed=error.billed, **said))
-                continue
-            entry = self._entry(batch, number, request, status="ok", billed=billed, **said)
-            entries.append(entry)
-            gathered.add([text.text_hash for text in request], vectors, entry)
-            n_stored += len(request)
-            if len(gathered.hashes) >= _ROWS_PER_SHARD:
+        while some := list(islice(lines, _REQUESTS_PER_SHARD)):
+            answers = [answer for line in some if (answer := self._read(batch, requests, line)) is not None]
+            entries += [entry for _, _, entry in answers]
+            usable = [answer for answer in answers if answer[1] is not None]
+            if usable:
                 n_shards += 1
-                gathered = gathered.written(self._store, batch.key, n_shards)
-        gathered.written(self._store, batch.key, n_shards + 1)
+                hashes = [text.text_hash for request, _, _ in usable for text in request]
+                vectors = np.concatenate([vectors for _, vectors, _ in usable])
+                # The shard's name is that of its answers, so a second time is harmless.
+                self._store.write_shard(batch.key, f"answers{n_shards}", hashes, vectors, [one[2] for one in usable])
+                n_stored += len(hashes)
         return n_stored, entries
+
+    def _read(self, batch: Batch, requests: dict[int, list[Text]], line: dict[str, Any]) -> _Answer | None:
+        """Return a request's texts, vectors (None: unusable) and ledger line; None where nothing is billed."""
+        number = int(str(line["custom_id"]).removeprefix("r"))
+        response, request = line.get("response") or {}, requests[number]
+        if line.get("error") or response.get("status_code") != 200:
+            return None
+        said = {"http_status": 200, "request_id": response.get("request_id") or ""}
+        try:
+            vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
+        except RequestFailedError as error:
+            log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
+            return request, None, self._entry(batch, number, request, status="unusable", billed=error.billed, **said)
+        return request, vectors, self._entry(batch, number, request, status="ok", billed=billed, **said)
 
     def _lines(self, file_id: str) -> Iterator[dict[str, Any]]:
         """Yield the lines of a file of answers; it is kept on disk, because it may hold hundreds of megabytes."""
@@ -325,22 +312,15 @@ class BatchRun:
 
     def _prepared(self, texts: Iterable[Text]) -> Iterator[Batch]:
         """Cut texts into batches, each written down before it is yielded."""
-        chosen: list[Text] = []
-        n_bytes = n_tokens = 0
-        most_tokens = self._section.batch_max_enqueued_tokens
-        for text in texts:
-            size = len(orjson.dumps(text.text)) + 1
-            full = len(chosen) == MAX_BATCH_INPUTS or n_bytes + size > MAX_FILE_BYTES
-            if chosen and (full or (most_tokens is not None and n_tokens + text.n_tokens > most_tokens)):
-                yield self._records.prepare(self._cut(chosen))
-                chosen, n_bytes, n_tokens = [], 0, 0
-            chosen.append(text)
-            n_bytes, n_tokens = n_bytes + size, n_tokens + text.n_tokens
-        if chosen:
-            yield self._records.prepare(self._cut(chosen))
+        section = self._section
+        most = (MAX_BATCH_INPUTS, MAX_FILE_BYTES, section.batch_max_enqueued_tokens or math.inf)
 
-    def _cut(self, texts: list[Text]) -> list[list[Text]]:
-        return list(pack(texts, self._max_inputs, lambda: self._section.max_tokens_per_request))
+        def size_of(text: Text) -> tuple[int, int, int]:
+            return 1, len(orjson.dumps(text.text)) + 1, text.n_tokens
+
+        for chosen in cut(texts, size_of, lambda: most):
+            requests = pack(chosen, self._max_inputs, lambda: section.max_tokens_per_request)
+            yield self._records.prepare(list(requests))
 
     def _end(self, batch: Batch, status: str, entries: list[dict[str, Any]]) -> None:
         """Close a batch's account and record."""
@@ -377,8 +357,8 @@ class BatchRun:
 
 
 def _find(sdk: openai.OpenAI, key: str) -> str | None:
-    """Return the server's name for the batch with our key, among its newest ones."""
+    """Return the server's name for the batch with our key, among its newest ones; one that it turned down is none."""
     for seen in sdk.batches.list(limit=_RECENT_BATCHES).data:
-        if (seen.metadata or {}).get(METADATA_KEY) == key:
+        if (seen.metadata or {}).get(METADATA_KEY) == key and seen.status != "failed":
             return seen.id
     return None

@@ -27,13 +27,30 @@ def pack(texts: Iterable[Text], max_inputs: int, wanted_tokens: Callable[[], int
     wanted_tokens
         Tokens that the next request should hold; asked anew for every request, because limits are learned on the way.
     """
-    batch: list[Text] = []
-    n_tokens, most = 0, wanted_tokens()
+    return cut(texts, lambda text: (1, text.n_tokens), lambda: (max_inputs, wanted_tokens()))
+
+
+def cut(
+    texts: Iterable[Text], size_of: Callable[[Text], tuple[float, ...]], most: Callable[[], tuple[float, ...]]
+) -> Iterator[list[Text]]:
+    """Yield groups of consecutive texts, each as full as it may be; a text that alone is too large is a group.
+
+    Parameters
+    ----------
+    size_of
+        A text's size in each of several units.
+    most
+        What the next group may hold, in these units.
+    """
+    group: list[Text] = []
+    room = most()
     for text in texts:
-        if batch and (len(batch) == max_inputs or n_tokens + text.n_tokens > most):
-            yield batch
-            batch, n_tokens, most = [], 0, wanted_tokens()
-        batch.append(text)
-        n_tokens += text.n_tokens
-    if batch:
-        yield batch
+        left = tuple(have - take for have, take in zip(room, size_of(text), strict=True))
+        if group and min(left) < 0:
+            yield group
+            group = []
+            left = tuple(have - take for have, take in zip(most(), size_of(text), strict=True))
+        group.append(text)
+        room = left
+    if group:
+        yield group

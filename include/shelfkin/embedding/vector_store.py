@@ -154,30 +154,20 @@ class VectorStore:
         requests
             The ledger lines of the requests that brought them, kept in the shard: all are on storage, or nothing is.
         """
-        order = sorted(range(len(hashes)), key=lambda row: hashes[row])
-        columns = [
-            pa.array([hashes[row] for row in order], pa.string()),
-            _list_array(vectors[order]),
-            pa.nulls(len(hashes), pa.string()),
-        ]
-        return self.write_rows(journal, name, pa.table(columns, schema=SHARD_SCHEMA), requests)
+        return self.write_rows(
+            journal, name, _rows(hashes, _list_array(vectors), pa.nulls(len(hashes), pa.string())), requests
+        )
 
     def write_refused(self, journal: str, refused: Mapping[str, str]) -> Shard:
         """Write the texts that the server refused for good in this run, with its words."""
-        hashes = sorted(refused)
-        columns = [
-            pa.array(hashes, pa.string()),
-            pa.nulls(len(hashes), pa.list_(pa.float32())),
-            pa.array([refused[text_hash] for text_hash in hashes], pa.string()),
-        ]
-        return self.write_rows(journal, "refused", pa.table(columns, schema=SHARD_SCHEMA))
+        nothing = pa.nulls(len(refused), pa.list_(pa.float32()))
+        return self.write_rows(journal, "refused", _rows(refused, nothing, pa.array(refused.values(), pa.string())))
 
     def known_dimensions(self) -> int | None:
         """Return the length of the vectors in the newest generation, or None if it has none."""
         for shard in self.latest().shards:
-            vectors = pq.read_table(io.BytesIO(self.root.read_bytes(self.join(shard.path))), columns=["vector"])[
-                "vector"
-            ]
+            data = io.BytesIO(self.root.read_bytes(self.join(shard.path)))
+            vectors = pq.read_table(data, columns=["vector"])["vector"]
             lengths = pc.list_value_length(vectors.drop_null())
             if len(lengths):
                 return int(lengths[0].as_py())
@@ -344,8 +334,13 @@ class VectorStore:
         return Shard(path, table.num_rows, len(data), sha256_hex(data))
 
 
+def _rows(hashes: Iterable[str], vectors: pa.Array, refused: pa.Array) -> pa.Table:
+    """Return a table in `SHARD_SCHEMA`, sorted by text_hash."""
+    columns = [pa.array(hashes, pa.string()), vectors, refused]
+    return pa.table(columns, schema=SHARD_SCHEMA).sort_by("text_hash")
+
+
 def _list_array(vectors: npt.NDArray[np.float32]) -> pa.Array:
-    n_rows, dimensions = vectors.shape
-    offsets = pa.array(np.arange(0, (n_rows + 1) * dimensions, dimensions, dtype=np.int32))
-    values = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1), pa.float32())
-    return pa.ListArray.from_arrays(offsets, values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]).cast(
+        SHARD_SCHEMA.field("vector").type
+    )

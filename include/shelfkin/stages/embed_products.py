@@ -9,7 +9,6 @@ one quota; a run that ends early keeps what it has paid for.
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
@@ -119,12 +118,7 @@ def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
     """Write the ledger of this run, and of earlier runs that ended without one, with its sums and picture."""
     own_rows, earlier_rows, journals = embedding.account()
     before = earlier_ledger(stage, journals)
-    columns = [column.split()[0] for column in SCHEMAS[EMBEDDING_LEDGER].split(", ")]
-    values = [
-        tuple(datetime.fromisoformat(row[name]) if name == "requested_at" else row[name] for name in columns)
-        for row in (*own_rows, *earlier_rows)
-    ]
-    ledger = stage.spark.createDataFrame(values, SCHEMAS[EMBEDDING_LEDGER])
+    ledger = stage.spark.createDataFrame([*own_rows, *earlier_rows], SCHEMAS[EMBEDDING_LEDGER])
     if before is not None:
         ledger = ledger.unionByName(before)
         journals = sorted({*journals, *(row["journal"] for row in before.select("journal").distinct().collect())})
