@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -29,14 +27,14 @@ from shelfkin.embedding.local_client import LocalClient
 from shelfkin.embedding.packing import MAX_INPUTS
 from shelfkin.embedding.prices import Budget, Mode, Price, price_of
 from shelfkin.embedding.progress import duration, report_progress
-from shelfkin.embedding.provider import KEY_VARIABLE, Provider
+from shelfkin.embedding.provider import KEY_VARIABLE, choose_provider
 from shelfkin.embedding.quota import Quota
 from shelfkin.embedding.sender import Sender
 from shelfkin.embedding.texts import PendingTexts, TextCounts
 from shelfkin.embedding.tokens import is_exact
 from shelfkin.embedding.vector_store import Generation, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingUnavailableError, OptionError
-from shelfkin.profile import Embedding
+from shelfkin.stage import Stage
 
 # A second or two of work on a laptop, so that progress is seen; and shards that are not tiny.
 _LOCAL_INPUTS = 512
@@ -47,41 +45,31 @@ _BATCH_ROUNDS = 3
 _LOOK_AT_SPARK_S = 2.0
 
 
-@dataclass
 class EmbeddingRun:
-    """One run against one provider's store.
+    """One run against one provider's store, as the profile and the run's options choose them.
+
+    What it finds out goes to the stage's metrics.
 
     Attributes
     ----------
     section
-        The profile's section, with the run's own choices.
-    manifest
-        Path of the manifest that the run will write, relative to the artifact root: what journals are claimed by.
-    label
-        Unique among tries; names the run's journal.
-    scratch_uri
-        Folder for the texts that are about to be sent.
-    progress
-        Called at a calm pace with a format string and its arguments.
-    figures
-        What the run found out, for the stage's manifest.
+        The profile's section, with the run's own budget.
     """
 
-    session: SparkSession
-    section: Embedding
-    provider: Provider
-    store: VectorStore
-    manifest: str
-    label: str
-    scratch_uri: str
-    progress: Callable[..., None]
-    figures: dict[str, Any] = field(default_factory=dict)
-    _own_journals: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._budget = Budget(self.section.budget_tokens, self.section.budget_usd)
+    def __init__(self, stage: Stage) -> None:
+        options, section, root = stage.options, stage.profile.embedding, stage.paths.root
+        if options.budget_usd is not None:
+            section = section.model_copy(update={"budget_usd": options.budget_usd})
+        self.section = section
+        self.provider = choose_provider(section, model=options.model, dimensions=options.dimensions)
+        stage.progress("vectors come from %s", self.provider.describe())
+        self.store = VectorStore.of(root, self.provider)
+        self._stage = stage
+        self._manifest = root.relative(stage.paths.manifest_uri(stage.name))
+        self._budget = Budget(section.budget_tokens, section.budget_usd)
         default = _LOCAL_INPUTS if self.provider.kind == "local" else MAX_INPUTS
-        self._max_inputs = self.section.max_inputs_per_request or default
+        self._max_inputs = section.max_inputs_per_request or default
+        self._own_journals: set[str] = set()
 
     def price(self, mode: Mode = "standard") -> Price:
         """Return the price of a token."""
@@ -99,9 +87,9 @@ class EmbeddingRun:
 
     def pending(self, parts: DataFrame) -> PendingTexts:
         """Return what the store lacks."""
-        stored = texts.stored_vectors(self.session, self.store, self.store.latest())
+        stored = texts.stored_vectors(self._stage.spark, self.store, self.store.latest())
         missing = texts.missing_texts(parts, stored, retry_refused=self.section.retry_refused)
-        return PendingTexts.write(missing, self.store.root, self.scratch_uri)
+        return PendingTexts.write(missing, self.store.root, self._stage.table_uri("pending_texts"))
 
     def has_open_batches(self) -> bool:
         """Whether batches of an earlier run may still bring answers that are paid for."""
@@ -109,35 +97,28 @@ class EmbeddingRun:
 
     def announce(self, pending: PendingTexts, counts: TextCounts) -> None:
         """Say before the first request what the run will send, what that costs and how long it takes."""
-        exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
-        self.progress(
-            "%s of %s distinct texts are new: %s%s tokens",
-            f"{pending.n_texts:,}",
-            f"{counts.sent:,}",
-            exactly,
-            f"{pending.n_tokens:,}",
+        progress, mode = self._stage.progress, self._mode(pending)
+        usd = self.price(mode).usd_per_token
+        self._stage.metrics.update(
+            tokens_planned=pending.n_tokens,
+            cost_planned_usd=round(pending.n_tokens * usd, 6),
+            tokens_without_store=counts.tokens,
+            cost_without_store_usd=round(counts.tokens * usd, 6),
         )
-        mode = self._mode(pending)
-        price = self.price(mode).usd_per_token
-        if cost := pending.n_tokens * price:
+        if pending.n_texts == 0:
+            return progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
+        exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
+        new, sent, n_tokens = (f"{n:,}" for n in (pending.n_texts, counts.sent, pending.n_tokens))
+        progress("%s of %s distinct texts are new: %s%s tokens", new, sent, exactly, n_tokens)
+        if cost := pending.n_tokens * usd:
             half = " by the Batch API" if mode == "batch" else ""
-            self.progress("that costs %s$%.4f%s (%s)", exactly, cost, half, self.price().source)
+            progress("that costs %s$%.4f%s (%s)", exactly, cost, half, self.price().source)
         limit = self.section.tokens_per_minute
         if limit and mode == "standard":
             at_best = duration(pending.n_tokens / limit * 60)
-            self.progress("at %s tokens a minute it takes %s", f"{limit:,.0f}", at_best)
+            progress("at %s tokens a minute it takes %s", f"{limit:,.0f}", at_best)
         if cost and counts.tokens > pending.n_tokens:
-            self.progress("without the vector store it would cost $%.4f", counts.tokens * price)
-
-    def planned(self, pending: PendingTexts, counts: TextCounts) -> dict[str, Any]:
-        """Return what the run is about to send and what it costs, beside what that would be without the store."""
-        usd = self.price(self._mode(pending)).usd_per_token
-        return {
-            "tokens_planned": pending.n_tokens,
-            "cost_planned_usd": round(pending.n_tokens * usd, 6),
-            "tokens_without_store": counts.tokens,
-            "cost_without_store_usd": round(counts.tokens * usd, 6),
-        }
+            progress("without the vector store it would cost $%.4f", counts.tokens * usd)
 
     def send(self, parts: DataFrame, pending: PendingTexts) -> None:
         """Embed what is missing; raises the error of what stopped it, with everything finished kept."""
@@ -152,11 +133,11 @@ class EmbeddingRun:
             pending = self.pending(parts)
         if pending.n_texts:
             self._send_at_once(pending)
-        self.figures["seconds_sending"] = round(time.monotonic() - began, 3)
+        self._stage.metrics["seconds_sending"] = round(time.monotonic() - began, 3)
 
     def tidy(self) -> Generation:
         """Merge small files of the store, delete what nobody reads any more; return the newest generation."""
-        newest = compact(self.session, self.store, self.store.latest())
+        newest = compact(self._stage.spark, self.store, self.store.latest())
         self.store.collect_garbage(datetime.now(UTC) - KEEP_FOR)
         return newest
 
@@ -185,8 +166,8 @@ class EmbeddingRun:
         own: list[dict[str, Any]] = []
         earlier: list[dict[str, Any]] = []
         names = []
-        for journal in unaccounted_journals(self.store, self.manifest):
-            journal.take(self.manifest)
+        for journal in unaccounted_journals(self.store, self._manifest):
+            journal.take(self._manifest)
             rows = ledger_rows(self.store, journal, self.provider.model, prices)
             (own if journal.name in self._own_journals else earlier).extend(rows)
             names.append(journal.name)
@@ -216,8 +197,8 @@ class EmbeddingRun:
             self.store,
             self.section,
             max_inputs=self._max_inputs,
-            manifest=self.manifest,
-            progress=self.progress,
+            manifest=self._manifest,
+            progress=self._stage.progress,
             usd_per_token=usd,
             budget=self._budget,
         )
@@ -230,8 +211,8 @@ class EmbeddingRun:
 
     def _send_at_once(self, pending: PendingTexts) -> None:
         """Embed texts under the quota."""
-        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self.label)}")
-        journal.open(self.manifest)
+        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self._stage.attempt)}")
+        journal.open(self._manifest)
         self._own_journals.add(journal.name)
         try:
             asyncio.run(self._send(journal, pending))
@@ -261,15 +242,17 @@ class EmbeddingRun:
             try:
                 await sender.run(
                     pending,
-                    partial(report_progress, admission, pending.n_texts, self.progress),
-                    partial(end_with_spark, self.session),
+                    partial(report_progress, admission, pending.n_texts, self._stage.progress),
+                    partial(end_with_spark, self._stage.spark),
                 )
             finally:
                 await asyncio.to_thread(sender.keep)
         requests_per_minute, tokens_per_minute = admission.limits()
-        self.figures.update(limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute)
+        self._stage.metrics.update(
+            limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute
+        )
         if admission.stopped_by is not None:
-            self.progress("stopped: %s vectors of this run are kept", f"{admission.totals.texts:,}")
+            self._stage.progress("stopped: %s vectors of this run are kept", f"{admission.totals.texts:,}")
             raise admission.stopped_by
 
     def _admission(self, n_texts: int) -> Admission:
@@ -299,8 +282,3 @@ async def end_with_spark(session: SparkSession) -> None:
     raise EmbeddingUnavailableError(
         "Spark has ended, and with it this run.", next_step="Run the task again: finished vectors are kept."
     )
-
-
-def choose_section(section: Embedding, budget_usd: float | None) -> Embedding:
-    """Return the profile's section with a run's own budget, where it has one."""
-    return section if budget_usd is None else section.model_copy(update={"budget_usd": budget_usd})

@@ -17,10 +17,9 @@ from shelfkin.app import App, optional
 from shelfkin.artifacts import Manifest
 from shelfkin.driver_memory import DriverMemory
 from shelfkin.embedding import texts
-from shelfkin.embedding.embedding_run import EmbeddingRun, choose_section
+from shelfkin.embedding.embedding_run import EmbeddingRun
 from shelfkin.embedding.ledger import Summary, summarise
-from shelfkin.embedding.provider import choose_provider
-from shelfkin.embedding.vector_store import Generation, VectorStore
+from shelfkin.embedding.vector_store import Generation
 from shelfkin.plotting.quota_use import draw_quota_use
 from shelfkin.stage import Stage
 from shelfkin.tables import EMBEDDING_LEDGER, EMBEDDING_REFUSED, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
@@ -36,7 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(stage: Stage) -> None:
     """Embed what is new, then write all vectors of this run's products."""
-    embedding = open_run(stage)
+    embedding = EmbeddingRun(stage)
     parts = embedding.distinct_parts(stage.read("clean_catalog", PRODUCTS)).persist()
     counts = texts.count_texts(parts)
     check_memory(stage, counts.distinct, embedding.provider.dimensions)
@@ -44,11 +43,7 @@ def run(stage: Stage) -> None:
         stage.progress("%d texts are too long for the model: they are split, their vectors averaged", counts.split)
     embedding.open_store()
     pending = embedding.pending(parts)
-    if pending.n_texts == 0:
-        stage.progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
-    else:
-        embedding.announce(pending, counts)
-    stage.metrics.update(embedding.planned(pending, counts))
+    embedding.announce(pending, counts)
     if stage.options.estimate:
         pending.delete()
         return stage.progress("an estimate: nothing was sent")
@@ -60,7 +55,6 @@ def run(stage: Stage) -> None:
     write_vectors(stage, embedding, parts, generation, counts.distinct)
     write_ledger(stage, embedding)
     stage.metrics.update(
-        embedding.figures,
         provider=embedding.provider.slug,
         model=embedding.provider.model,
         texts_distinct=counts.distinct,
@@ -69,24 +63,6 @@ def run(stage: Stage) -> None:
         texts_split=counts.split,
         generation=generation.number,
         vector_store={"path": stage.paths.root.relative(embedding.store.uri), "generation": generation.number},
-    )
-
-
-def open_run(stage: Stage) -> EmbeddingRun:
-    """Return the run with its provider and vector store, as the profile and the run's options choose them."""
-    section = choose_section(stage.profile.embedding, stage.options.budget_usd)
-    provider = choose_provider(section, model=stage.options.model, dimensions=stage.options.dimensions)
-    stage.progress("vectors come from %s", provider.describe())
-    root = stage.paths.root
-    return EmbeddingRun(
-        stage.spark,
-        section,
-        provider,
-        VectorStore.of(root, provider),
-        manifest=root.relative(stage.paths.manifest_uri(stage.name)),
-        label=stage.attempt,
-        scratch_uri=stage.table_uri("pending_texts"),
-        progress=stage.progress,
     )
 
 
@@ -136,7 +112,7 @@ def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
         journals=journals,
     )
     if own.requests:
-        stage.save_figure("quota_use", draw_quota_use(own_rows, embedding.figures.get("limit_tokens_per_minute")))
+        stage.save_figure("quota_use", draw_quota_use(own_rows, stage.metrics.get("limit_tokens_per_minute")))
         stage.progress("%s", in_words("this run", own))
     if earlier.requests:
         stage.progress("%s: the ledger holds them too", in_words("earlier runs that ended without a manifest", earlier))
