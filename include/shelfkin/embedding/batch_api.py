@@ -15,6 +15,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any
 
@@ -52,6 +53,7 @@ _RECENT_BATCHES = 100  # looked through for one that was submitted just before a
 _Answer = tuple[list[Text], FloatArray | None, dict[str, Any]]
 
 
+@dataclass
 class BatchRun:
     """Submits batches, waits for them and stores what they answer.
 
@@ -69,41 +71,37 @@ class BatchRun:
         Path of the run's manifest, as in `journal.Journal.open`.
     progress
         Called at a calm pace with a format string and its arguments.
+
+    Attributes
+    ----------
+    tokens_submitted
+        Tokens of the batches that this run has submitted.
+    submitted
+        Keys of these batches, which name their journals too.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        key: str,
-        store: VectorStore,
-        section: Embedding,
-        *,
-        max_inputs: int,
-        manifest: str,
-        progress: Callable[..., None],
-        usd_per_token: float = 0.0,
-        budget: Budget = Budget(),  # noqa: B008 - frozen
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._usd_per_token, self._budget, self._n_submitted = usd_per_token, budget, 0
-        # Keys of the batches that this run submitted, which name their journals too.
-        self.submitted: set[str] = set()
-        self._provider, self._key, self._store, self._section = provider, key, store, section
-        self._max_inputs = min(INPUTS_PER_REQUEST, max_inputs)
-        self._records = BatchRecords(store)
-        self._manifest, self._progress, self._sleep = manifest, progress, sleep
-        self._sdk = openai.OpenAI(
-            base_url=provider.base_url,
-            api_key=key_or_stand_in(key),
-            max_retries=0,
-            timeout=section.timeout_s,
-            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(provider.base_url)),
-        )
+    provider: Provider
+    key: str
+    store: VectorStore
+    section: Embedding
+    max_inputs: int
+    manifest: str
+    progress: Callable[..., None]
+    usd_per_token: float = 0.0
+    budget: Budget = Budget()  # noqa: RUF009 - frozen
+    sleep: Callable[[float], None] = time.sleep
+    tokens_submitted: int = 0
+    submitted: set[str] = field(default_factory=set)
 
-    @property
-    def tokens_submitted(self) -> int:
-        """Tokens of the batches that this run has submitted."""
-        return self._n_submitted
+    def __post_init__(self) -> None:
+        self._records = BatchRecords(self.store)
+        self._sdk = openai.OpenAI(
+            base_url=self.provider.base_url,
+            api_key=key_or_stand_in(self.key),
+            max_retries=0,
+            timeout=self.section.timeout_s,
+            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(self.provider.base_url)),
+        )
 
     def run(self, texts: Iterable[Text]) -> None:
         """Bring all texts through batches, earlier ones first; what no batch answered is left missing in the store.
@@ -116,7 +114,7 @@ class BatchRun:
         self._records.drop_prepared()
         waiting = self._records.under_way()
         for batch in waiting:
-            self._progress("waiting for a batch of %s texts that an earlier run submitted", f"{batch.n_texts:,}")
+            self.progress("waiting for a batch of %s texts that an earlier run submitted", f"{batch.n_texts:,}")
         covered = {
             text.text_hash
             for batch in waiting
@@ -135,16 +133,16 @@ class BatchRun:
                     waiting.remove(batch)
             if waiting:
                 n_texts = sum(batch.n_texts for batch in waiting)
-                self._progress(
+                self.progress(
                     "%s batches with %s texts are under way, for %s now",
                     len(waiting),
                     f"{n_texts:,}",
                     duration(time.monotonic() - began),
                 )
-                self._sleep(self._section.batch_poll_s)
+                self.sleep(self.section.batch_poll_s)
 
     def _fits(self, batch: Batch, waiting: list[Batch]) -> bool:
-        limit = self._section.batch_max_enqueued_tokens
+        limit = self.section.batch_max_enqueued_tokens
         return limit is None or not waiting or sum(one.n_tokens for one in waiting) + batch.n_tokens <= limit
 
     def _advance(self, batch: Batch, *, alone: bool) -> bool:
@@ -161,21 +159,21 @@ class BatchRun:
         if seen.status == "failed" and any(error.code == "token_limit_exceeded" for error in errors) and not alone:
             # The server's queue is full of our other batches: this one goes again when there is room.
             batch.batch_id = batch.submitted_at = None
-            self._n_submitted -= batch.n_tokens
+            self.tokens_submitted -= batch.n_tokens
             self._records.put(batch)
             return False
         if seen.status == "failed":
             said = "; ".join(str(error.message) for error in errors) or "no reason"
             self._end(batch, seen.status, [])
             raise EmbeddingError(
-                f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {without_key(said, self._key)}.",
+                f"{self.provider.server} refused a batch of {batch.n_texts:,} texts: {without_key(said, self.key)}.",
                 next_step="Lower embedding.batch_max_enqueued_tokens, or set embedding.mode to standard.",
             )
         try:
             n_stored, entries = self._store_answers(batch, seen.output_file_id)
         except UnknownModelError:
             return self._give_up(batch)
-        self._progress("a batch %s: %s of %s texts have vectors", seen.status, f"{n_stored:,}", f"{batch.n_texts:,}")
+        self.progress("a batch %s: %s of %s texts have vectors", seen.status, f"{n_stored:,}", f"{batch.n_texts:,}")
         self._end(batch, seen.status, entries)
         return True
 
@@ -183,7 +181,7 @@ class BatchRun:
         """End a batch that the server no longer knows: its texts are sent again, its tokens may have been billed."""
         log.warning(
             "%s knows a batch of %s texts (%s) no longer, or its answers: they are sent again",
-            self._provider.server,
+            self.provider.server,
             f"{batch.n_texts:,}",
             batch.batch_id,
         )
@@ -207,13 +205,13 @@ class BatchRun:
         }
 
     def _check_budget(self, batch: Batch) -> None:
-        after = self._n_submitted + batch.n_tokens
-        if self._budget.crossed_by(after, self._usd_per_token) is not None:
+        after = self.tokens_submitted + batch.n_tokens
+        if self.budget.crossed_by(after, self.usd_per_token) is not None:
             raise BudgetError(
-                f"A batch of {batch.n_tokens:,} tokens would cross the run's budget, after {self._n_submitted:,}.",
+                f"A batch of {batch.n_tokens:,} tokens would cross the run's budget, after {self.tokens_submitted:,}.",
                 next_step="Raise the budget and run again: what is submitted is waited for, and only the rest is sent.",
             )
-        self._n_submitted = after
+        self.tokens_submitted = after
 
     def _submit(self, batch: Batch) -> None:
         """Submit a batch, unless it turns out that this was done already."""
@@ -227,7 +225,7 @@ class BatchRun:
         self._check_budget(batch)
         self._records.submitting(batch)
         self.submitted.add(batch.key)
-        self._store.journal(batch.key).open(self._manifest, until_ended=True)
+        self.store.journal(batch.key).open(self.manifest, until_ended=True)
         with tempfile.TemporaryFile() as file:
             self._write_lines(batch, file)
 
@@ -252,15 +250,8 @@ class BatchRun:
         return str(self._patiently(create))
 
     def _write_lines(self, batch: Batch, file: IO[bytes]) -> None:
-        provider = self._provider
         for number, request in self._records.requests(batch).items():
-            body: dict[str, Any] = {
-                "model": provider.model,
-                "input": [text.text for text in request],
-                "encoding_format": "base64",
-            }
-            if provider.send_dimensions and provider.dimensions:
-                body["dimensions"] = provider.dimensions
+            body = self.provider.request([text.text for text in request])
             line = {"custom_id": f"r{number}", "method": "POST", "url": "/v1/embeddings", "body": body}
             file.write(orjson.dumps(line) + b"\n")
 
@@ -279,7 +270,7 @@ class BatchRun:
                 hashes = [text.text_hash for request, _, _ in usable for text in request]
                 vectors = np.concatenate([vectors for _, vectors, _ in usable])
                 # The shard's name is that of its answers, so a second time is harmless.
-                self._store.write_shard(batch.key, f"answers{n_shards}", hashes, vectors, [one[2] for one in usable])
+                self.store.write_shard(batch.key, f"answers{n_shards}", hashes, vectors, [one[2] for one in usable])
                 n_stored += len(hashes)
         return n_stored, entries
 
@@ -291,7 +282,7 @@ class BatchRun:
             return None
         said = {"http_status": 200, "request_id": response.get("request_id") or ""}
         try:
-            vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
+            vectors, billed = read_vectors(response["body"], len(request), self.provider.dimensions)
         except RequestFailedError as error:
             log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
             return request, None, self._entry(batch, number, request, status="unusable", billed=error.billed, **said)
@@ -312,19 +303,19 @@ class BatchRun:
 
     def _prepared(self, texts: Iterable[Text]) -> Iterator[Batch]:
         """Cut texts into batches, each written down before it is yielded."""
-        section = self._section
+        section = self.section
         most = (MAX_BATCH_INPUTS, MAX_FILE_BYTES, section.batch_max_enqueued_tokens or math.inf)
 
         def size_of(text: Text) -> tuple[int, int, int]:
             return 1, len(orjson.dumps(text.text)) + 1, text.n_tokens
 
         for chosen in cut(texts, size_of, lambda: most):
-            requests = pack(chosen, self._max_inputs, lambda: section.max_tokens_per_request)
+            requests = pack(chosen, min(INPUTS_PER_REQUEST, self.max_inputs), lambda: section.max_tokens_per_request)
             yield self._records.prepare(list(requests))
 
     def _end(self, batch: Batch, status: str, entries: list[dict[str, Any]]) -> None:
         """Close a batch's account and record."""
-        journal = self._store.journal(batch.key)
+        journal = self.store.journal(batch.key)
         lines = [line for entry in entries for line in (entry, {**entry, "settled": entry["permit"]})]
         if lines:
             journal.put(1, lines)
@@ -337,14 +328,14 @@ class BatchRun:
             retry=retry_if_exception(lambda error: isinstance(error, RequestFailedError) and error.error is None),
             stop=stop_after_attempt(_TRIES),
             wait=wait_random_exponential(multiplier=0.5, max=30),
-            sleep=self._sleep,
+            sleep=self.sleep,
             reraise=True,
         )
         try:
             return retrying(self._ask, ask)
         except RequestFailedError as error:
             raise error.error or EmbeddingUnavailableError(
-                f"{self._provider.server} did not take a batch request after {_TRIES} tries: {error.said}.",
+                f"{self.provider.server} did not take a batch request after {_TRIES} tries: {error.said}.",
                 next_step="Run the task again: batches under way are found again, and nothing is paid for twice.",
             ) from None
 
@@ -353,7 +344,7 @@ class BatchRun:
         try:
             return ask(self._sdk)
         except openai.OpenAIError as error:
-            raise failure_of(error, self._provider, self._key, time.monotonic() - began) from None
+            raise failure_of(error, self.provider, self.key, time.monotonic() - began) from None
 
 
 def _find(sdk: openai.OpenAI, key: str) -> str | None:

@@ -93,10 +93,7 @@ class EmbeddingClient:
         provider, started = self._provider, time.monotonic()
         try:
             answer = await self._sdk.embeddings.with_raw_response.create(
-                input=texts,
-                model=provider.model,
-                encoding_format="base64",
-                dimensions=provider.dimensions if provider.send_dimensions and provider.dimensions else openai.omit,
+                **provider.request(texts),
                 timeout=self._timeout_s,
                 extra_headers={"X-Client-Request-Id": name} if name else None,
             )

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from shelfkin.artifacts import run_slug
@@ -69,6 +69,11 @@ class Provider:
         """Who answers, in a word for messages."""
         names = {"local": "the bundled model", "openai": "OpenAI"}
         return names.get(self.kind) or urlsplit(self.base_url).hostname or "the server"
+
+    def request(self, texts: list[str]) -> dict[str, Any]:
+        """Return the body of a request for the vectors of some texts."""
+        sent = {"dimensions": self.dimensions} if self.send_dimensions and self.dimensions else {}
+        return {"model": self.model, "input": texts, "encoding_format": "base64", **sent}
 
     def describe(self) -> str:
         """Return one line for the task log."""

@@ -133,10 +133,6 @@ class VectorStore:
             )
         return Generation(number, tuple(Shard(**shard) for shard in content["shards"]), content["retired"])
 
-    def shard_uris(self, generation: Generation) -> list[str]:
-        """Return the files that a reader of a generation reads."""
-        return [self.join(shard.path) for shard in generation.shards]
-
     def write_shard(
         self,
         journal: str,
