@@ -69,6 +69,7 @@ class EmbeddingRun:
         self._budget = Budget(section.budget_tokens, section.budget_usd)
         default = _LOCAL_INPUTS if self.provider.kind == "local" else MAX_INPUTS
         self._max_inputs = section.max_inputs_per_request or default
+        self._key = os.environ.get(KEY_VARIABLE, "")
         self._own_journals: set[str] = set()
 
     def price(self, mode: Mode = "standard") -> Price:
@@ -123,7 +124,7 @@ class EmbeddingRun:
     def send(self, parts: DataFrame, pending: PendingTexts) -> None:
         """Embed what is missing; raises the error of what stopped it, with everything finished kept."""
         began = time.monotonic()
-        check_key(os.environ.get(KEY_VARIABLE, ""))
+        check_key(self._key)
         self._check_budget_can_bind()
         for _ in range(_BATCH_ROUNDS):
             wanted = self._mode(pending) == "batch"
@@ -185,15 +186,12 @@ class EmbeddingRun:
                 next_step="Set embedding.usd_per_million_tokens in the store profile, or budget_tokens instead.",
             )
 
-    def _key(self) -> str:
-        return os.environ.get(KEY_VARIABLE, "") if self.provider.kind != "local" else ""
-
     def _send_in_batches(self, pending: PendingTexts | None) -> None:
         """Send what the profile wants sent in batches, and wait for those of earlier runs."""
         usd = self.price("batch").usd_per_token
         batches = BatchRun(
             self.provider,
-            self._key(),
+            self._key,
             self.store,
             self.section,
             max_inputs=self._max_inputs,
@@ -223,7 +221,7 @@ class EmbeddingRun:
     def _client(self) -> EmbeddingClient | LocalClient:
         if self.provider.kind == "local":
             return LocalClient()
-        return EmbeddingClient(self.provider, self._key(), timeout_s=self.section.timeout_s)
+        return EmbeddingClient(self.provider, self._key, timeout_s=self.section.timeout_s)
 
     async def _send(self, journal: Journal, pending: PendingTexts) -> None:
         section, provider = self.section, self.provider

@@ -38,47 +38,57 @@ _FILL = 1.25
 
 
 @dataclass
-class Bucket:
-    """A token bucket: it holds at most `capacity` and refills by `per_s` (Turner 1986, "New directions in ...").
+class _Window:
+    """One kind of limit (requests or tokens) over one period, as a token bucket (Turner 1986, "New directions ...").
+
+    The bucket holds at most `capacity` and refills by `per_s`.
 
     Attributes
     ----------
     available
-        What may leave at once; below 0 after a request that is larger than the bucket.
+        What may leave at once; below 0 after a request that is larger than the bucket. None: no limit is known.
     at
         The moment that `available` is of.
     """
 
-    per_s: float
-    capacity: float
-    available: float
-    at: float
-
-    def refill(self, now: float, pace: float = 1.0) -> None:
-        """Add what has come in since the last look, at a share `pace` of the full rate."""
-        self.available = min(self.capacity, self.available + max(0.0, now - self.at) * self.per_s * pace)
-        self.at = max(self.at, now)
-
-    def wait_s(self, cost: float, pace: float = 1.0) -> float:
-        """Return the seconds until `cost` may leave; what exceeds the bucket leaves when it is full."""
-        lacking = min(cost, self.capacity) - self.available
-        # Less than a millionth of a token is rounding, not lack: waiting for it would never end.
-        return 0.0 if lacking <= 1e-6 else lacking / (self.per_s * pace)
-
-
-@dataclass
-class _Window:
-    """One kind of limit (requests or tokens) over one period."""
-
     period_s: float
     configured: float | None
     learned: float | None = None
-    bucket: Bucket | None = None
+    per_s: float = 0.0
+    capacity: float = 0.0
+    available: float | None = None
+    at: float = 0.0
 
     @property
     def limit(self) -> float | None:
         known = [limit for limit in (self.configured, self.learned) if limit is not None]
         return min(known, default=None)
+
+    def add(self, amount: float) -> None:
+        """Put in (or, below 0, take out) what may leave."""
+        if self.available is not None:
+            self.available = min(self.capacity, self.available + amount)
+
+    def lower(self, most: float) -> None:
+        """Leave at most `most` in the bucket."""
+        if self.available is not None:
+            self.available = min(self.available, most)
+
+    def refill(self, now: float, pace: float) -> None:
+        """Add what has come in since the last look, at a share `pace` of a minute's rate."""
+        self.add(max(0.0, now - self.at) * self._rate(pace))
+        self.at = max(self.at, now)
+
+    def wait_s(self, cost: float, pace: float) -> float:
+        """Return the seconds until `cost` may leave; what exceeds the bucket leaves when it is full."""
+        if self.available is None:
+            return 0.0
+        lacking = min(cost, self.capacity) - self.available
+        # Less than a millionth of a token is rounding, not lack: waiting for it would never end.
+        return 0.0 if lacking <= 1e-6 else lacking / self._rate(pace)
+
+    def _rate(self, pace: float) -> float:
+        return self.per_s * (pace if self.period_s == MINUTE_S else 1.0)
 
 
 class Quota:
@@ -143,28 +153,26 @@ class Quota:
     def wait_s(self, n_tokens: float, now: float) -> float:
         """Return the seconds until a request of `n_tokens` may leave; 0: now."""
         self._refill(now)
-        waits = [max(0.0, self.resume_at - now)]
-        waits += [bucket.wait_s(cost, self._pace_of(window)) for window, bucket, cost in self._costs(n_tokens)]
-        return max(waits)
+        waits = [window.wait_s(cost, self.pace) for window, cost in self._costs(n_tokens)]
+        return max(0.0, self.resume_at - now, *waits)
 
     def blocked_s(self, n_tokens: float, now: float) -> float:
         """Return the part of `wait_s` that isn't mere pacing: the server's own word, and limits of a day."""
         self._refill(now)
-        days = [bucket.wait_s(cost) for window, bucket, cost in self._costs(n_tokens) if window.period_s == DAY_S]
-        return max([0.0, self.resume_at - now, *days])
+        days = [window.wait_s(cost, 1.0) for window, cost in self._costs(n_tokens) if window.period_s == DAY_S]
+        return max(0.0, self.resume_at - now, *days)
 
     def take(self, n_tokens: float, now: float) -> None:
         """Count a request that leaves now."""
         self._refill(now)
-        for _, bucket, cost in self._costs(n_tokens):
-            bucket.available -= cost
+        for window, cost in self._costs(n_tokens):
+            window.add(-cost)
 
     def settle(self, n_estimated: float, n_used: float, now: float) -> None:
         """Correct the count of a request's tokens when the server has said how many they were."""
         self._refill(now)
-        for (what, _), window in self._windows.items():
-            if what == "tokens" and window.bucket:
-                window.bucket.available = min(window.bucket.capacity, window.bucket.available + n_estimated - n_used)
+        for period_s in (MINUTE_S, DAY_S):
+            self._windows["tokens", period_s].add(n_estimated - n_used)
 
     def observe(self, allowances: Mapping[str, Allowance], outstanding: Mapping[str, float], now: float) -> None:
         """Learn from an answer's headers.
@@ -193,8 +201,8 @@ class Quota:
             # Nearly empty although we leave it full: others use it too, and what they took isn't in our count. A bucket
             # of a second's worth is empty after each of our own requests.
             remaining, whole = allowance.remaining, window.period_s == DAY_S or allowance.holds_s > MINUTE_S / 2
-            if window.bucket and whole and remaining is not None and remaining < _LOW_WATER * allowance.limit:
-                window.bucket.available = min(window.bucket.available, remaining - outstanding[what])
+            if whole and remaining is not None and remaining < _LOW_WATER * allowance.limit:
+                window.lower(remaining - outstanding[what])
 
     def refuse(self, n_tokens: float, wait_s: float | None, left_at: float, now: float) -> bool:
         """Take note of a 429 (rate limit); return whether it was news.
@@ -218,10 +226,9 @@ class Quota:
             self.resume_at = max(self.resume_at, now + wait_s)
         elif self._plenty_until > now:
             return False  # the server's own count says that it wasn't us: it is overloaded, or makes no sense
-        for window in self._windows.values():
+        for what in ("requests", "tokens"):
             # Whichever limit it was, nothing is saved up any more.
-            if window.bucket and window.period_s == MINUTE_S:
-                window.bucket.available = min(window.bucket.available, 0.0)
+            self._windows[what, MINUTE_S].lower(0.0)
         if left_at <= self._slowed_at or n_tokens > self.request_tokens():
             return False
         self._slowed_at = now
@@ -247,12 +254,9 @@ class Quota:
             window.learned = max(rate, _GUESS_KEEPS * (window.learned or 0.0), 1.0)
         self._resize(now)
 
-    def _costs(self, n_tokens: float) -> list[tuple[_Window, Bucket, float]]:
-        costs = {"requests": 1.0, "tokens": float(n_tokens)}
-        return [(window, window.bucket, costs[what]) for (what, _), window in self._windows.items() if window.bucket]
-
-    def _pace_of(self, window: _Window) -> float:
-        return self.pace if window.period_s == MINUTE_S else 1.0
+    def _costs(self, n_tokens: float) -> list[tuple[_Window, float]]:
+        """Return what a request costs in every window."""
+        return [(window, 1.0 if what == "requests" else n_tokens) for (what, _), window in self._windows.items()]
 
     def _refill(self, now: float) -> None:
         if self._guessed and self.pace >= 1.0 and now > self._recovered_at:
@@ -261,8 +265,7 @@ class Quota:
                     window.learned *= (1 + _GROWTH_PER_S) ** min(now - self._recovered_at, MINUTE_S)
             self._resize(now)
         for window in self._windows.values():
-            if window.bucket:
-                window.bucket.refill(now, self._pace_of(window))
+            window.refill(now, self.pace)
         since = now - max(self._recovered_at, self._slowed_at)
         if self.pace < 1.0 and since > 0:
             self.pace = min(1.0, self.pace + _RECOVERY_PER_S * since)
@@ -273,14 +276,11 @@ class Quota:
         for (what, _), window in self._windows.items():
             if window.limit is None:
                 continue
-            per_s = window.limit * (1 - self._headroom) / window.period_s
             largest = self._wanted_tokens() if what == "tokens" else 1.0
             # A day's limit is a store to draw from, a minute's is a pace to keep.
             of_a_day = window.period_s == DAY_S
-            capacity = max(per_s * (DAY_S if of_a_day else self.burst_s), largest)
-            if window.bucket is None:
-                at_first = capacity if of_a_day else min(capacity, max(largest, per_s * _REQUEST_S))
-                window.bucket = Bucket(per_s, capacity, at_first, now)
-            else:
-                window.bucket.per_s, window.bucket.capacity = per_s, capacity
-                window.bucket.available = min(window.bucket.available, capacity)
+            window.per_s = window.limit * (1 - self._headroom) / window.period_s
+            window.capacity = max(window.per_s * (DAY_S if of_a_day else self.burst_s), largest)
+            if window.available is None:
+                window.available, window.at = math.inf if of_a_day else max(largest, window.per_s * _REQUEST_S), now
+            window.lower(window.capacity)
