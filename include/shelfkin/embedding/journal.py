@@ -102,11 +102,7 @@ class Journal:
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield all lines in the order in which they were written."""
         folder = posixpath.join(self.uri, "ledger")
-        try:
-            found = self.root.fs.ls(folder, detail=False, refresh=True)
-        except FileNotFoundError:
-            return
-        for name in sorted(posixpath.basename(path) for path in found):
+        for name in self.root.names(folder):
             if name.endswith(".jsonl"):  # anything else is a temporary file of a put that was cut off
                 for line in self.root.read_bytes(posixpath.join(folder, name)).splitlines():
                     yield json.loads(line)

@@ -118,8 +118,8 @@ class VectorStore:
 
     def latest(self) -> Generation:
         """Return the newest generation."""
-        number = max(self._generation_numbers(), default=0)
-        return self.generation(number)
+        names = [name for name in self.root.names(self.join("generations")) if re.fullmatch(r"\d{8}\.json", name)]
+        return self.generation(int(names[-1].removesuffix(".json")) if names else 0)
 
     def generation(self, number: int) -> Generation:
         """Return one generation; raises ArtifactError if it doesn't exist."""
@@ -240,11 +240,12 @@ class VectorStore:
     def set_damaged_aside(self) -> Generation:
         """Drop listed shards whose file is gone or has another size; their texts are embedded again."""
         base = self.latest()
-        folders = {posixpath.dirname(shard.path) for shard in base.shards}
+        root, folders = self.root, {posixpath.dirname(shard.path) for shard in base.shards}
         sizes = {
             posixpath.join(folder, posixpath.basename(str(entry["name"]))): entry["size"]
             for folder in folders
-            for entry in self._ls(folder, detail=True)
+            if root.exists(self.join(folder))
+            for entry in root.fs.ls(self.join(folder), detail=True, refresh=True)
         }
         damaged = [shard for shard in base.shards if sizes.get(shard.path) != shard.size]
         if len(damaged) > max(1, _MAX_DAMAGED_SHARE * len(base.shards)):
@@ -280,8 +281,7 @@ class VectorStore:
 
     def journals(self) -> list[Journal]:
         """Return the journals of all runs that ever sent a request, oldest first."""
-        names = sorted(posixpath.basename(str(path)) for path in self._ls("journals"))
-        return [self.journal(name) for name in names]
+        return [self.journal(name) for name in self.root.names(self.join("journals"))]
 
     def journal(self, name: str) -> Journal:
         """Return one run's journal."""
@@ -290,26 +290,13 @@ class VectorStore:
     def _generation_uri(self, number: int) -> str:
         return self.join("generations", f"{number:08d}.json")
 
-    def _generation_numbers(self) -> list[int]:
-        names = [posixpath.basename(str(path)) for path in self._ls("generations")]
-        return [int(name.removesuffix(".json")) for name in names if re.fullmatch(r"\d{8}\.json", name)]
-
-    def _ls(self, *parts: str, detail: bool = False) -> list[Any]:
-        root, folder = self.root, self.join(*parts)
-        try:
-            return list(root.fs.ls(folder, detail=detail, refresh=True))
-        except FileNotFoundError:
-            return []
-
     def _list_shards(self, journal: str | None = None) -> list[str]:
-        journals = [journal] if journal else [posixpath.basename(str(path)) for path in self._ls("shards")]
-        listed = []
-        for name in journals:
-            for path in self._ls("shards", name):
-                match = _SHARD_NAME.fullmatch(posixpath.basename(str(path)))
-                if match:  # anything else is a temporary file of a put that was cut off
-                    listed.append(posixpath.join("shards", name, match.group(0)))
-        return sorted(listed)
+        return [
+            posixpath.join("shards", folder, name)
+            for folder in ([journal] if journal else self.root.names(self.join("shards")))
+            for name in self.root.names(self.join("shards", folder))
+            if _SHARD_NAME.fullmatch(name)  # anything else is a temporary file of a put that was cut off
+        ]
 
     def _verified(self, path: str) -> Shard | None:
         """Return the entry of a whole shard of this store; None, with a warning, for any other file."""
