@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,16 @@ class Desk:
         def die(*_args: Any) -> None:
             raise KilledError
 
-        desk = self.server.batches
-        usual = desk._settings
         # However long this process takes to ask, the batch isn't ready before.
-        desk._settings = lambda: replace(usual(), batch_s=3600.0)  # type: ignore[method-assign, assignment, type-var]
+        usual, self.server.settings.batch_s = self.server.settings.batch_s, 3600.0
         with pytest.raises(KilledError):
             self.run(names, sleep=die)
-        desk._settings = usual  # type: ignore[method-assign]
-        for batch in desk._batches.values():
+        self.server.settings.batch_s = usual
+        self.finish()
+
+    def finish(self) -> None:
+        """Let the server's batches be ready now."""
+        for batch in self.server.batches._batches.values():
             batch["_ready_at"] = 0.0
 
     def stored(self) -> dict[str, list[float]]:
@@ -119,7 +121,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_every_text_is_answered_once_and_accounted_for_at_half_price(desk: Desk) -> None:
-    said = desk.run(NAMES, batch_inputs=120)
+    desk.server.settings.batch_s = 3600.0  # none is ready before all are submitted and waited for
+    said = desk.run(NAMES, batch_inputs=120, sleep=lambda _s: desk.finish())
     assert desk.server.batches.created == 3
     desk.check(NAMES)
     billed = desk.server.account.batch_tokens_billed

@@ -146,7 +146,7 @@ def test_a_refusal_keeps_what_is_paid_and_the_next_run_sends_the_rest(
     with pytest.raises(InsufficientQuotaError) as caught:
         embed_products.run(stage_of(TEXTS))
     assert caught.value.next_step
-    # Two tasks run at once: each may have had one request under way when the first refusal came.
+    # Another request may have been under way when the first refusal came.
     assert len(server.seen) <= 4
     paid = {text for request in server.seen[:2] for text in request.body["input"]}
     assert paid
