@@ -398,15 +398,15 @@ def ceiling_part(n_texts: int) -> None:
     from shelfkin.embedding.client import EmbeddingClient
     from shelfkin.embedding.concurrency import ConcurrencyLimit
     from shelfkin.embedding.journal import JournalWriter
-    from shelfkin.embedding.packing import Limits, Text
+    from shelfkin.embedding.packing import Text
     from shelfkin.embedding.provider import Provider
     from shelfkin.embedding.quota import Quota as KeyQuota
-    from shelfkin.embedding.quota import RateLimits
     from shelfkin.embedding.sender import Sender
     from shelfkin.embedding.vector_store import VectorStore
+    from shelfkin.profile import Embedding
 
     async def send(store: VectorStore, provider: Provider, n: int) -> None:
-        admission = Admission(KeyQuota(RateLimits(), now=time.monotonic()), ConcurrencyLimit())
+        admission = Admission(KeyQuota(Embedding(), now=time.monotonic()), ConcurrencyLimit())
         journal = JournalWriter(store.journal("bench"))
         async with EmbeddingClient(provider, "") as client:
             sender = Sender(
@@ -415,7 +415,7 @@ def ceiling_part(n_texts: int) -> None:
                 journal,
                 store,
                 server="",
-                limits=Limits(max_inputs=2000),
+                max_inputs=2000,
                 dimensions=None,
                 deadline_s=60.0,
             )

@@ -85,6 +85,14 @@ class Root:
         """Whether something stands at `uri`."""
         return bool(self.fs.exists(uri))
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder as storage has them now, sorted; none if there is no such folder."""
+        try:
+            paths = self.fs.ls(folder, detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(str(path).rstrip("/")) for path in paths)
+
     def read_bytes(self, uri: str) -> bytes:
         """Return the content of one file; raises ArtifactError if it isn't there."""
         try:
@@ -269,10 +277,7 @@ def published_days(root: Root, store: str) -> list[date]:
 
 
 def _dates(root: Root, store: str, kind: str) -> list[date]:
-    folder = root.join("stores", store, kind)
-    if not root.exists(folder):
-        return []
-    names = [posixpath.basename(str(path)) for path in root.fs.ls(folder, detail=False, refresh=True)]
+    names = root.names(root.join("stores", store, kind))
     matches = [re.fullmatch(r"as_of=(\d{4}-\d{2}-\d{2})\.json", name) for name in names]
     return sorted(date.fromisoformat(match.group(1)) for match in matches if match)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,17 @@ from openai.resources.batches import Batches
 
 from rehearsal.server import RehearsalServer, Settings, running_rehearsal_server
 from shelfkin.artifacts import Root
-from shelfkin.embedding.batch_api import INPUTS_PER_REQUEST, BatchRun, BatchSettings
+from shelfkin.embedding.batch_api import INPUTS_PER_REQUEST, BatchRun
 from shelfkin.embedding.batch_records import BatchRecords
 from shelfkin.embedding.failures import BudgetError
 from shelfkin.embedding.ledger import ledger_rows, summarise, unaccounted_journals
-from shelfkin.embedding.packing import Limits, Text
+from shelfkin.embedding.packing import MAX_INPUTS, Text
 from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.tokens import counter_of
 from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import EmbeddingError
+from shelfkin.profile import Embedding
 
 MODEL, DIMENSIONS = "text-embedding-3-small", 8
 NAMES = [f"red mug number {i}" for i in range(300)]
@@ -53,21 +54,24 @@ class Desk:
     provider: Provider
     store: VectorStore
 
-    def run(self, names: list[str], **options: Any) -> list[str]:
+    def run(self, names: list[str], batch_inputs: int = 50_000, **options: Any) -> list[str]:
         """Run to the end; returns what was said."""
         said: list[str] = []
-        settings = BatchSettings(Limits(), poll_s=0.01, **options.pop("settings", {}))
+        section = Embedding(batch_poll_s=0.01, batch_max_enqueued_tokens=options.pop("max_enqueued_tokens", None))
         batches = BatchRun(
             self.provider,
             "",
             self.store,
-            settings,
+            section,
+            max_inputs=MAX_INPUTS,
             manifest="m.json",
             progress=lambda message, *args: said.append(message % args),
             sleep=options.pop("sleep", lambda _s: __import__("time").sleep(0.02)),
             **options,
         )
-        batches.run(texts(names))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("shelfkin.embedding.batch_api.MAX_BATCH_INPUTS", batch_inputs)
+            batches.run(texts(names))
         return said
 
     def run_until_killed_in_its_wait(self, names: list[str]) -> None:
@@ -76,14 +80,16 @@ class Desk:
         def die(*_args: Any) -> None:
             raise KilledError
 
-        desk = self.server.batches
-        usual = desk._settings
         # However long this process takes to ask, the batch isn't ready before.
-        desk._settings = lambda: replace(usual(), batch_s=3600.0)  # type: ignore[method-assign, assignment, type-var]
+        usual, self.server.settings.batch_s = self.server.settings.batch_s, 3600.0
         with pytest.raises(KilledError):
             self.run(names, sleep=die)
-        desk._settings = usual  # type: ignore[method-assign]
-        for batch in desk._batches.values():
+        self.server.settings.batch_s = usual
+        self.finish()
+
+    def finish(self) -> None:
+        """Let the server's batches be ready now."""
+        for batch in self.server.batches._batches.values():
             batch["_ready_at"] = 0.0
 
     def stored(self) -> dict[str, list[float]]:
@@ -115,7 +121,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_every_text_is_answered_once_and_accounted_for_at_half_price(desk: Desk) -> None:
-    said = desk.run(NAMES, settings={"max_inputs": 120})
+    desk.server.settings.batch_s = 3600.0  # none is ready before all are submitted and waited for
+    said = desk.run(NAMES, batch_inputs=120, sleep=lambda _s: desk.finish())
     assert desk.server.batches.created == 3
     desk.check(NAMES)
     billed = desk.server.account.batch_tokens_billed
@@ -192,7 +199,7 @@ def test_what_expires_or_is_refused_stays_missing(desk: Desk) -> None:
 def test_a_full_queue_is_waited_for_and_a_batch_that_never_fits_is_an_error(desk: Desk) -> None:
     one = sum(len(name) for name in NAMES[:100]) // 4
     desk.server.settings.batch_enqueued_tokens = one + one // 2
-    desk.run(NAMES, settings={"max_inputs": 100})
+    desk.run(NAMES, batch_inputs=100)
     desk.check(NAMES)
     # Knowing the limit, no batch is submitted that the server would turn down.
     desk.server.settings.batch_enqueued_tokens = 10
@@ -204,7 +211,7 @@ def test_a_full_queue_is_waited_for_and_a_batch_that_never_fits_is_an_error(desk
 def test_a_known_queue_limit_is_never_overrun(desk: Desk) -> None:
     n_tokens = sum(text.n_tokens for text in texts(NAMES))
     desk.server.settings.batch_enqueued_tokens = n_tokens
-    desk.run(NAMES, settings={"max_enqueued_tokens": n_tokens // 3})
+    desk.run(NAMES, max_enqueued_tokens=n_tokens // 3)
     assert all("errors" not in batch for batch in desk.server.batches._batches.values())
     assert desk.server.batches.created >= 3
     desk.check(NAMES)
@@ -213,7 +220,7 @@ def test_a_known_queue_limit_is_never_overrun(desk: Desk) -> None:
 def test_a_budget_holds_for_batches_too(desk: Desk) -> None:
     n_tokens = sum(text.n_tokens for text in texts(NAMES))
     with pytest.raises(BudgetError) as caught:
-        desk.run(NAMES, settings={"max_inputs": 100}, budget=Budget(tokens=n_tokens // 2))
+        desk.run(NAMES, batch_inputs=100, budget=Budget(tokens=n_tokens // 2))
     assert not caught.value.retryable
     desk.run([])  # what was submitted is still waited for
     assert 0 < desk.server.account.batch_tokens_billed <= n_tokens // 2

@@ -14,7 +14,7 @@ import pytest
 
 import embedding_server as faulty
 from embedding_server import DIMENSIONS, Server, refuse, running_server, vector_of
-from shelfkin.embedding.answers import UnusableAnswerError, read_answer
+from shelfkin.embedding.answers import read_answer
 from shelfkin.embedding.client import EmbeddingClient
 from shelfkin.embedding.failures import (
     BadKeyError,
@@ -128,7 +128,7 @@ def test_a_slow_answer_is_lost_and_a_server_that_is_not_there_costs_nothing(serv
 
 def test_a_vector_length_that_was_not_asked_for_is_not_believed() -> None:
     body = faulty.answer(faulty.entries(TEXTS))
-    with pytest.raises(UnusableAnswerError, match=f"length .{DIMENSIONS}.; expected 4"):
+    with pytest.raises(RequestFailedError, match=f"length .{DIMENSIONS}.; expected 4"):
         read_answer(body, 3, 4)
 
 
@@ -210,5 +210,5 @@ def test_length_is_free_but_uniform_where_only_the_server_knows_it() -> None:
     vectors, _ = read_answer(body, 3, None)
     assert vectors.shape == (3, DIMENSIONS)
     mixed = [*faulty.entries(TEXTS[:2]), {"index": 2, "embedding": [1.0, 0.0]}]
-    with pytest.raises(UnusableAnswerError, match="length"):
+    with pytest.raises(RequestFailedError, match="length"):
         read_answer(faulty.answer(mixed), 3, None)

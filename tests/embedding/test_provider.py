@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.packing import Text, pack
 from shelfkin.embedding.provider import choose_provider
 from shelfkin.errors import OptionError
 from shelfkin.profile import Embedding
@@ -76,7 +76,7 @@ def test_impossible_choices_are_refused(env: dict[str, str], flags: dict, messag
 def test_requests_keep_the_limits_and_lose_nothing(texts: list[str], max_inputs: int, max_tokens: int) -> None:
     sizes = {text: len(text.encode()) for text in texts}
     stream = (Text(str(i), text, sizes[text]) for i, text in enumerate(texts))
-    batches = list(pack(stream, Limits(max_inputs, 1_000), lambda: max_tokens))
+    batches = list(pack(stream, max_inputs, lambda: max_tokens))
     assert [text.text for batch in batches for text in batch] == texts
     for batch in batches:
         bound = sum(text.n_tokens for text in batch)

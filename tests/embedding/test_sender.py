@@ -18,14 +18,15 @@ from shelfkin.embedding.concurrency import ConcurrencyLimit
 from shelfkin.embedding.failures import BadKeyError, BudgetError, TooManyRefusedError
 from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import ledger_rows, summarise
-from shelfkin.embedding.packing import Limits, Text
+from shelfkin.embedding.packing import Text
 from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.progress import report_progress
 from shelfkin.embedding.provider import Provider
-from shelfkin.embedding.quota import Quota, RateLimits
+from shelfkin.embedding.quota import Quota
 from shelfkin.embedding.sender import Sender
 from shelfkin.embedding.vector_store import Shard, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingError, EmbeddingUnavailableError
+from shelfkin.profile import Embedding
 from simulated_server import DIMENSIONS, SimulatedServer, failure, vector_of
 from virtual_time import run_in_virtual_time
 
@@ -41,6 +42,10 @@ def texts_of(names: Iterable[str], n_tokens: int = 10) -> Iterator[Text]:
     return (Text(sha(name), name, n_tokens) for name in names)
 
 
+def limits(requests_per_minute: float, tokens_per_minute: float) -> Embedding:
+    return Embedding(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+
+
 class Bench:
     """A server and a store; every `run` is a run of its own."""
 
@@ -49,7 +54,7 @@ class Bench:
         self.store: Any = VectorStore.of(Root.at(str(folder)), provider)
         self.journal = self.store.journal("journal")
         self.server = SimulatedServer()
-        self.limits = RateLimits()
+        self.section = Embedding()
         self.max_inputs, self.highest, self.deadline_s = 8, 64, 300.0
 
     def run(
@@ -64,7 +69,7 @@ class Bench:
 
         async def main() -> Admission:
             clock = asyncio.get_running_loop().time
-            quota = Quota(self.limits, now=clock())
+            quota = Quota(self.section, now=clock())
             concurrency = ConcurrencyLimit(self.highest)
             self.admission = Admission(quota, concurrency, patience_s=self.deadline_s, clock=clock, **options)
             self.sender = Sender(
@@ -73,7 +78,7 @@ class Bench:
                 JournalWriter(self.journal),
                 self.store,
                 server="the server",
-                limits=Limits(max_inputs=self.max_inputs),
+                max_inputs=self.max_inputs,
                 dimensions=DIMENSIONS,
                 deadline_s=self.deadline_s,
             )
@@ -152,7 +157,7 @@ def endless() -> Iterator[Text]:
 def test_at_least_97_percent_of_the_quota_from_the_first_minute_on(
     load: Bench, burst_s: float, known: bool, strict: bool, names_limits: bool
 ) -> None:
-    load.limits = RateLimits(3_000, 1e6) if known else RateLimits()
+    load.section = limits(3_000, 1e6) if known else Embedding()
     load.server = SimulatedServer(3_000, 1e6, burst_s=burst_s, strict=strict, names_limits=names_limits)
     load.run(endless(), seconds=120)
     assert load.server.share_of_tokens(0, 60) >= 0.97
@@ -170,7 +175,7 @@ def test_the_highest_published_quota_is_filled(load: Bench) -> None:
 
 def test_a_key_that_somebody_else_uses_too_is_shared(load: Bench) -> None:
     load.server = SimulatedServer(3_000, 1e6)
-    load.limits = RateLimits(3_000, 2e6)  # as if half of what we know were used up by another
+    load.section = limits(3_000, 2e6)  # as if half of what we know were used up by another
     load.run(endless(), seconds=120)
     assert load.admission.totals.rate_limited <= 3
     assert load.server.share_of_tokens(60, 120) >= 0.9
@@ -221,7 +226,7 @@ def test_the_deadline_begins_with_the_first_failure_and_ends_the_run(bench: Benc
 
 
 def test_time_in_the_queue_for_the_quota_does_not_count(bench: Bench) -> None:
-    bench.deadline_s, bench.limits, bench.max_inputs = 60.0, RateLimits(requests_per_minute=1), 1
+    bench.deadline_s, bench.section, bench.max_inputs = 60.0, Embedding(requests_per_minute=1), 1
     # One request a minute: the second try of the first text leaves after more than its deadline.
     bench.server.script = [failure("failed", 503)]
     assert bench.run(texts_of(TEXTS[:3])).stopped_by is None
@@ -236,7 +241,7 @@ def test_a_429_that_asks_for_more_than_the_deadline_ends_the_run(bench: Bench) -
 
 
 def test_a_days_limit_that_is_used_up_ends_the_run(bench: Bench) -> None:
-    bench.limits, bench.max_inputs = RateLimits(requests_per_day=1), 1
+    bench.section, bench.max_inputs = Embedding(requests_per_day=1), 1
     error = bench.run().stopped_by
     assert isinstance(error, EmbeddingUnavailableError) and "24.2 hours" in error.message
     assert len(bench.stored()) == 1
@@ -291,7 +296,7 @@ def test_an_answer_that_was_stored_counts_although_its_run_was_killed(bench: Ben
 
 
 def test_what_can_not_pass_ends_the_run_at_once_and_what_is_under_way_is_kept(bench: Bench) -> None:
-    bench.max_inputs, bench.limits = 1, RateLimits(6_000, 1e6)
+    bench.max_inputs, bench.section = 1, limits(6_000, 1e6)
     wrong_key = failure("terminal", 401, error=BadKeyError("no such key", next_step="set it"))
     bench.server.script = [None, 1.0, 100.0, wrong_key]
     error = bench.run(texts_of(f"title {i}" for i in range(500))).stopped_by

@@ -37,7 +37,7 @@ def test_a_shard_is_sorted_exact_and_visible_only_when_committed(store: VectorSt
     assert store.latest().shards == ()
     generation = store.commit([shard])
     assert generation.number == 1
-    table = pq.read_table(store.shard_uris(generation)[0])
+    table = pq.read_table(store.join(generation.shards[0].path))
     assert table["text_hash"].to_pylist() == ["aa", "bb", "cc"]
     np.testing.assert_array_equal(np.stack(table["vector"].to_numpy()), vectors(3)[[1, 2, 0]])
 

@@ -13,7 +13,7 @@ BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 
 def request(second: float, tokens: int = 1000, status: str = "ok") -> dict:
     return {
-        "requested_at": (BEGIN + timedelta(seconds=second)).isoformat(),
+        "requested_at": BEGIN + timedelta(seconds=second),
         "latency_s": 0.5,
         "n_inputs": 50,
         "n_tokens": tokens,

@@ -146,7 +146,7 @@ def test_a_refusal_keeps_what_is_paid_and_the_next_run_sends_the_rest(
     with pytest.raises(InsufficientQuotaError) as caught:
         embed_products.run(stage_of(TEXTS))
     assert caught.value.next_step
-    # Two tasks run at once: each may have had one request under way when the first refusal came.
+    # Another request may have been under way when the first refusal came.
     assert len(server.seen) <= 4
     paid = {text for request in server.seen[:2] for text in request.body["input"]}
     assert paid
@@ -352,9 +352,9 @@ def test_the_bundled_model_needs_nothing_and_is_not_started_twice(
     assert found["red mug"] @ found["crimson cup"] > found["red mug"] @ found["garden hose"]
 
     def refuse_start() -> None:
-        pytest.fail("the endpoint was started for nothing")
+        pytest.fail("the model was loaded for nothing")
 
-    monkeypatch.setattr("shelfkin.embedding.embedding_run.running_local_endpoint", refuse_start)
+    monkeypatch.setattr("shelfkin.embedding.embedding_run.LocalClient", refuse_start)
     # A key in the environment doesn't matter to an explicit choice of the bundled model.
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     embed_products.run(stage_of(titles, {"model": "local"}))

@@ -5,5 +5,5 @@ together.
 Sending: `sender`, by `packing`, `admission` (`quota`, `rate_headers`, `concurrency`), `client`, `answers`, `failures`,
 `retry_policy` and `progress`; or in batches: `batch_api`, `batch_records`.
 What is kept: `vector_store`, `compaction`; `journal` and `ledger` for the account.
-The bundled model: `minilm`, behind `local_endpoint`.
+The bundled model: `minilm`, asked through `local_client`.
 """

@@ -11,14 +11,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shelfkin.embedding.concurrency import ConcurrencyLimit
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, TooManyRefusedError
 from shelfkin.embedding.ledger import unconfirmed_tokens
 from shelfkin.embedding.prices import Budget
-from shelfkin.embedding.quota import MINUTE_S, Quota
-from shelfkin.embedding.rate_headers import read_rate_headers, retry_after_s
+from shelfkin.embedding.quota import Quota
+from shelfkin.embedding.rate_headers import MINUTE_S, read_rate_headers, retry_after_s
 from shelfkin.errors import EmbeddingUnavailableError
 
 log = logging.getLogger("shelfkin.embedding")
@@ -69,6 +69,7 @@ class Permit:
     left_at: float
 
 
+@dataclass
 class Admission:
     """Admits requests.
 
@@ -95,28 +96,25 @@ class Admission:
         Whether no more requests leave, and the error that ended the run early.
     """
 
-    def __init__(
-        self,
-        quota: Quota,
-        concurrency: ConcurrencyLimit,
-        *,
-        usd_per_token: float = 0.0,
-        budget: Budget = Budget(),  # noqa: B008 - frozen
-        patience_s: float = 300.0,
-        max_refused: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.totals = Totals()
-        self.stopped = asyncio.Event()
-        self.stopped_by: Exception | None = None
-        self._quota, self._concurrency = quota, concurrency
-        self._usd_per_token, self._budget, self._patience_s = usd_per_token, budget, patience_s
-        self._max_refused, self._clock = max_refused, clock
-        self._turn, self._changed = asyncio.Lock(), asyncio.Event()
-        self._ratio = _TokenRatio()
-        self._recent: deque[tuple[float, int]] = deque()
-        self._started_at = clock()
-        self._n_permits = 0
+    quota: Quota
+    concurrency: ConcurrencyLimit
+    usd_per_token: float = 0.0
+    budget: Budget = Budget()  # noqa: RUF009 - frozen
+    patience_s: float = 300.0
+    max_refused: int | None = None
+    clock: Callable[[], float] = time.monotonic
+    totals: Totals = field(default_factory=Totals)
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped_by: Exception | None = None
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # The server's token counts as shares of ours, newest last.
+    _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)
+    _n_permits: int = 0
+
+    def __post_init__(self) -> None:
+        self._started_at = self.clock()
 
     def stop(self, error: Exception) -> None:
         """Admit nobody any more; the first error is the one that counts."""
@@ -134,25 +132,20 @@ class Admission:
 
     def request_tokens(self) -> int:
         """Return how many tokens of our count the next request should hold."""
-        return max(1, int(min(self._quota.request_tokens() / self._ratio.upper, self._quota.max_tokens_per_request)))
-
-    @property
-    def most_under_way(self) -> int:
-        """Requests that may be under way at best."""
-        return self._concurrency.highest
+        return max(1, int(min(self.quota.request_tokens() / self._upper_ratio, self.quota.max_tokens_per_request)))
 
     def limits(self) -> tuple[float | None, float | None]:
         """Return the requests and tokens per minute that are known, or None."""
-        return self._quota.limit("requests"), self._quota.limit("tokens")
+        return self.quota.limit("requests"), self.quota.limit("tokens")
 
     def tokens_per_minute(self) -> float:
         """Return the tokens of the last minute's requests, per minute."""
         span = self._recent_span_s()
-        return sum(tokens for at, tokens in self._recent if at > self._clock() - span) / span * MINUTE_S
+        return sum(tokens for at, tokens in self._recent if at > self.clock() - span) / span * MINUTE_S
 
     def spent_usd(self) -> float:
         """Return what the confirmed tokens cost."""
-        return self.totals.tokens * self._usd_per_token
+        return self.totals.tokens * self.usd_per_token
 
     async def admit(self, n_texts: int, n_tokens: int) -> Permit:
         """Wait until a request may leave, and count it.
@@ -167,8 +160,8 @@ class Admission:
                 self._changed.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), min(wait_s, _LOOK_AGAIN_S))
-            now, estimate = self._clock(), n_tokens * self._ratio.upper
-            self._quota.take(estimate, now)
+            now, estimate = self.clock(), n_tokens * self._upper_ratio
+            self.quota.take(estimate, now)
             self._n_permits += 1
             self.totals.under_way += 1
             self.totals.tokens_under_way += n_tokens
@@ -177,12 +170,12 @@ class Admission:
     def _wait_s(self, n_tokens: int) -> float:
         """Return the seconds until a request may leave, as far as they are known; 0: now."""
         if self.stopped_by is None and self.totals.under_way < self._allowed_under_way():
-            now, estimate = self._clock(), n_tokens * self._ratio.upper
-            blocked_s = self._quota.blocked_s(estimate, now)
-            if blocked_s > self._patience_s:
+            now, estimate = self.clock(), n_tokens * self._upper_ratio
+            blocked_s = self.quota.blocked_s(estimate, now)
+            if blocked_s > self.patience_s:
                 self.stop(_out_of_patience(blocked_s))
             else:
-                wait_s = self._quota.wait_s(estimate, now)
+                wait_s = self.quota.wait_s(estimate, now)
                 if wait_s > 0 or not self._over_budget(n_tokens):
                     return wait_s
         if self.stopped_by is not None:
@@ -191,18 +184,18 @@ class Admission:
 
     def _allowed_under_way(self) -> int:
         # Until the first answer has named the limits, one request finds out.
-        if not self._quota.known:
+        if not self.quota.known:
             return 1
-        self._concurrency.paced = self.limits() != (None, None)
-        if self._concurrency.paced and self.totals.failed == 0:
-            self._concurrency.limit = self._concurrency.highest
-        return int(self._concurrency.limit)
+        self.concurrency.paced = self.limits() != (None, None)
+        if self.concurrency.paced and self.totals.failed == 0:
+            self.concurrency.limit = self.concurrency.highest
+        return int(self.concurrency.limit)
 
     def _over_budget(self, n_tokens: int) -> bool:
         """Stop before a request that might cross the budget, counting what is under way and what nobody confirmed."""
         totals = self.totals
         after = totals.tokens + totals.tokens_unconfirmed + totals.tokens_under_way + n_tokens
-        limit = self._budget.crossed_by(after, self._usd_per_token)
+        limit = self.budget.crossed_by(after, self.usd_per_token)
         if limit is None:
             return False
         if not totals.under_way:  # what is under way may turn out smaller than it was counted
@@ -216,7 +209,7 @@ class Admission:
 
     def answered(self, permit: Permit, billed: int | None, headers: Mapping[str, str]) -> None:
         """Settle a request whose vectors are on storage."""
-        now, totals = self._clock(), self.totals
+        now, totals = self.clock(), self.totals
         self._release(permit)
         self._observe(headers, now)
         totals.requests += 1
@@ -228,18 +221,17 @@ class Admission:
         while self._recent[0][0] < now - _RECENT_S:
             self._recent.popleft()
         if billed:
-            self._quota.settle(permit.estimate, billed, now)
-            self._ratio.learn(billed / max(permit.n_tokens, 1))
-        self._concurrency.answered(max(tokens, permit.n_texts), now)
+            self.quota.settle(permit.estimate, billed, now)
+            self._ratios.append(billed / max(permit.n_tokens, 1))
+        self.concurrency.answered(max(tokens, permit.n_texts), now)
 
     def failed(self, permit: Permit, error: RequestFailedError) -> None:
         """Settle a request that brought no vectors."""
-        now, totals, status = self._clock(), self.totals, error.status
+        now, totals, status = self.clock(), self.totals, error.status
         self._release(permit)
         totals.requests += 1
         # An error page of a proxy tells nothing about limits; it must not pass for a server that has none.
-        rates = read_rate_headers(error.headers)
-        if rates.requests or rates.tokens:
+        if read_rate_headers(error.headers):
             self._observe(error.headers, now)
         if status == "rate_limited":
             totals.rate_limited += 1
@@ -248,20 +240,28 @@ class Admission:
             totals.failed += 1
             totals.tokens_unconfirmed += unconfirmed_tokens(status, permit.n_tokens, error.billed)
             if status != "unusable":  # nonsense is no sign of overload
-                self._concurrency.failed(permit.left_at, now)
+                self.concurrency.failed(permit.left_at, now)
         if status in ("failed", "refused"):
             # No tokens were used. A server that counts them all the same says so in its headers.
-            self._quota.settle(permit.estimate, 0, now)
+            self.quota.settle(permit.estimate, 0, now)
 
     def refused(self, said: str) -> None:
         """Count a text that the server refuses for good."""
         self.totals.refused_texts += 1
-        if self._max_refused is not None and self.totals.refused_texts > self._max_refused:
-            self.stop(_too_many_refused(self.totals.refused_texts, self._max_refused, said))
+        if self.max_refused is not None and self.totals.refused_texts > self.max_refused:
+            self.stop(_too_many_refused(self.totals.refused_texts, self.max_refused, said))
 
     def not_sent(self, permit: Permit) -> None:
         """Take back a request that never left."""
         self._release(permit)
+
+    @property
+    def _upper_ratio(self) -> float:
+        """The expected share of our token count that is used, on the safe side; 1 until something is known.
+
+        Where our count is only a bound, quota is taken for what will be used.
+        """
+        return min(1.0, 1.05 * max(self._ratios)) if len(self._ratios) >= 3 else 1.0
 
     def _release(self, permit: Permit) -> None:
         self.totals.under_way -= 1
@@ -269,37 +269,23 @@ class Admission:
         self._changed.set()
 
     def _observe(self, headers: Mapping[str, str], now: float) -> None:
-        outstanding = (self.totals.under_way, self.totals.tokens_under_way * self._ratio.upper)
-        self._quota.observe(read_rate_headers(headers), outstanding, now)
+        totals = self.totals
+        outstanding = {"requests": totals.under_way, "tokens": totals.tokens_under_way * self._upper_ratio}
+        self.quota.observe(read_rate_headers(headers), outstanding, now)
 
     def _slow_down(self, permit: Permit, wait_s: float | None, now: float) -> None:
         if len(self._recent) >= _ENOUGH_ANSWERS:
             per_minute = MINUTE_S / self._recent_span_s()
-            self._quota.guess(len(self._recent) * per_minute, self.tokens_per_minute(), now)
-        if self._quota.refuse(permit.estimate, wait_s, permit.left_at, now):
+            self.quota.guess(len(self._recent) * per_minute, self.tokens_per_minute(), now)
+        if self.quota.refuse(permit.estimate, wait_s, permit.left_at, now):
             log.warning(
                 "the server asks for a slower pace (429): now %.0f%% of the quota, %s tokens in a request",
-                100 * self._quota.pace,
+                100 * self.quota.pace,
                 f"{self.request_tokens():,}",
             )
 
     def _recent_span_s(self) -> float:
-        return max(min(_RECENT_S, self._clock() - self._started_at), 1.0)
-
-
-class _TokenRatio:
-    """How the server's token counts relate to ours, where ours is a bound: quota is taken for what will be used."""
-
-    def __init__(self) -> None:
-        self._seen: deque[float] = deque(maxlen=20)
-
-    @property
-    def upper(self) -> float:
-        """Expected share of our count, on the safe side; 1 until something is known."""
-        return min(1.0, 1.05 * max(self._seen)) if len(self._seen) >= 3 else 1.0
-
-    def learn(self, ratio: float) -> None:
-        self._seen.append(ratio)
+        return max(min(_RECENT_S, self.clock() - self._started_at), 1.0)
 
 
 def _out_of_patience(wait_s: float) -> EmbeddingUnavailableError:

@@ -12,21 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from shelfkin.embedding.failures import RequestFailedError, unusable
+
 FloatArray = npt.NDArray[np.float32]
-
-
-class UnusableAnswerError(Exception):
-    """A 200 that doesn't hold what was asked for; another try may.
-
-    Attributes
-    ----------
-    billed
-        Tokens that it says were used, where it could be read that far.
-    """
-
-    def __init__(self, said: str, billed: int | None = None) -> None:
-        super().__init__(said)
-        self.said, self.billed = said, billed
 
 
 def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[FloatArray, int | None]:
@@ -34,13 +22,13 @@ def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[Floa
 
     Raises
     ------
-    UnusableAnswerError
-        Not JSON (truncated, HTML), or wrong count, index, length or a value that isn't finite.
+    RequestFailedError
+        ``unusable``: not JSON (truncated, HTML), or wrong count, index, length or a value that isn't finite.
     """
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise UnusableAnswerError(f"a body of {len(body)} bytes that is not JSON") from None
+        raise unusable(f"a body of {len(body)} bytes that is not JSON") from None
     return read_vectors(content, n_texts, dimensions)
 
 
@@ -51,24 +39,25 @@ def read_vectors(content: Any, n_texts: int, dimensions: int | None) -> tuple[Fl
     n_tokens = tokens if isinstance(tokens, int) else None
     try:
         return _vectors(content, n_texts, dimensions), n_tokens
-    except UnusableAnswerError as error:
-        raise UnusableAnswerError(error.said, n_tokens) from None
+    except RequestFailedError as error:
+        error.billed = n_tokens
+        raise
 
 
 def _vectors(content: Any, n_texts: int, dimensions: int | None) -> FloatArray:
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-        raise UnusableAnswerError("a body without a list `data`")
+        raise unusable("a body without a list `data`")
     embeddings: dict[Any, Any] = {str(entry.get("index")): entry.get("embedding") for entry in data}
     if len(data) != n_texts or embeddings.keys() != {str(index) for index in range(n_texts)}:
-        raise UnusableAnswerError(f"{len(data)} vectors for {n_texts} texts, or indexes that are not 0..{n_texts - 1}")
+        raise unusable(f"{len(data)} vectors for {n_texts} texts, or indexes that are not 0..{n_texts - 1}")
     rows = [_raw(embeddings[str(index)]) for index in range(n_texts)]
     lengths = {len(row) // 4 for row in rows}
     if len(lengths) != 1 or (dimensions is not None and lengths != {dimensions}) or 0 in lengths:
-        raise UnusableAnswerError(f"vectors of length {sorted(lengths)}; expected {dimensions or 'one length'}")
+        raise unusable(f"vectors of length {sorted(lengths)}; expected {dimensions or 'one length'}")
     vectors = np.frombuffer(b"".join(rows), dtype="<f4").reshape(n_texts, -1)
     if not np.isfinite(vectors).all():
-        raise UnusableAnswerError("a vector holds NaN or infinity")
+        raise unusable("a vector holds NaN or infinity")
     return vectors
 
 
@@ -85,4 +74,4 @@ def _raw(embedding: Any) -> bytes:
                 return numbers.tobytes()
     except (binascii.Error, ValueError, TypeError):
         pass
-    raise UnusableAnswerError("a vector that is neither base64 of float32 nor a list of numbers")
+    raise unusable("a vector that is neither base64 of float32 nor a list of numbers")

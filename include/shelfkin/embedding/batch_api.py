@@ -11,86 +11,49 @@ Limits: OpenAI API reference, "Create batch": 50,000 inputs over all requests an
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import openai
 import orjson
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from shelfkin.embedding.answers import UnusableAnswerError, read_vectors
+from shelfkin.embedding.answers import FloatArray, read_vectors
 from shelfkin.embedding.batch_records import Batch, BatchRecords
 from shelfkin.embedding.client import is_loopback, key_or_stand_in
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
-from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.packing import Text, cut, pack
 from shelfkin.embedding.prices import Budget
 from shelfkin.embedding.progress import duration
 from shelfkin.embedding.provider import Provider
 from shelfkin.embedding.vector_store import VectorStore
 from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError
+from shelfkin.profile import Embedding
 
 log = logging.getLogger("shelfkin.embedding")
 
-MAX_INPUTS = 50_000
+MAX_BATCH_INPUTS = 50_000
 # A little below 200 MB, which leaves room for what the upload adds.
 MAX_FILE_BYTES = 190 * 10**6
 METADATA_KEY = "shelfkin_batch"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _TRIES = 6
-_ROWS_PER_SHARD = 2048
 # A refused text takes the whole request with it: small requests keep what must be sent again small.
 INPUTS_PER_REQUEST = 64
+_REQUESTS_PER_SHARD = 32
 _RECENT_BATCHES = 100  # looked through for one that was submitted just before a crash
 
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """How batches are made and waited for.
-
-    Attributes
-    ----------
-    timeout_s
-        Longest wait for one answer.
-    poll_s
-        Seconds between two looks at the batches.
-    max_inputs
-        Texts in one batch.
-    max_enqueued_tokens
-        Tokens that may wait at the server at the same time; None: until it refuses.
-    """
-
-    limits: Limits
-    timeout_s: float = 60.0
-    poll_s: float = 60.0
-    max_inputs: int = MAX_INPUTS
-    max_enqueued_tokens: int | None = None
+# The texts of a request, their vectors where the answer is usable, and the ledger line.
+_Answer = tuple[list[Text], FloatArray | None, dict[str, Any]]
 
 
 @dataclass
-class _Gathered:
-    """Answers that go into one shard."""
-
-    hashes: list[str] = field(default_factory=list)
-    vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, hashes: list[str], vectors: npt.NDArray[np.float32], entry: dict[str, Any]) -> None:
-        self.hashes += hashes
-        self.vectors.append(vectors)
-        self.entries.append(entry)
-
-    def written(self, store: VectorStore, key: str, number: int) -> _Gathered:
-        """Write the shard and return an empty one; its name is that of its answers, so a second time is harmless."""
-        if self.hashes:
-            store.write_shard(key, f"answers{number}", self.hashes, np.concatenate(self.vectors), self.entries)
-        return _Gathered()
-
-
 class BatchRun:
     """Submits batches, waits for them and stores what they answer.
 
@@ -100,43 +63,45 @@ class BatchRun:
         Who is asked, and the API key.
     store
         Where texts, records and vectors are kept.
+    section
+        The profile's section.
+    max_inputs
+        Texts that one request may hold.
     manifest
         Path of the run's manifest, as in `journal.Journal.open`.
     progress
         Called at a calm pace with a format string and its arguments.
+
+    Attributes
+    ----------
+    tokens_submitted
+        Tokens of the batches that this run has submitted.
+    submitted
+        Keys of these batches, which name their journals too.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        key: str,
-        store: VectorStore,
-        settings: BatchSettings,
-        *,
-        manifest: str,
-        progress: Callable[..., None],
-        usd_per_token: float = 0.0,
-        budget: Budget = Budget(),  # noqa: B008 - frozen
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._usd_per_token, self._budget, self._n_submitted = usd_per_token, budget, 0
-        # Keys of the batches that this run submitted, which name their journals too.
-        self.submitted: set[str] = set()
-        self._provider, self._key, self._store, self._settings = provider, key, store, settings
-        self._records = BatchRecords(store)
-        self._manifest, self._progress, self._sleep = manifest, progress, sleep
-        self._sdk = openai.OpenAI(
-            base_url=provider.base_url,
-            api_key=key_or_stand_in(key),
-            max_retries=0,
-            timeout=settings.timeout_s,
-            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(provider.base_url)),
-        )
+    provider: Provider
+    key: str
+    store: VectorStore
+    section: Embedding
+    max_inputs: int
+    manifest: str
+    progress: Callable[..., None]
+    usd_per_token: float = 0.0
+    budget: Budget = Budget()  # noqa: RUF009 - frozen
+    sleep: Callable[[float], None] = time.sleep
+    tokens_submitted: int = 0
+    submitted: set[str] = field(default_factory=set)
 
-    @property
-    def tokens_submitted(self) -> int:
-        """Tokens of the batches that this run has submitted."""
-        return self._n_submitted
+    def __post_init__(self) -> None:
+        self._records = BatchRecords(self.store)
+        self._sdk = openai.OpenAI(
+            base_url=self.provider.base_url,
+            api_key=key_or_stand_in(self.key),
+            max_retries=0,
+            timeout=self.section.timeout_s,
+            http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(self.provider.base_url)),
+        )
 
     def run(self, texts: Iterable[Text]) -> None:
         """Bring all texts through batches, earlier ones first; what no batch answered is left missing in the store.
@@ -149,7 +114,7 @@ class BatchRun:
         self._records.drop_prepared()
         waiting = self._records.under_way()
         for batch in waiting:
-            self._progress("waiting for a batch of %s texts that an earlier run submitted", f"{batch.n_texts:,}")
+            self.progress("waiting for a batch of %s texts that an earlier run submitted", f"{batch.n_texts:,}")
         covered = {
             text.text_hash
             for batch in waiting
@@ -168,16 +133,16 @@ class BatchRun:
                     waiting.remove(batch)
             if waiting:
                 n_texts = sum(batch.n_texts for batch in waiting)
-                self._progress(
+                self.progress(
                     "%s batches with %s texts are under way, for %s now",
                     len(waiting),
                     f"{n_texts:,}",
                     duration(time.monotonic() - began),
                 )
-                self._sleep(self._settings.poll_s)
+                self.sleep(self.section.batch_poll_s)
 
     def _fits(self, batch: Batch, waiting: list[Batch]) -> bool:
-        limit = self._settings.max_enqueued_tokens
+        limit = self.section.batch_max_enqueued_tokens
         return limit is None or not waiting or sum(one.n_tokens for one in waiting) + batch.n_tokens <= limit
 
     def _advance(self, batch: Batch, *, alone: bool) -> bool:
@@ -190,25 +155,25 @@ class BatchRun:
             return self._give_up(batch)
         if seen.status not in _ENDED:
             return False
-        codes = {str(error.code) for error in (seen.errors.data or [])} if seen.errors else set()
-        if seen.status == "failed" and "token_limit_exceeded" in codes and not alone:
+        errors = (seen.errors.data or []) if seen.errors else []
+        if seen.status == "failed" and any(error.code == "token_limit_exceeded" for error in errors) and not alone:
             # The server's queue is full of our other batches: this one goes again when there is room.
             batch.batch_id = batch.submitted_at = None
-            self._n_submitted -= batch.n_tokens
+            self.tokens_submitted -= batch.n_tokens
             self._records.put(batch)
             return False
         if seen.status == "failed":
-            said = "; ".join(str(error.message) for error in (seen.errors.data or [])) if seen.errors else "no reason"
+            said = "; ".join(str(error.message) for error in errors) or "no reason"
             self._end(batch, seen.status, [])
             raise EmbeddingError(
-                f"{self._provider.server} refused a batch of {batch.n_texts:,} texts: {without_key(said, self._key)}.",
+                f"{self.provider.server} refused a batch of {batch.n_texts:,} texts: {without_key(said, self.key)}.",
                 next_step="Lower embedding.batch_max_enqueued_tokens, or set embedding.mode to standard.",
             )
         try:
             n_stored, entries = self._store_answers(batch, seen.output_file_id)
         except UnknownModelError:
             return self._give_up(batch)
-        self._progress("a batch %s: %s of %s texts have vectors", seen.status, f"{n_stored:,}", f"{batch.n_texts:,}")
+        self.progress("a batch %s: %s of %s texts have vectors", seen.status, f"{n_stored:,}", f"{batch.n_texts:,}")
         self._end(batch, seen.status, entries)
         return True
 
@@ -216,7 +181,7 @@ class BatchRun:
         """End a batch that the server no longer knows: its texts are sent again, its tokens may have been billed."""
         log.warning(
             "%s knows a batch of %s texts (%s) no longer, or its answers: they are sent again",
-            self._provider.server,
+            self.provider.server,
             f"{batch.n_texts:,}",
             batch.batch_id,
         )
@@ -240,25 +205,27 @@ class BatchRun:
         }
 
     def _check_budget(self, batch: Batch) -> None:
-        after = self._n_submitted + batch.n_tokens
-        if self._budget.crossed_by(after, self._usd_per_token) is not None:
+        after = self.tokens_submitted + batch.n_tokens
+        if self.budget.crossed_by(after, self.usd_per_token) is not None:
             raise BudgetError(
-                f"A batch of {batch.n_tokens:,} tokens would cross the run's budget, after {self._n_submitted:,}.",
+                f"A batch of {batch.n_tokens:,} tokens would cross the run's budget, after {self.tokens_submitted:,}.",
                 next_step="Raise the budget and run again: what is submitted is waited for, and only the rest is sent.",
             )
-        self._n_submitted = after
+        self.tokens_submitted = after
 
     def _submit(self, batch: Batch) -> None:
         """Submit a batch, unless it turns out that this was done already."""
-        if batch.submitted_at is not None:
-            # A crash may have come between the server's taking the batch and our writing down its name.
-            batch.batch_id = self._patiently(lambda sdk: _find(sdk, batch.key))
-            if batch.batch_id is not None:
-                return self._records.put(batch)
+        # A crash may have come between the server's taking the batch and our writing down its name.
+        known = batch.submitted_at and self._patiently(lambda sdk: _find(sdk, batch.key))
+        batch.batch_id = known or self._create(batch)
+        self._records.put(batch)
+
+    def _create(self, batch: Batch) -> str:
+        """Upload a batch's requests and submit it; return the server's name for it."""
         self._check_budget(batch)
         self._records.submitting(batch)
         self.submitted.add(batch.key)
-        self._store.journal(batch.key).open(self._manifest, until_ended=True)
+        self.store.journal(batch.key).open(self.manifest, until_ended=True)
         with tempfile.TemporaryFile() as file:
             self._write_lines(batch, file)
 
@@ -267,14 +234,11 @@ class BatchRun:
                 return sdk.files.create(file=(f"{batch.key}.jsonl", file), purpose="batch")
 
             uploaded = self._patiently(upload)
-        tried: list[bool] = []
 
         def create(sdk: openai.OpenAI) -> str:
             # An answer may have been lost after the server took the batch: a second one would be paid for too.
-            found = _find(sdk, batch.key) if tried else None
-            tried.append(True)
             return (
-                found
+                _find(sdk, batch.key)
                 or sdk.batches.create(
                     completion_window="24h",
                     endpoint="/v1/embeddings",
@@ -283,48 +247,46 @@ class BatchRun:
                 ).id
             )
 
-        batch.batch_id = self._patiently(create)
-        self._records.put(batch)
+        return str(self._patiently(create))
 
     def _write_lines(self, batch: Batch, file: IO[bytes]) -> None:
-        provider = self._provider
         for number, request in self._records.requests(batch).items():
-            body: dict[str, Any] = {
-                "model": provider.model,
-                "input": [text.text for text in request],
-                "encoding_format": "base64",
-            }
-            if provider.send_dimensions and provider.dimensions:
-                body["dimensions"] = provider.dimensions
+            body = self.provider.request([text.text for text in request])
             line = {"custom_id": f"r{number}", "method": "POST", "url": "/v1/embeddings", "body": body}
             file.write(orjson.dumps(line) + b"\n")
 
     def _store_answers(self, batch: Batch, file_id: str | None) -> tuple[int, list[dict[str, Any]]]:
         """Store every usable answer; return how many texts have one, and the ledger lines of what was billed."""
-        requests, entries = self._records.requests(batch), []
+        requests = self._records.requests(batch)
+        lines = iter(self._lines(file_id)) if file_id is not None else iter(())
+        entries: list[dict[str, Any]] = []
         n_stored = n_shards = 0
-        gathered = _Gathered()
-        for line in self._lines(file_id) if file_id is not None else ():
-            number = int(str(line["custom_id"]).removeprefix("r"))
-            response, request = line.get("response") or {}, requests[number]
-            if line.get("error") or response.get("status_code") != 200:
-                continue
-            said = {"http_status": 200, "request_id": response.get("request_id") or ""}
-            try:
-                vectors, billed = read_vectors(response["body"], len(request), self._provider.dimensions)
-            except UnusableAnswerError as error:
-                log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
-                entries.append(self._entry(batch, number, request, status="unusable", billed=error.billed, **said))
-                continue
-            entry = self._entry(batch, number, request, status="ok", billed=billed, **said)
-            entries.append(entry)
-            gathered.add([text.text_hash for text in request], vectors, entry)
-            n_stored += len(request)
-            if len(gathered.hashes) >= _ROWS_PER_SHARD:
+        while some := list(islice(lines, _REQUESTS_PER_SHARD)):
+            answers = [answer for line in some if (answer := self._read(batch, requests, line)) is not None]
+            entries += [entry for _, _, entry in answers]
+            usable = [answer for answer in answers if answer[1] is not None]
+            if usable:
                 n_shards += 1
-                gathered = gathered.written(self._store, batch.key, n_shards)
-        gathered.written(self._store, batch.key, n_shards + 1)
+                hashes = [text.text_hash for request, _, _ in usable for text in request]
+                vectors = np.concatenate([vectors for _, vectors, _ in usable])
+                # The shard's name is that of its answers, so a second time is harmless.
+                self.store.write_shard(batch.key, f"answers{n_shards}", hashes, vectors, [one[2] for one in usable])
+                n_stored += len(hashes)
         return n_stored, entries
+
+    def _read(self, batch: Batch, requests: dict[int, list[Text]], line: dict[str, Any]) -> _Answer | None:
+        """Return a request's texts, vectors (None: unusable) and ledger line; None where nothing is billed."""
+        number = int(str(line["custom_id"]).removeprefix("r"))
+        response, request = line.get("response") or {}, requests[number]
+        if line.get("error") or response.get("status_code") != 200:
+            return None
+        said = {"http_status": 200, "request_id": response.get("request_id") or ""}
+        try:
+            vectors, billed = read_vectors(response["body"], len(request), self.provider.dimensions)
+        except RequestFailedError as error:
+            log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
+            return request, None, self._entry(batch, number, request, status="unusable", billed=error.billed, **said)
+        return request, vectors, self._entry(batch, number, request, status="ok", billed=billed, **said)
 
     def _lines(self, file_id: str) -> Iterator[dict[str, Any]]:
         """Yield the lines of a file of answers; it is kept on disk, because it may hold hundreds of megabytes."""
@@ -341,27 +303,19 @@ class BatchRun:
 
     def _prepared(self, texts: Iterable[Text]) -> Iterator[Batch]:
         """Cut texts into batches, each written down before it is yielded."""
-        chosen: list[Text] = []
-        n_bytes = n_tokens = 0
-        most_tokens = self._settings.max_enqueued_tokens
-        for text in texts:
-            size = len(orjson.dumps(text.text)) + 1
-            full = len(chosen) == self._settings.max_inputs or n_bytes + size > MAX_FILE_BYTES
-            if chosen and (full or (most_tokens is not None and n_tokens + text.n_tokens > most_tokens)):
-                yield self._records.prepare(list(self._cut(chosen)))
-                chosen, n_bytes, n_tokens = [], 0, 0
-            chosen.append(text)
-            n_bytes, n_tokens = n_bytes + size, n_tokens + text.n_tokens
-        if chosen:
-            yield self._records.prepare(list(self._cut(chosen)))
+        section = self.section
+        most = (MAX_BATCH_INPUTS, MAX_FILE_BYTES, section.batch_max_enqueued_tokens or math.inf)
 
-    def _cut(self, texts: list[Text]) -> Iterator[list[Text]]:
-        limits = replace(self._settings.limits, max_inputs=min(INPUTS_PER_REQUEST, self._settings.limits.max_inputs))
-        return pack(texts, limits, lambda: limits.max_tokens)
+        def size_of(text: Text) -> tuple[int, int, int]:
+            return 1, len(orjson.dumps(text.text)) + 1, text.n_tokens
+
+        for chosen in cut(texts, size_of, lambda: most):
+            requests = pack(chosen, min(INPUTS_PER_REQUEST, self.max_inputs), lambda: section.max_tokens_per_request)
+            yield self._records.prepare(list(requests))
 
     def _end(self, batch: Batch, status: str, entries: list[dict[str, Any]]) -> None:
         """Close a batch's account and record."""
-        journal = self._store.journal(batch.key)
+        journal = self.store.journal(batch.key)
         lines = [line for entry in entries for line in (entry, {**entry, "settled": entry["permit"]})]
         if lines:
             journal.put(1, lines)
@@ -374,14 +328,14 @@ class BatchRun:
             retry=retry_if_exception(lambda error: isinstance(error, RequestFailedError) and error.error is None),
             stop=stop_after_attempt(_TRIES),
             wait=wait_random_exponential(multiplier=0.5, max=30),
-            sleep=self._sleep,
+            sleep=self.sleep,
             reraise=True,
         )
         try:
             return retrying(self._ask, ask)
         except RequestFailedError as error:
             raise error.error or EmbeddingUnavailableError(
-                f"{self._provider.server} did not take a batch request after {_TRIES} tries: {error.said}.",
+                f"{self.provider.server} did not take a batch request after {_TRIES} tries: {error.said}.",
                 next_step="Run the task again: batches under way are found again, and nothing is paid for twice.",
             ) from None
 
@@ -390,12 +344,12 @@ class BatchRun:
         try:
             return ask(self._sdk)
         except openai.OpenAIError as error:
-            raise failure_of(error, self._provider, self._key, time.monotonic() - began) from None
+            raise failure_of(error, self.provider, self.key, time.monotonic() - began) from None
 
 
 def _find(sdk: openai.OpenAI, key: str) -> str | None:
-    """Return the server's name for the batch with our key, among its newest ones."""
+    """Return the server's name for the batch with our key, among its newest ones; one that it turned down is none."""
     for seen in sdk.batches.list(limit=_RECENT_BATCHES).data:
-        if (seen.metadata or {}).get(METADATA_KEY) == key:
+        if (seen.metadata or {}).get(METADATA_KEY) == key and seen.status != "failed":
             return seen.id
     return None

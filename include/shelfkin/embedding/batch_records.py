@@ -93,12 +93,9 @@ class BatchRecords:
         self.store.root.put_json(self._uri(batch, "json"), vars(batch))
 
     def _all(self) -> list[Batch]:
-        try:
-            found = self.store.root.fs.ls(self.store.join("batches"), detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        names = [posixpath.basename(str(path)) for path in found if str(path).endswith(".json")]
-        records = [Batch(**self.store.root.read_json(self.store.join("batches", name))) for name in names]
+        root, folder = self.store.root, self.store.join("batches")
+        uris = [posixpath.join(folder, name) for name in root.names(folder) if name.endswith(".json")]
+        records = [Batch(**root.read_json(uri)) for uri in uris]
         return sorted(records, key=lambda batch: batch.submitted_at or "~")
 
     def _uri(self, batch: Batch, kind: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from shelfkin.embedding.answers import FloatArray, UnusableAnswerError, read_answer
+from shelfkin.embedding.answers import FloatArray, read_answer
 from shelfkin.embedding.failures import BadKeyError, RequestFailedError, failure_of
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
 
@@ -45,15 +45,9 @@ class Answer:
         """
         try:
             return read_answer(self.body, n_texts, dimensions)
-        except UnusableAnswerError as error:
-            raise RequestFailedError(
-                "unusable",
-                error.said,
-                http_status=200,
-                headers=self.headers,
-                latency_s=self.latency_s,
-                billed=error.billed,
-            ) from None
+        except RequestFailedError as error:
+            error.headers, error.latency_s = self.headers, self.latency_s
+            raise
 
 
 class EmbeddingClient:
@@ -99,10 +93,7 @@ class EmbeddingClient:
         provider, started = self._provider, time.monotonic()
         try:
             answer = await self._sdk.embeddings.with_raw_response.create(
-                input=texts,
-                model=provider.model,
-                encoding_format="base64",
-                dimensions=provider.dimensions if provider.send_dimensions and provider.dimensions else openai.omit,
+                **provider.request(texts),
                 timeout=self._timeout_s,
                 extra_headers={"X-Client-Request-Id": name} if name else None,
             )

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from shelfkin.artifacts import run_slug
 from shelfkin.embedding import texts
 from shelfkin.embedding.admission import Admission
-from shelfkin.embedding.batch_api import BatchRun, BatchSettings
+from shelfkin.embedding.batch_api import BatchRun
 from shelfkin.embedding.batch_records import BatchRecords
 from shelfkin.embedding.client import EmbeddingClient, check_key
 from shelfkin.embedding.compaction import KEEP_FOR, compact
@@ -26,18 +23,18 @@ from shelfkin.embedding.concurrency import ConcurrencyLimit
 from shelfkin.embedding.failures import TooManyRefusedError
 from shelfkin.embedding.journal import Journal, JournalWriter
 from shelfkin.embedding.ledger import ledger_rows, unaccounted_journals
-from shelfkin.embedding.local_endpoint import running_local_endpoint
-from shelfkin.embedding.packing import Limits
+from shelfkin.embedding.local_client import LocalClient
+from shelfkin.embedding.packing import MAX_INPUTS
 from shelfkin.embedding.prices import Budget, Mode, Price, price_of
 from shelfkin.embedding.progress import duration, report_progress
-from shelfkin.embedding.provider import KEY_VARIABLE, Provider
-from shelfkin.embedding.quota import Quota, RateLimits
+from shelfkin.embedding.provider import KEY_VARIABLE, choose_provider
+from shelfkin.embedding.quota import Quota
 from shelfkin.embedding.sender import Sender
 from shelfkin.embedding.texts import PendingTexts, TextCounts
 from shelfkin.embedding.tokens import is_exact
 from shelfkin.embedding.vector_store import Generation, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingUnavailableError, OptionError
-from shelfkin.profile import Embedding
+from shelfkin.stage import Stage
 
 # A second or two of work on a laptop, so that progress is seen; and shards that are not tiny.
 _LOCAL_INPUTS = 512
@@ -48,45 +45,32 @@ _BATCH_ROUNDS = 3
 _LOOK_AT_SPARK_S = 2.0
 
 
-@dataclass
 class EmbeddingRun:
-    """One run against one provider's store.
+    """One run against one provider's store, as the profile and the run's options choose them.
+
+    What it finds out goes to the stage's metrics.
 
     Attributes
     ----------
     section
-        The profile's section, with the run's own choices.
-    manifest
-        Path of the manifest that the run will write, relative to the artifact root: what journals are claimed by.
-    label
-        Unique among tries; names the run's journal.
-    scratch_uri
-        Folder for the texts that are about to be sent.
-    progress
-        Called at a calm pace with a format string and its arguments.
-    figures
-        What the run found out, for the stage's manifest.
+        The profile's section, with the run's own budget.
     """
 
-    session: SparkSession
-    section: Embedding
-    provider: Provider
-    store: VectorStore
-    manifest: str
-    label: str
-    scratch_uri: str
-    progress: Callable[..., None]
-    figures: dict[str, Any] = field(default_factory=dict)
-    _own_journals: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._budget = Budget(self.section.budget_tokens, self.section.budget_usd)
-        default = _LOCAL_INPUTS if self.provider.kind == "local" else Limits.max_inputs
-        self._limits = Limits(
-            max_inputs=self.section.max_inputs_per_request or default,
-            max_tokens=self.section.max_tokens_per_request,
-            max_tokens_per_input=self.section.max_tokens_per_input,
-        )
+    def __init__(self, stage: Stage) -> None:
+        options, section, root = stage.options, stage.profile.embedding, stage.paths.root
+        if options.budget_usd is not None:
+            section = section.model_copy(update={"budget_usd": options.budget_usd})
+        self.section = section
+        self.provider = choose_provider(section, model=options.model, dimensions=options.dimensions)
+        stage.progress("vectors come from %s", self.provider.describe())
+        self.store = VectorStore.of(root, self.provider)
+        self._stage = stage
+        self._manifest = root.relative(stage.paths.manifest_uri(stage.name))
+        self._budget = Budget(section.budget_tokens, section.budget_usd)
+        default = _LOCAL_INPUTS if self.provider.kind == "local" else MAX_INPUTS
+        self._max_inputs = section.max_inputs_per_request or default
+        self._key = os.environ.get(KEY_VARIABLE, "")
+        self._own_journals: set[str] = set()
 
     def price(self, mode: Mode = "standard") -> Price:
         """Return the price of a token."""
@@ -95,7 +79,7 @@ class EmbeddingRun:
     def distinct_parts(self, products: DataFrame) -> DataFrame:
         """Return the distinct texts as they are sent (`texts.distinct_parts`)."""
         provider = self.provider
-        return texts.distinct_parts(products, provider.kind, provider.model, self._limits.max_tokens_per_input)
+        return texts.distinct_parts(products, provider.kind, provider.model, self.section.max_tokens_per_input)
 
     def open_store(self) -> None:
         """Set torn files aside and take in what a killed run left."""
@@ -104,9 +88,9 @@ class EmbeddingRun:
 
     def pending(self, parts: DataFrame) -> PendingTexts:
         """Return what the store lacks."""
-        stored = texts.stored_vectors(self.session, self.store, self.store.latest())
+        stored = texts.stored_vectors(self._stage.spark, self.store, self.store.latest())
         missing = texts.missing_texts(parts, stored, retry_refused=self.section.retry_refused)
-        return PendingTexts.write(missing, self.store.root, self.scratch_uri)
+        return PendingTexts.write(missing, self.store.root, self._stage.table_uri("pending_texts"))
 
     def has_open_batches(self) -> bool:
         """Whether batches of an earlier run may still bring answers that are paid for."""
@@ -114,40 +98,33 @@ class EmbeddingRun:
 
     def announce(self, pending: PendingTexts, counts: TextCounts) -> None:
         """Say before the first request what the run will send, what that costs and how long it takes."""
-        exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
-        self.progress(
-            "%s of %s distinct texts are new: %s%s tokens",
-            f"{pending.n_texts:,}",
-            f"{counts.sent:,}",
-            exactly,
-            f"{pending.n_tokens:,}",
+        progress, mode = self._stage.progress, self._mode(pending)
+        usd = self.price(mode).usd_per_token
+        self._stage.metrics.update(
+            tokens_planned=pending.n_tokens,
+            cost_planned_usd=round(pending.n_tokens * usd, 6),
+            tokens_without_store=counts.tokens,
+            cost_without_store_usd=round(counts.tokens * usd, 6),
         )
-        mode = self._mode(pending)
-        price = self.price(mode).usd_per_token
-        if cost := pending.n_tokens * price:
+        if pending.n_texts == 0:
+            return progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
+        exactly = "" if is_exact(self.provider.kind, self.provider.model) else "at most "
+        new, sent, n_tokens = (f"{n:,}" for n in (pending.n_texts, counts.sent, pending.n_tokens))
+        progress("%s of %s distinct texts are new: %s%s tokens", new, sent, exactly, n_tokens)
+        if cost := pending.n_tokens * usd:
             half = " by the Batch API" if mode == "batch" else ""
-            self.progress("that costs %s$%.4f%s (%s)", exactly, cost, half, self.price().source)
+            progress("that costs %s$%.4f%s (%s)", exactly, cost, half, self.price().source)
         limit = self.section.tokens_per_minute
         if limit and mode == "standard":
             at_best = duration(pending.n_tokens / limit * 60)
-            self.progress("at %s tokens a minute it takes %s", f"{limit:,.0f}", at_best)
+            progress("at %s tokens a minute it takes %s", f"{limit:,.0f}", at_best)
         if cost and counts.tokens > pending.n_tokens:
-            self.progress("without the vector store it would cost $%.4f", counts.tokens * price)
-
-    def planned(self, pending: PendingTexts, counts: TextCounts) -> dict[str, Any]:
-        """Return what the run is about to send and what it costs, beside what that would be without the store."""
-        usd = self.price(self._mode(pending)).usd_per_token
-        return {
-            "tokens_planned": pending.n_tokens,
-            "cost_planned_usd": round(pending.n_tokens * usd, 6),
-            "tokens_without_store": counts.tokens,
-            "cost_without_store_usd": round(counts.tokens * usd, 6),
-        }
+            progress("without the vector store it would cost $%.4f", counts.tokens * usd)
 
     def send(self, parts: DataFrame, pending: PendingTexts) -> None:
         """Embed what is missing; raises the error of what stopped it, with everything finished kept."""
         began = time.monotonic()
-        check_key(os.environ.get(KEY_VARIABLE, ""))
+        check_key(self._key)
         self._check_budget_can_bind()
         for _ in range(_BATCH_ROUNDS):
             wanted = self._mode(pending) == "batch"
@@ -157,11 +134,11 @@ class EmbeddingRun:
             pending = self.pending(parts)
         if pending.n_texts:
             self._send_at_once(pending)
-        self.figures["seconds_sending"] = round(time.monotonic() - began, 3)
+        self._stage.metrics["seconds_sending"] = round(time.monotonic() - began, 3)
 
     def tidy(self) -> Generation:
         """Merge small files of the store, delete what nobody reads any more; return the newest generation."""
-        newest = compact(self.session, self.store, self.store.latest())
+        newest = compact(self._stage.spark, self.store, self.store.latest())
         self.store.collect_garbage(datetime.now(UTC) - KEEP_FOR)
         return newest
 
@@ -190,8 +167,8 @@ class EmbeddingRun:
         own: list[dict[str, Any]] = []
         earlier: list[dict[str, Any]] = []
         names = []
-        for journal in unaccounted_journals(self.store, self.manifest):
-            journal.take(self.manifest)
+        for journal in unaccounted_journals(self.store, self._manifest):
+            journal.take(self._manifest)
             rows = ledger_rows(self.store, journal, self.provider.model, prices)
             (own if journal.name in self._own_journals else earlier).extend(rows)
             names.append(journal.name)
@@ -209,24 +186,17 @@ class EmbeddingRun:
                 next_step="Set embedding.usd_per_million_tokens in the store profile, or budget_tokens instead.",
             )
 
-    def _key(self) -> str:
-        return os.environ.get(KEY_VARIABLE, "") if self.provider.kind != "local" else ""
-
     def _send_in_batches(self, pending: PendingTexts | None) -> None:
         """Send what the profile wants sent in batches, and wait for those of earlier runs."""
-        section, usd = self.section, self.price("batch").usd_per_token
+        usd = self.price("batch").usd_per_token
         batches = BatchRun(
             self.provider,
-            self._key(),
+            self._key,
             self.store,
-            BatchSettings(
-                self._limits,
-                timeout_s=section.timeout_s,
-                poll_s=section.batch_poll_s,
-                max_enqueued_tokens=section.batch_max_enqueued_tokens,
-            ),
-            manifest=self.manifest,
-            progress=self.progress,
+            self.section,
+            max_inputs=self._max_inputs,
+            manifest=self._manifest,
+            progress=self._stage.progress,
             usd_per_token=usd,
             budget=self._budget,
         )
@@ -238,62 +208,56 @@ class EmbeddingRun:
         self._budget = self._budget.after(batches.tokens_submitted, usd)
 
     def _send_at_once(self, pending: PendingTexts) -> None:
-        """Embed texts under the quota, with the bundled endpoint running meanwhile where it is the provider."""
-        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self.label)}")
-        provider = self.provider
-        with ExitStack() as running:
-            if provider.kind == "local":
-                provider = provider.at(running.enter_context(running_local_endpoint()))
-            journal.open(self.manifest)
-            running.callback(journal.end)
-            self._own_journals.add(journal.name)
-            try:
-                asyncio.run(self._send(provider, journal, pending))
-            finally:
-                self.store.adopt_orphans()  # what requests that were cut off have still stored
+        """Embed texts under the quota."""
+        journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self._stage.attempt)}")
+        journal.open(self._manifest)
+        self._own_journals.add(journal.name)
+        try:
+            asyncio.run(self._send(journal, pending))
+        finally:
+            self.store.adopt_orphans()  # what requests that were cut off have still stored
+            journal.end()
 
-    async def _send(self, provider: Provider, journal: Journal, pending: PendingTexts) -> None:
-        section = self.section
+    def _client(self) -> EmbeddingClient | LocalClient:
+        if self.provider.kind == "local":
+            return LocalClient()
+        return EmbeddingClient(self.provider, self._key, timeout_s=self.section.timeout_s)
+
+    async def _send(self, journal: Journal, pending: PendingTexts) -> None:
+        section, provider = self.section, self.provider
         admission = self._admission(pending.n_texts)
-        async with EmbeddingClient(provider, self._key(), timeout_s=section.timeout_s) as client:
+        async with self._client() as client:
             sender = Sender(
                 client,
                 admission,
                 JournalWriter(journal),
                 self.store,
                 server=provider.server,
-                limits=self._limits,
+                max_inputs=self._max_inputs,
                 dimensions=provider.dimensions or self.store.known_dimensions(),
                 deadline_s=section.deadline_s,
             )
             try:
                 await sender.run(
                     pending,
-                    partial(report_progress, admission, pending.n_texts, self.progress),
-                    partial(end_with_spark, self.session),
+                    partial(report_progress, admission, pending.n_texts, self._stage.progress),
+                    partial(end_with_spark, self._stage.spark),
                 )
             finally:
                 await asyncio.to_thread(sender.keep)
         requests_per_minute, tokens_per_minute = admission.limits()
-        self.figures.update(limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute)
+        self._stage.metrics.update(
+            limit_requests_per_minute=requests_per_minute, limit_tokens_per_minute=tokens_per_minute
+        )
         if admission.stopped_by is not None:
-            self.progress("stopped: %s vectors of this run are kept", f"{admission.totals.texts:,}")
+            self._stage.progress("stopped: %s vectors of this run are kept", f"{admission.totals.texts:,}")
             raise admission.stopped_by
 
     def _admission(self, n_texts: int) -> Admission:
         section = self.section
-        quota = Quota(
-            RateLimits(
-                section.requests_per_minute, section.tokens_per_minute, section.requests_per_day, section.tokens_per_day
-            ),
-            headroom=section.quota_headroom,
-            burst_s=section.quota_burst_s,
-            now=time.monotonic(),
-            max_tokens_per_request=section.max_tokens_per_request,
-        )
         highest = _LOCAL_UNDER_WAY if self.provider.kind == "local" else section.max_requests_under_way
         return Admission(
-            quota,
+            Quota(section, now=time.monotonic()),
             ConcurrencyLimit(highest=highest),
             usd_per_token=self.price().usd_per_token,
             budget=self._budget,
@@ -316,8 +280,3 @@ async def end_with_spark(session: SparkSession) -> None:
     raise EmbeddingUnavailableError(
         "Spark has ended, and with it this run.", next_step="Run the task again: finished vectors are kept."
     )
-
-
-def choose_section(section: Embedding, budget_usd: float | None) -> Embedding:
-    """Return the profile's section with a run's own budget, where it has one."""
-    return section if budget_usd is None else section.model_copy(update={"budget_usd": budget_usd})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import openai
@@ -82,6 +83,7 @@ Status = Literal["rate_limited", "failed", "lost", "unusable", "refused", "termi
 RETRYABLE: frozenset[Status] = frozenset({"rate_limited", "failed", "lost", "unusable"})
 
 
+@dataclass(eq=False, repr=False)
 class RequestFailedError(Exception):
     """A request without usable vectors, in words that can't hold the key.
 
@@ -97,20 +99,18 @@ class RequestFailedError(Exception):
         Tokens that the answer says were used, where it could be read that far.
     """
 
-    def __init__(
-        self,
-        status: Status,
-        said: str,
-        *,
-        http_status: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        latency_s: float = 0.0,
-        error: EmbeddingError | None = None,
-        billed: int | None = None,
-    ) -> None:
-        super().__init__(said)
-        self.status, self.said, self.http_status = status, said, http_status
-        self.headers, self.latency_s, self.error, self.billed = headers or {}, latency_s, error, billed
+    status: Status
+    said: str
+    http_status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    latency_s: float = 0.0
+    error: EmbeddingError | None = None
+    billed: int | None = None
+
+
+def unusable(said: str) -> RequestFailedError:
+    """Return the error of a 200 that doesn't hold what was asked for; another try may."""
+    return RequestFailedError("unusable", said, http_status=200)
 
 
 def failure_of(error: openai.OpenAIError, provider: Provider, key: str, latency_s: float) -> RequestFailedError:

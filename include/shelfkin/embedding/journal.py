@@ -102,11 +102,7 @@ class Journal:
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield all lines in the order in which they were written."""
         folder = posixpath.join(self.uri, "ledger")
-        try:
-            found = self.root.fs.ls(folder, detail=False, refresh=True)
-        except FileNotFoundError:
-            return
-        for name in sorted(posixpath.basename(path) for path in found):
+        for name in self.root.names(folder):
             if name.endswith(".jsonl"):  # anything else is a temporary file of a put that was cut off
                 for line in self.root.read_bytes(posixpath.join(folder, name)).splitlines():
                     yield json.loads(line)
@@ -130,53 +126,46 @@ class JournalWriter:
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self._pending: list[tuple[dict[str, Any], asyncio.Future[None] | None]] = []
-        self._wake = asyncio.Event()
+        self._pending: list[dict[str, Any]] = []
+        self._turn = asyncio.Lock()
         self._number = 0
-        self._closing = False
+        self._written_at = float("-inf")
+        self._broken: Exception | None = None
 
     async def write(self, line: dict[str, Any]) -> None:
-        """Write one line; raises what the storage raises."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((line, done))
-        self._wake.set()
-        await done
+        """Write one line, and all that came in meanwhile; raises what the storage raises."""
+        self._pending.append(line)
+        async with self._turn:
+            if self._broken is not None:
+                raise self._broken
+            if any(pending is line for pending in self._pending):  # otherwise it went with another's file
+                clock = asyncio.get_running_loop().time
+                await asyncio.sleep(self._written_at + _APART_S - clock())
+                await self._flush()
+                self._written_at = clock()
 
     def note(self, line: dict[str, Any]) -> None:
         """Write one line with the next file, without waiting for it."""
-        self._pending.append((line, None))
-        self._wake.set()
+        self._pending.append(line)
 
-    async def run(self) -> None:
-        """Write files until `close`."""
-        while not (self._closing and not self._pending):
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._pending = self._pending, []
-            if not batch:
-                continue
-            self._number += 1
-            outcome: Exception | None = None
-            try:
-                await asyncio.to_thread(self._put, [line for line, _ in batch])
-            except Exception as error:  # noqa: BLE001 - whoever waits for the line must hear of it
-                outcome = error
-            for done in [done for _, done in batch if done is not None and not done.done()]:
-                if outcome is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(outcome)
-            await asyncio.sleep(0.0 if self._closing else _APART_S)
+    async def close(self) -> None:
+        """Write the last notes; of one that is lost the ledger says what its shard says, or that it was in flight."""
+        with contextlib.suppress(Exception):
+            await self._flush()
 
-    def _put(self, lines: list[dict[str, Any]]) -> None:
-        """Put one file; a storage's hiccup must not end a run of hours."""
+    async def _flush(self) -> None:
+        """Write what is pending as one file; a storage's hiccup must not end a run of hours."""
+        lines, self._pending = self._pending, []
+        if not lines:
+            return
+        self._number += 1
         wait = wait_random_exponential(max=_PAUSE_S)
-        Retrying(stop=stop_after_attempt(_TRIES), wait=wait, reraise=True)(self.journal.put, self._number, lines)
-
-    def close(self) -> None:
-        """Let `run` end after what is pending."""
-        self._closing = True
-        self._wake.set()
+        put = Retrying(stop=stop_after_attempt(_TRIES), wait=wait, reraise=True).wraps(self.journal.put)
+        try:
+            await asyncio.to_thread(put, self._number, lines)
+        except Exception as error:
+            self._broken = error  # whoever waits for one of these lines must hear of it
+            raise
 
 
 def _process_exists(pid: int) -> bool:
@@ -185,5 +174,5 @@ def _process_exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

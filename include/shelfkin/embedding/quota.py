@@ -6,11 +6,11 @@ Plain arithmetic on a clock that the caller passes in (seconds, monotonic): no t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from shelfkin.embedding.rate_headers import Allowance, RateHeaders
-
-MINUTE_S, DAY_S = 60.0, 86_400.0
+from shelfkin.embedding.rate_headers import DAY_S, MINUTE_S, Allowance
+from shelfkin.profile import Embedding
 
 # A request before any limit is known: large enough to be worth its round trip, small enough for the lowest tier.
 PROBE_TOKENS = 8_000
@@ -37,61 +37,60 @@ _PLENTY, _PLENTY_HOLDS_S = 0.5, 5.0
 _FILL = 1.25
 
 
-@dataclass(frozen=True)
-class RateLimits:
-    """Limits of one key; None: not known, or none."""
-
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    requests_per_day: float | None = None
-    tokens_per_day: float | None = None
-
-
 @dataclass
-class Bucket:
-    """A token bucket: it holds at most `capacity` and refills by `per_s` (Turner 1986, "New directions in ...").
+class _Window:
+    """One kind of limit (requests or tokens) over one period, as a token bucket (Turner 1986, "New directions ...").
+
+    The bucket holds at most `capacity` and refills by `per_s`.
 
     Attributes
     ----------
     available
-        What may leave at once; below 0 after a request that is larger than the bucket.
+        What may leave at once; below 0 after a request that is larger than the bucket. None: no limit is known.
     at
         The moment that `available` is of.
     """
 
-    per_s: float
-    capacity: float
-    available: float
-    at: float
-
-    def refill(self, now: float, pace: float = 1.0) -> None:
-        """Add what has come in since the last look, at a share `pace` of the full rate."""
-        self.available = min(self.capacity, self.available + max(0.0, now - self.at) * self.per_s * pace)
-        self.at = max(self.at, now)
-
-    def wait_s(self, cost: float, pace: float = 1.0) -> float:
-        """Return the seconds until `cost` may leave; what exceeds the bucket leaves when it is full."""
-        lacking = min(cost, self.capacity) - self.available
-        # Less than a millionth of a token is rounding, not lack: waiting for it would never end.
-        return 0.0 if lacking <= 1e-6 else lacking / (self.per_s * pace)
-
-
-@dataclass
-class _Window:
-    """One kind of limit (requests or tokens) over one period."""
-
     period_s: float
     configured: float | None
     learned: float | None = None
-    bucket: Bucket | None = None
+    per_s: float = 0.0
+    capacity: float = 0.0
+    available: float | None = None
+    at: float = 0.0
 
     @property
     def limit(self) -> float | None:
         known = [limit for limit in (self.configured, self.learned) if limit is not None]
         return min(known, default=None)
 
+    def add(self, amount: float) -> None:
+        """Put in (or, below 0, take out) what may leave."""
+        if self.available is not None:
+            self.available = min(self.capacity, self.available + amount)
 
-@dataclass
+    def lower(self, most: float) -> None:
+        """Leave at most `most` in the bucket."""
+        if self.available is not None:
+            self.available = min(self.available, most)
+
+    def refill(self, now: float, pace: float) -> None:
+        """Add what has come in since the last look, at a share `pace` of a minute's rate."""
+        self.add(max(0.0, now - self.at) * self._rate(pace))
+        self.at = max(self.at, now)
+
+    def wait_s(self, cost: float, pace: float) -> float:
+        """Return the seconds until `cost` may leave; what exceeds the bucket leaves when it is full."""
+        if self.available is None:
+            return 0.0
+        lacking = min(cost, self.capacity) - self.available
+        # Less than a millionth of a token is rounding, not lack: waiting for it would never end.
+        return 0.0 if lacking <= 1e-6 else lacking / self._rate(pace)
+
+    def _rate(self, pace: float) -> float:
+        return self.per_s * (pace if self.period_s == MINUTE_S else 1.0)
+
+
 class Quota:
     """How fast requests may leave.
 
@@ -100,46 +99,37 @@ class Quota:
 
     Parameters
     ----------
-    configured
-        Limits that the user knows. What the server says can only lower them.
-    headroom
-        Share of every limit that is left unused.
-    burst_s
-        Seconds' worth of quota that may leave at once; what the server says or refuses can only lower it.
+    section
+        The profile's section with the limits that the user knows. What the server says can only lower them.
     now
         The clock's time.
+
+    Attributes
+    ----------
+    known
+        Whether an answer has shown what the server says of its limits, and of how much may come at once.
+    burst_s
+        Seconds' worth of quota that may leave at once; what the server says or refuses can only lower it.
+    pace
+        Share of the full rate; below 1 after refusals.
+    resume_at
+        When the server takes requests again, by its own word.
     """
 
-    configured: RateLimits
-    headroom: float = 0.01
-    burst_s: float = 5.0
-    now: float = 0.0
-    max_tokens_per_request: int = 300_000
-    pace: float = 1.0
-    resume_at: float = -math.inf
-    answered: bool = False
-    _windows: dict[tuple[str, float], _Window] = field(default_factory=dict)
-    _slowed_at: float = -math.inf
-    _plenty_until: float = -math.inf
-    _guessed: bool = False
-    _recovered_at: float = -math.inf
-
-    def __post_init__(self) -> None:
-        known = self.configured
-        for what, period_s, limit in (
-            ("requests", MINUTE_S, known.requests_per_minute),
-            ("tokens", MINUTE_S, known.tokens_per_minute),
-            ("requests", DAY_S, known.requests_per_day),
-            ("tokens", DAY_S, known.tokens_per_day),
-        ):
-            self._windows[what, period_s] = _Window(period_s, limit)
-        self._recovered_at = self.now
-        self._resize(self.now)
-
-    @property
-    def known(self) -> bool:
-        """Whether an answer has shown what the server says of its limits, and of how much may come at once."""
-        return self.answered
+    def __init__(self, section: Embedding, *, now: float = 0.0) -> None:
+        self.known = False
+        self.burst_s, self.pace, self.resume_at = section.quota_burst_s, 1.0, -math.inf
+        self.max_tokens_per_request = section.max_tokens_per_request
+        self._headroom = section.quota_headroom
+        self._windows = {
+            ("requests", MINUTE_S): _Window(MINUTE_S, section.requests_per_minute),
+            ("tokens", MINUTE_S): _Window(MINUTE_S, section.tokens_per_minute),
+            ("requests", DAY_S): _Window(DAY_S, section.requests_per_day),
+            ("tokens", DAY_S): _Window(DAY_S, section.tokens_per_day),
+        }
+        self._guessed = False
+        self._slowed_at, self._plenty_until, self._recovered_at = -math.inf, -math.inf, now
+        self._resize(now)
 
     def limit(self, what: str, period_s: float = MINUTE_S) -> float | None:
         """Return the limit of ``requests`` or ``tokens`` in a period, or None."""
@@ -158,60 +148,51 @@ class Quota:
         size = tokens / MINUTE_S * min(self.burst_s, _REQUEST_S)
         if requests is not None:
             size = max(size, _FILL * tokens / requests)
-        return int(max(1, min(size, tokens * (1 - self.headroom), self.max_tokens_per_request)))
+        return int(max(1, min(size, tokens * (1 - self._headroom), self.max_tokens_per_request)))
 
     def wait_s(self, n_tokens: float, now: float) -> float:
         """Return the seconds until a request of `n_tokens` may leave; 0: now."""
         self._refill(now)
-        waits = [max(0.0, self.resume_at - now)]
-        waits += [bucket.wait_s(cost, self._pace_of(window)) for window, bucket, cost in self._costs(n_tokens)]
-        return max(waits)
+        waits = [window.wait_s(cost, self.pace) for window, cost in self._costs(n_tokens)]
+        return max(0.0, self.resume_at - now, *waits)
 
     def blocked_s(self, n_tokens: float, now: float) -> float:
         """Return the part of `wait_s` that isn't mere pacing: the server's own word, and limits of a day."""
         self._refill(now)
-        days = [bucket.wait_s(cost) for window, bucket, cost in self._costs(n_tokens) if window.period_s == DAY_S]
-        return max([0.0, self.resume_at - now, *days])
+        days = [window.wait_s(cost, 1.0) for window, cost in self._costs(n_tokens) if window.period_s == DAY_S]
+        return max(0.0, self.resume_at - now, *days)
 
     def take(self, n_tokens: float, now: float) -> None:
         """Count a request that leaves now."""
         self._refill(now)
-        for _, bucket, cost in self._costs(n_tokens):
-            bucket.available -= cost
+        for window, cost in self._costs(n_tokens):
+            window.add(-cost)
 
     def settle(self, n_estimated: float, n_used: float, now: float) -> None:
         """Correct the count of a request's tokens when the server has said how many they were."""
         self._refill(now)
-        for (what, _), window in self._windows.items():
-            if what == "tokens" and window.bucket:
-                window.bucket.available = min(window.bucket.capacity, window.bucket.available + n_estimated - n_used)
+        for period_s in (MINUTE_S, DAY_S):
+            self._windows["tokens", period_s].add(n_estimated - n_used)
 
-    def observe(self, headers: RateHeaders, outstanding: tuple[float, float], now: float) -> None:
+    def observe(self, allowances: Mapping[str, Allowance], outstanding: Mapping[str, float], now: float) -> None:
         """Learn from an answer's headers.
 
         Parameters
         ----------
-        headers
-            What the server says.
+        allowances
+            What the server says (`read_rate_headers`).
         outstanding
-            Requests and tokens that have left and aren't answered: the server may or may not have counted them.
+            ``requests`` and ``tokens`` that have left and aren't answered: the server may or may not have counted them.
         now
             The clock's time.
         """
-        self.answered = True
+        self.known = True
         self._refill(now)
-        named = [
-            (what, allowance, unanswered)
-            for what, allowance, unanswered in zip(
-                ("requests", "tokens"), (headers.requests, headers.tokens), outstanding, strict=True
-            )
-            if allowance is not None
-        ]
-        shares = [allowance.filled for _, allowance, _ in named if allowance.filled is not None]
+        shares = [allowance.filled for allowance in allowances.values() if allowance.filled is not None]
         if shares:
             self._plenty_until = now + _PLENTY_HOLDS_S if min(shares) > _PLENTY else -math.inf
-        for what, allowance, unanswered in named:
-            window = self._windows[what, period_s(allowance)]
+        for what, allowance in allowances.items():
+            window = self._windows[what, allowance.period_s]
             self._guessed = False
             window.learned = allowance.limit
             if window.period_s == MINUTE_S:
@@ -220,8 +201,8 @@ class Quota:
             # Nearly empty although we leave it full: others use it too, and what they took isn't in our count. A bucket
             # of a second's worth is empty after each of our own requests.
             remaining, whole = allowance.remaining, window.period_s == DAY_S or allowance.holds_s > MINUTE_S / 2
-            if window.bucket and whole and remaining is not None and remaining < _LOW_WATER * allowance.limit:
-                window.bucket.available = min(window.bucket.available, remaining - unanswered)
+            if whole and remaining is not None and remaining < _LOW_WATER * allowance.limit:
+                window.lower(remaining - outstanding[what])
 
     def refuse(self, n_tokens: float, wait_s: float | None, left_at: float, now: float) -> bool:
         """Take note of a 429 (rate limit); return whether it was news.
@@ -240,15 +221,14 @@ class Quota:
             When the refused request left.
         """
         self._refill(now)
-        self.answered = True
+        self.known = True
         if wait_s is not None:
             self.resume_at = max(self.resume_at, now + wait_s)
         elif self._plenty_until > now:
             return False  # the server's own count says that it wasn't us: it is overloaded, or makes no sense
-        for window in self._windows.values():
+        for what in ("requests", "tokens"):
             # Whichever limit it was, nothing is saved up any more.
-            if window.bucket and window.period_s == MINUTE_S:
-                window.bucket.available = min(window.bucket.available, 0.0)
+            self._windows[what, MINUTE_S].lower(0.0)
         if left_at <= self._slowed_at or n_tokens > self.request_tokens():
             return False
         self._slowed_at = now
@@ -274,12 +254,9 @@ class Quota:
             window.learned = max(rate, _GUESS_KEEPS * (window.learned or 0.0), 1.0)
         self._resize(now)
 
-    def _costs(self, n_tokens: float) -> list[tuple[_Window, Bucket, float]]:
-        costs = {"requests": 1.0, "tokens": float(n_tokens)}
-        return [(window, window.bucket, costs[what]) for (what, _), window in self._windows.items() if window.bucket]
-
-    def _pace_of(self, window: _Window) -> float:
-        return self.pace if window.period_s == MINUTE_S else 1.0
+    def _costs(self, n_tokens: float) -> list[tuple[_Window, float]]:
+        """Return what a request costs in every window."""
+        return [(window, 1.0 if what == "requests" else n_tokens) for (what, _), window in self._windows.items()]
 
     def _refill(self, now: float) -> None:
         if self._guessed and self.pace >= 1.0 and now > self._recovered_at:
@@ -288,8 +265,7 @@ class Quota:
                     window.learned *= (1 + _GROWTH_PER_S) ** min(now - self._recovered_at, MINUTE_S)
             self._resize(now)
         for window in self._windows.values():
-            if window.bucket:
-                window.bucket.refill(now, self._pace_of(window))
+            window.refill(now, self.pace)
         since = now - max(self._recovered_at, self._slowed_at)
         if self.pace < 1.0 and since > 0:
             self.pace = min(1.0, self.pace + _RECOVERY_PER_S * since)
@@ -300,26 +276,11 @@ class Quota:
         for (what, _), window in self._windows.items():
             if window.limit is None:
                 continue
-            per_s = window.limit * (1 - self.headroom) / window.period_s
             largest = self._wanted_tokens() if what == "tokens" else 1.0
             # A day's limit is a store to draw from, a minute's is a pace to keep.
             of_a_day = window.period_s == DAY_S
-            capacity = max(per_s * (DAY_S if of_a_day else self.burst_s), largest)
-            if window.bucket is None:
-                at_first = capacity if of_a_day else min(capacity, max(largest, per_s * _REQUEST_S))
-                window.bucket = Bucket(per_s, capacity, at_first, now)
-            else:
-                window.bucket.per_s, window.bucket.capacity = per_s, capacity
-                window.bucket.available = min(window.bucket.available, capacity)
-
-
-def period_s(allowance: Allowance) -> float:
-    """Return whether a reported limit is per minute (60) or per day (86,400).
-
-    The headers don't say. A bucket that refills over a day tells by its reset time: ``used / limit`` of a day (OpenAI's
-    lower tiers: limit 10,000, 9,999 left, reset in 8.64 s). Anything else is a minute's.
-    """
-    if allowance.remaining is None or not allowance.reset_s or allowance.remaining >= allowance.limit:
-        return MINUTE_S
-    whole_s = allowance.reset_s * allowance.limit / (allowance.limit - allowance.remaining)
-    return DAY_S if abs(whole_s / DAY_S - 1) < 0.01 else MINUTE_S
+            window.per_s = window.limit * (1 - self._headroom) / window.period_s
+            window.capacity = max(window.per_s * (DAY_S if of_a_day else self.burst_s), largest)
+            if window.available is None:
+                window.available, window.at = math.inf if of_a_day else max(largest, window.per_s * _REQUEST_S), now
+            window.lower(window.capacity)

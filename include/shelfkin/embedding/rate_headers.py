@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+import pandas as pd
+
+MINUTE_S, DAY_S = 60.0, 86_400.0
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,34 @@ class Allowance:
         What is left, and what comes back until the bucket is whole again, are all of it.
         """
         if self.remaining is None or self.reset_s is None:
-            return 60.0
-        return min(60.0, self.remaining / self.limit * 60.0 + self.reset_s)
+            return MINUTE_S
+        return min(MINUTE_S, self.remaining / self.limit * MINUTE_S + self.reset_s)
+
+    @property
+    def period_s(self) -> float:
+        """Whether the limit is per minute (60) or per day (86,400).
+
+        The headers don't say. A bucket that refills over a day tells by its reset time: ``used / limit`` of a day
+        (OpenAI's lower tiers: limit 10,000, 9,999 left, reset in 8.64 s). Anything else is a minute's.
+        """
+        if self.remaining is None or not self.reset_s or self.remaining >= self.limit:
+            return MINUTE_S
+        whole_s = self.reset_s * self.limit / (self.limit - self.remaining)
+        return DAY_S if abs(whole_s / DAY_S - 1) < 0.01 else MINUTE_S
 
     @property
     def filled(self) -> float | None:
         """Share of the server's bucket that is left, or None."""
-        return None if self.remaining is None else self.remaining / max(self.limit * self.holds_s / 60.0, 1.0)
+        return None if self.remaining is None else self.remaining / max(self.limit * self.holds_s / MINUTE_S, 1.0)
 
 
-@dataclass(frozen=True)
-class RateHeaders:
-    """The limits named in one answer; None where the server says nothing."""
+def read_rate_headers(headers: Mapping[str, str]) -> dict[str, Allowance]:
+    """Read ``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` (OpenAI API reference, "Debugging requests").
 
-    requests: Allowance | None = None
-    tokens: Allowance | None = None
-
-
-def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders:
-    """Read ``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` (OpenAI API reference, "Debugging requests")."""
-    return RateHeaders(_allowance(headers, "requests"), _allowance(headers, "tokens"))
+    The result has the keys ``requests`` and ``tokens``, where the server says something of them.
+    """
+    allowances = {what: _allowance(headers, what) for what in ("requests", "tokens")}
+    return {what: allowance for what, allowance in allowances.items() if allowance is not None}
 
 
 def _allowance(headers: Mapping[str, str], what: str) -> Allowance | None:
@@ -60,15 +68,13 @@ def _allowance(headers: Mapping[str, str], what: str) -> Allowance | None:
 
 def duration_s(text: str | None) -> float | None:
     """Return seconds of a duration like ``6m0s``, ``20ms`` or ``8.64s``; a bare number is seconds; None otherwise."""
-    if text is None:
+    seconds = number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        return number(str(pd.Timedelta(text).total_seconds()))
+    except ValueError:
         return None
-    bare = number(text)
-    if bare is not None:
-        return bare
-    parts = _PART.findall(text)
-    if not parts or "".join(value + unit for value, unit in parts) != text.strip():
-        return None
-    return sum(float(value) * _UNITS_S[unit] for value, unit in parts)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

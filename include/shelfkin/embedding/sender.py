@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from tenacity import Retrying, stop_after_attempt, wait_random_exponential
@@ -16,7 +17,8 @@ from shelfkin.embedding.admission import Admission, Permit, StoppedError
 from shelfkin.embedding.client import Answer, EmbeddingClient
 from shelfkin.embedding.failures import RETRYABLE, RequestFailedError, TooManyRefusedError, unavailable
 from shelfkin.embedding.journal import JournalWriter
-from shelfkin.embedding.packing import Limits, Text, pack
+from shelfkin.embedding.local_client import LocalAnswer, LocalClient
+from shelfkin.embedding.packing import Text, pack
 from shelfkin.embedding.retry_policy import Deadline, retrying
 from shelfkin.embedding.vector_store import Shard, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingError
@@ -28,6 +30,7 @@ _STOP_GRACE_S = 8.0
 Outcome = dict[str, Any]
 
 
+@dataclass
 class Sender:
     """Sends one run's texts.
 
@@ -43,8 +46,8 @@ class Sender:
         Where answers go.
     server
         Who answers, in a word for messages.
-    limits
-        What one request may hold.
+    max_inputs
+        Texts that one request may hold.
     dimensions
         Length that the vectors must have; None: whatever comes first.
     deadline_s
@@ -58,23 +61,17 @@ class Sender:
         The server's words by text_hash, of texts that it refuses for good.
     """
 
-    def __init__(
-        self,
-        client: EmbeddingClient,
-        admission: Admission,
-        journal: JournalWriter,
-        store: VectorStore,
-        *,
-        server: str,
-        limits: Limits,
-        dimensions: int | None,
-        deadline_s: float,
-    ) -> None:
-        self._client, self._admission, self._journal, self._store = client, admission, journal, store
-        self._server, self._limits, self._dimensions, self._deadline_s = server, limits, dimensions, deadline_s
-        self._running: set[asyncio.Task[None]] = set()
-        self.shards: list[Shard] = []
-        self.refused: dict[str, str] = {}
+    client: EmbeddingClient | LocalClient
+    admission: Admission
+    journal: JournalWriter
+    store: VectorStore
+    server: str
+    max_inputs: int
+    dimensions: int | None
+    deadline_s: float
+    shards: list[Shard] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self, texts: Iterable[Text], *meanwhile: Callable[[], Awaitable[None]]) -> None:
         """Embed all texts, or as many as possible before the run is stopped (`Admission.stopped_by`).
@@ -84,9 +81,8 @@ class Sender:
         meanwhile
             What goes on for as long as texts are sent; an error of it stops the run.
         """
-        writing = asyncio.create_task(self._journal.run())
         beside = [asyncio.create_task(self._stopping_on_error(work())) for work in meanwhile]
-        stopped = asyncio.create_task(self._admission.stopped.wait())
+        stopped = asyncio.create_task(self.admission.stopped.wait())
         self._start(self._start_all(texts))
         try:
             while self._running and not stopped.done():
@@ -95,14 +91,13 @@ class Sender:
                 await asyncio.wait(self._running, timeout=_STOP_GRACE_S)
         finally:
             await _cancel([*self._running, *beside, stopped])
-            self._journal.close()
-            await writing
+            await self.journal.close()
 
     async def _start_all(self, texts: Iterable[Text]) -> None:
         """Start a task per request, each when it is admitted; the next one is packed while it waits."""
         # Requests that wait for another try are not under way, but their texts are in memory.
-        room = asyncio.Semaphore(self._admission.most_under_way)
-        batches = pack(texts, self._limits, self._admission.request_tokens)
+        room = asyncio.Semaphore(self.admission.concurrency.highest)
+        batches = pack(texts, self.max_inputs, self.admission.request_tokens)
         upcoming = _next(batches)
         while batch := await upcoming:
             upcoming = _next(batches)
@@ -113,7 +108,7 @@ class Sender:
 
     def _fitting(self, batch: list[Text]) -> Iterator[list[Text]]:
         """Yield the batch, in parts if requests have become smaller since it was packed."""
-        return pack(batch, self._limits, self._admission.request_tokens)
+        return pack(batch, self.max_inputs, self.admission.request_tokens)
 
     def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._stopping_on_error(work))
@@ -127,7 +122,7 @@ class Sender:
         except StoppedError:
             pass
         except Exception as error:  # noqa: BLE001 - it is raised by whoever started the run
-            self._admission.stop(error)
+            self.admission.stop(error)
 
     async def embed(self, batch: list[Text], permit: Permit | None = None) -> None:
         """Embed one batch, with the permit for its first try or in its turn; bad texts end up in `refused`.
@@ -144,7 +139,7 @@ class Sender:
                 parts = list(self._fitting(batch))
             elif len(batch) == 1:
                 self.refused[batch[0].text_hash] = error.said
-                self._admission.refused(error.said)
+                self.admission.refused(error.said)
                 return
             else:
                 # The guilty text is in one of the halves; a refused request costs a round trip, but no tokens.
@@ -161,8 +156,8 @@ class Sender:
         RequestFailedError
             The server refuses the batch as it is: a text of it (``refused``), or its size (``rate_limited``).
         """
-        deadline = Deadline(self._deadline_s)
-        tries = retrying(deadline, lambda error: self._may_pass(batch, error), self._admission.pause)
+        deadline = Deadline(self.deadline_s)
+        tries = retrying(deadline, lambda error: self._may_pass(batch, error), self.admission.pause)
         try:
             async for attempt in tries:
                 with attempt:
@@ -174,7 +169,7 @@ class Sender:
             if error.status == "refused" or self._is_too_large(batch, error):
                 raise
             n_tries = int(tries.statistics.get("attempt_number", 1))
-            raise error.error or unavailable(self._server, n_tries, self._deadline_s, error.said) from None
+            raise error.error or unavailable(self.server, n_tries, self.deadline_s, error.said) from None
 
     def _may_pass(self, batch: list[Text], error: BaseException) -> bool:
         """Whether the same batch may pass at another try."""
@@ -187,66 +182,66 @@ class Sender:
         return (
             error.status == "rate_limited"
             and len(batch) > 1
-            and sum(text.n_tokens for text in batch) > self._admission.request_tokens()
+            and sum(text.n_tokens for text in batch) > self.admission.request_tokens()
         )
 
     async def _admit(self, batch: list[Text]) -> Permit:
-        return await self._admission.admit(len(batch), sum(text.n_tokens for text in batch))
+        return await self.admission.admit(len(batch), sum(text.n_tokens for text in batch))
 
     async def _try(self, batch: list[Text], permit: Permit, n_try: int) -> None:
         """Send one request, and store the answer before the request counts as done."""
         line = await self._write_down(permit, n_try)
         try:
-            answer = await self._client.send([text.text for text in batch], name=line["permit"])
+            answer = await self.client.send([text.text for text in batch], name=line["permit"])
             shard, outcome = await asyncio.to_thread(self._keep, batch, answer, line)
         except RequestFailedError as error:
-            self._admission.failed(permit, error)
+            self.admission.failed(permit, error)
             outcome = _outcome(error.status, error.http_status, error.billed, error)
-            self._journal.note({"settled": line["permit"], **outcome, "said": error.said})
+            self.journal.note({"settled": line["permit"], **outcome, "said": error.said})
             raise
         self.shards.append(shard)
-        self._admission.answered(permit, outcome["billed"], answer.headers)
-        self._journal.note({"settled": line["permit"], **outcome, "shard": vars(shard)})
+        self.admission.answered(permit, outcome["billed"], answer.headers)
+        self.journal.note({"settled": line["permit"], **outcome, "shard": vars(shard)})
 
     async def _write_down(self, permit: Permit, n_try: int) -> dict[str, Any]:
         """Put the request's line on storage before it is sent; return it."""
         line = {
-            "permit": f"{self._journal.journal.name}-{permit.number:07d}",
+            "permit": f"{self.journal.journal.name}-{permit.number:07d}",
             "at": utc_now(),
             "inputs": permit.n_texts,
             "tokens": permit.n_tokens,
             "try": n_try,
         }
         try:
-            await self._journal.write(line)
+            await self.journal.write(line)
         except Exception as error:
-            self._admission.not_sent(permit)
+            self.admission.not_sent(permit)
             raise ArtifactError(
-                f"The journal {self._journal.journal.uri} can't be written ({type(error).__name__}: {error}).",
+                f"The journal {self.journal.journal.uri} can't be written ({type(error).__name__}: {error}).",
                 next_step="Check the artifact root's space and permissions, then run again.",
             ) from error
-        if self._admission.stopped_by is not None:
-            self._admission.not_sent(permit)
-            self._journal.note({"settled": line["permit"], "status": "not_sent"})
+        if self.admission.stopped_by is not None:
+            self.admission.not_sent(permit)
+            self.journal.note({"settled": line["permit"], "status": "not_sent"})
             raise StoppedError
         return line
 
-    def _keep(self, batch: list[Text], answer: Answer, line: dict[str, Any]) -> tuple[Shard, Outcome]:
+    def _keep(self, batch: list[Text], answer: Answer | LocalAnswer, line: dict[str, Any]) -> tuple[Shard, Outcome]:
         """Read an answer and put its vectors on storage; they are paid for, so a storage's fault gets a few more tries.
 
         Runs in a thread, because it is nearly all of the work.
         """
-        vectors, billed = answer.read(len(batch), self._dimensions)
-        self._dimensions = vectors.shape[1]
+        vectors, billed = answer.read(len(batch), self.dimensions)
+        self.dimensions = vectors.shape[1]
         outcome = _outcome("ok", 200, billed, answer)
         hashes = [text.text_hash for text in batch]
         wait = wait_random_exponential(max=_STORE_PAUSE_S)
-        write = Retrying(stop=stop_after_attempt(_STORE_TRIES), wait=wait, reraise=True).wraps(self._store.write_shard)
+        write = Retrying(stop=stop_after_attempt(_STORE_TRIES), wait=wait, reraise=True).wraps(self.store.write_shard)
         try:
-            return write(self._journal.journal.name, line["permit"], hashes, vectors, [{**line, **outcome}]), outcome
+            return write(self.journal.journal.name, line["permit"], hashes, vectors, [{**line, **outcome}]), outcome
         except Exception as error:
             raise EmbeddingError(
-                f"An answer could not be stored under {self._store.uri} ({type(error).__name__}: {error}).",
+                f"An answer could not be stored under {self.store.uri} ({type(error).__name__}: {error}).",
                 next_step="Check the artifact root's space and permissions, then run again.",
             ) from error
 
@@ -256,12 +251,14 @@ class Sender:
         After too many refusals none of them is kept: so many are the settings' fault sooner than the texts'.
         """
         shards = list(self.shards)
-        if self.refused and not isinstance(self._admission.stopped_by, TooManyRefusedError):
-            shards.append(self._store.write_refused(self._journal.journal.name, self.refused))
-        self._store.commit(shards)
+        if self.refused and not isinstance(self.admission.stopped_by, TooManyRefusedError):
+            shards.append(self.store.write_refused(self.journal.journal.name, self.refused))
+        self.store.commit(shards)
 
 
-def _outcome(status: str, http_status: int | None, billed: int | None, source: Answer | RequestFailedError) -> Outcome:
+def _outcome(
+    status: str, http_status: int | None, billed: int | None, source: Answer | LocalAnswer | RequestFailedError
+) -> Outcome:
     """Return what the journal says of a request that has ended."""
     return {
         "status": status,

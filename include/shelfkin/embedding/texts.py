@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
+import pandas as pd
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
@@ -22,6 +22,7 @@ _ROWS_READ = 8192
 _PARTS_DDL = (
     "text_hash string, n_products bigint, part int, n_parts int, n_tokens bigint, sent_hash string, text string"
 )
+_PARTS_COLUMNS = [column.split()[0] for column in _PARTS_DDL.split(", ")]
 
 
 def distinct_parts(products: DataFrame, kind: str, model: str, max_tokens: int) -> DataFrame:
@@ -46,28 +47,20 @@ def distinct_parts(products: DataFrame, kind: str, model: str, max_tokens: int) 
         F.min("embedding_text").alias("text"), F.count("*").alias("n_products")
     )
 
-    def split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def split(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         count = counter_of(kind, model)
-        for batch in batches:
-            if batch.num_rows == 0:
-                continue
-            texts = batch["text"].to_pylist()
-            rows = zip(
-                batch["text_hash"].to_pylist(), batch["n_products"].to_pylist(), texts, count(texts), strict=True
-            )
-            columns = list(zip(*(part for row in rows for part in _parts(*row, max_tokens, count)), strict=True))
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(column, field.type) for column, field in zip(columns, _PARTS_ARROW, strict=True)],
-                schema=_PARTS_ARROW,
-            )
+        for frame in frames:
+            rows = zip(frame["text_hash"], frame["n_products"], frame["text"], count(list(frame["text"])), strict=True)
+            parts = [part for row in rows for part in _parts(*row, max_tokens, count)]
+            yield pd.DataFrame(parts, columns=_PARTS_COLUMNS)
 
-    return distinct.select("text_hash", "n_products", "text").mapInArrow(split, _PARTS_DDL)
+    return distinct.select("text_hash", "n_products", "text").mapInPandas(split, _PARTS_DDL)
 
 
 def _parts(
     text_hash: str, n_products: int, text: str, n_tokens: int, max_tokens: int, count: Counter
 ) -> Iterator[tuple[str, int, int, int, int, str, str]]:
-    """Yield the rows of one text in the order of `_PARTS_ARROW`."""
+    """Yield the rows of one text in the order of `_PARTS_COLUMNS`."""
     if n_tokens <= max_tokens:
         yield text_hash, n_products, 0, 1, n_tokens, text_hash, text
         return
@@ -75,19 +68,6 @@ def _parts(
     for number, (part, size) in enumerate(zip(parts, count(parts), strict=True)):
         key = hashlib.sha256(part.encode()).hexdigest()
         yield text_hash, n_products, number, len(parts), size, key, part
-
-
-_PARTS_ARROW = pa.schema(
-    [
-        ("text_hash", pa.string()),
-        ("n_products", pa.int64()),
-        ("part", pa.int32()),
-        ("n_parts", pa.int32()),
-        ("n_tokens", pa.int64()),
-        ("sent_hash", pa.string()),
-        ("text", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)

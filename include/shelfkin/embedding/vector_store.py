@@ -118,8 +118,8 @@ class VectorStore:
 
     def latest(self) -> Generation:
         """Return the newest generation."""
-        number = max(self._generation_numbers(), default=0)
-        return self.generation(number)
+        names = [name for name in self.root.names(self.join("generations")) if re.fullmatch(r"\d{8}\.json", name)]
+        return self.generation(int(names[-1].removesuffix(".json")) if names else 0)
 
     def generation(self, number: int) -> Generation:
         """Return one generation; raises ArtifactError if it doesn't exist."""
@@ -132,10 +132,6 @@ class VectorStore:
                 next_step="Move the folder away; its texts are then embedded anew.",
             )
         return Generation(number, tuple(Shard(**shard) for shard in content["shards"]), content["retired"])
-
-    def shard_uris(self, generation: Generation) -> list[str]:
-        """Return the files that a reader of a generation reads."""
-        return [self.join(shard.path) for shard in generation.shards]
 
     def write_shard(
         self,
@@ -154,30 +150,20 @@ class VectorStore:
         requests
             The ledger lines of the requests that brought them, kept in the shard: all are on storage, or nothing is.
         """
-        order = sorted(range(len(hashes)), key=lambda row: hashes[row])
-        columns = [
-            pa.array([hashes[row] for row in order], pa.string()),
-            _list_array(vectors[order]),
-            pa.nulls(len(hashes), pa.string()),
-        ]
-        return self.write_rows(journal, name, pa.table(columns, schema=SHARD_SCHEMA), requests)
+        return self.write_rows(
+            journal, name, _rows(hashes, _list_array(vectors), pa.nulls(len(hashes), pa.string())), requests
+        )
 
     def write_refused(self, journal: str, refused: Mapping[str, str]) -> Shard:
         """Write the texts that the server refused for good in this run, with its words."""
-        hashes = sorted(refused)
-        columns = [
-            pa.array(hashes, pa.string()),
-            pa.nulls(len(hashes), pa.list_(pa.float32())),
-            pa.array([refused[text_hash] for text_hash in hashes], pa.string()),
-        ]
-        return self.write_rows(journal, "refused", pa.table(columns, schema=SHARD_SCHEMA))
+        nothing = pa.nulls(len(refused), pa.list_(pa.float32()))
+        return self.write_rows(journal, "refused", _rows(refused, nothing, pa.array(refused.values(), pa.string())))
 
     def known_dimensions(self) -> int | None:
         """Return the length of the vectors in the newest generation, or None if it has none."""
         for shard in self.latest().shards:
-            vectors = pq.read_table(io.BytesIO(self.root.read_bytes(self.join(shard.path))), columns=["vector"])[
-                "vector"
-            ]
+            data = io.BytesIO(self.root.read_bytes(self.join(shard.path)))
+            vectors = pq.read_table(data, columns=["vector"])["vector"]
             lengths = pc.list_value_length(vectors.drop_null())
             if len(lengths):
                 return int(lengths[0].as_py())
@@ -254,11 +240,12 @@ class VectorStore:
     def set_damaged_aside(self) -> Generation:
         """Drop listed shards whose file is gone or has another size; their texts are embedded again."""
         base = self.latest()
-        folders = {posixpath.dirname(shard.path) for shard in base.shards}
+        root, folders = self.root, {posixpath.dirname(shard.path) for shard in base.shards}
         sizes = {
             posixpath.join(folder, posixpath.basename(str(entry["name"]))): entry["size"]
             for folder in folders
-            for entry in self._ls(folder, detail=True)
+            if root.exists(self.join(folder))
+            for entry in root.fs.ls(self.join(folder), detail=True, refresh=True)
         }
         damaged = [shard for shard in base.shards if sizes.get(shard.path) != shard.size]
         if len(damaged) > max(1, _MAX_DAMAGED_SHARE * len(base.shards)):
@@ -294,8 +281,7 @@ class VectorStore:
 
     def journals(self) -> list[Journal]:
         """Return the journals of all runs that ever sent a request, oldest first."""
-        names = sorted(posixpath.basename(str(path)) for path in self._ls("journals"))
-        return [self.journal(name) for name in names]
+        return [self.journal(name) for name in self.root.names(self.join("journals"))]
 
     def journal(self, name: str) -> Journal:
         """Return one run's journal."""
@@ -304,26 +290,13 @@ class VectorStore:
     def _generation_uri(self, number: int) -> str:
         return self.join("generations", f"{number:08d}.json")
 
-    def _generation_numbers(self) -> list[int]:
-        names = [posixpath.basename(str(path)) for path in self._ls("generations")]
-        return [int(name.removesuffix(".json")) for name in names if re.fullmatch(r"\d{8}\.json", name)]
-
-    def _ls(self, *parts: str, detail: bool = False) -> list[Any]:
-        root, folder = self.root, self.join(*parts)
-        try:
-            return list(root.fs.ls(folder, detail=detail, refresh=True))
-        except FileNotFoundError:
-            return []
-
     def _list_shards(self, journal: str | None = None) -> list[str]:
-        journals = [journal] if journal else [posixpath.basename(str(path)) for path in self._ls("shards")]
-        listed = []
-        for name in journals:
-            for path in self._ls("shards", name):
-                match = _SHARD_NAME.fullmatch(posixpath.basename(str(path)))
-                if match:  # anything else is a temporary file of a put that was cut off
-                    listed.append(posixpath.join("shards", name, match.group(0)))
-        return sorted(listed)
+        return [
+            posixpath.join("shards", folder, name)
+            for folder in ([journal] if journal else self.root.names(self.join("shards")))
+            for name in self.root.names(self.join("shards", folder))
+            if _SHARD_NAME.fullmatch(name)  # anything else is a temporary file of a put that was cut off
+        ]
 
     def _verified(self, path: str) -> Shard | None:
         """Return the entry of a whole shard of this store; None, with a warning, for any other file."""
@@ -344,8 +317,13 @@ class VectorStore:
         return Shard(path, table.num_rows, len(data), sha256_hex(data))
 
 
+def _rows(hashes: Iterable[str], vectors: pa.Array, refused: pa.Array) -> pa.Table:
+    """Return a table in `SHARD_SCHEMA`, sorted by text_hash."""
+    columns = [pa.array(hashes, pa.string()), vectors, refused]
+    return pa.table(columns, schema=SHARD_SCHEMA).sort_by("text_hash")
+
+
 def _list_array(vectors: npt.NDArray[np.float32]) -> pa.Array:
-    n_rows, dimensions = vectors.shape
-    offsets = pa.array(np.arange(0, (n_rows + 1) * dimensions, dimensions, dtype=np.int32))
-    values = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1), pa.float32())
-    return pa.ListArray.from_arrays(offsets, values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]).cast(
+        SHARD_SCHEMA.field("vector").type
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,11 @@ def draw_quota_use(requests: Sequence[Mapping[str, Any]], limit_tokens_per_minut
     Parameters
     ----------
     requests
-        Rows of ``embedding_ledger``: requested_at (ISO 8601), latency_s, n_tokens, n_tokens_billed, status.
+        Rows of ``embedding_ledger``: requested_at (datetime), latency_s, n_tokens, n_tokens_billed, status.
     limit_tokens_per_minute
         The limit, or None.
     """
-    left = np.array([datetime.fromisoformat(str(row["requested_at"])).timestamp() for row in requests])
+    left = np.array([row["requested_at"].timestamp() for row in requests])
     tokens = np.array([_tokens(row) for row in requests], dtype=float)
     slowed = np.array([row["status"] == "rate_limited" for row in requests])
     begin = left.min()
@@ -42,15 +41,9 @@ def draw_quota_use(requests: Sequence[Mapping[str, Any]], limit_tokens_per_minut
     axes.bar(edges[:-1] / unit_s, per_minute, width=bin_s / unit_s, align="edge", color=style.BLUE, linewidth=0)
     if limit_tokens_per_minute:
         axes.axhline(limit_tokens_per_minute, color=style.INK, linewidth=1.2)
-        axes.annotate(
-            f"limit {limit_tokens_per_minute:,.0f}",
-            xy=(1, limit_tokens_per_minute),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=style.NOTE_PT,
-        )
+        beside = axes.get_yaxis_transform()
+        label = f"limit {limit_tokens_per_minute:,.0f} "
+        axes.text(1, limit_tokens_per_minute, label, transform=beside, ha="right", va="bottom", fontsize=style.NOTE_PT)
     if slowed.any():
         axes.plot(
             (left[slowed] - begin) / unit_s,

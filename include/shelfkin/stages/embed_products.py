@@ -2,14 +2,13 @@
 
 Reads products; writes product_vectors (one row per distinct text), embedding_ledger (one row per request) and
 embedding_refused (texts that the server won't take). With OPENAI_API_KEY the vectors come from OpenAI, with
-OPENAI_BASE_URL from any compatible server, otherwise from the bundled endpoint, which runs on this machine only while
-it is needed. All requests leave under one quota; a run that ends early keeps what it has paid for.
+OPENAI_BASE_URL from any compatible server, otherwise from the bundled model on this machine. All requests leave under
+one quota; a run that ends early keeps what it has paid for.
 """
 
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark reader knows
@@ -18,10 +17,9 @@ from shelfkin.app import App, optional
 from shelfkin.artifacts import Manifest
 from shelfkin.driver_memory import DriverMemory
 from shelfkin.embedding import texts
-from shelfkin.embedding.embedding_run import EmbeddingRun, choose_section
+from shelfkin.embedding.embedding_run import EmbeddingRun
 from shelfkin.embedding.ledger import Summary, summarise
-from shelfkin.embedding.provider import choose_provider
-from shelfkin.embedding.vector_store import Generation, VectorStore
+from shelfkin.embedding.vector_store import Generation
 from shelfkin.plotting.quota_use import draw_quota_use
 from shelfkin.stage import Stage
 from shelfkin.tables import EMBEDDING_LEDGER, EMBEDDING_REFUSED, PRODUCT_VECTORS, PRODUCTS, SCHEMAS
@@ -37,7 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(stage: Stage) -> None:
     """Embed what is new, then write all vectors of this run's products."""
-    embedding = open_run(stage)
+    embedding = EmbeddingRun(stage)
     parts = embedding.distinct_parts(stage.read("clean_catalog", PRODUCTS)).persist()
     counts = texts.count_texts(parts)
     check_memory(stage, counts.distinct, embedding.provider.dimensions)
@@ -45,11 +43,7 @@ def run(stage: Stage) -> None:
         stage.progress("%d texts are too long for the model: they are split, their vectors averaged", counts.split)
     embedding.open_store()
     pending = embedding.pending(parts)
-    if pending.n_texts == 0:
-        stage.progress("0 requests sent: all %s texts were in the vector store", f"{counts.sent:,}")
-    else:
-        embedding.announce(pending, counts)
-    stage.metrics.update(embedding.planned(pending, counts))
+    embedding.announce(pending, counts)
     if stage.options.estimate:
         pending.delete()
         return stage.progress("an estimate: nothing was sent")
@@ -61,7 +55,6 @@ def run(stage: Stage) -> None:
     write_vectors(stage, embedding, parts, generation, counts.distinct)
     write_ledger(stage, embedding)
     stage.metrics.update(
-        embedding.figures,
         provider=embedding.provider.slug,
         model=embedding.provider.model,
         texts_distinct=counts.distinct,
@@ -70,24 +63,6 @@ def run(stage: Stage) -> None:
         texts_split=counts.split,
         generation=generation.number,
         vector_store={"path": stage.paths.root.relative(embedding.store.uri), "generation": generation.number},
-    )
-
-
-def open_run(stage: Stage) -> EmbeddingRun:
-    """Return the run with its provider and vector store, as the profile and the run's options choose them."""
-    section = choose_section(stage.profile.embedding, stage.options.budget_usd)
-    provider = choose_provider(section, model=stage.options.model, dimensions=stage.options.dimensions)
-    stage.progress("vectors come from %s", provider.describe())
-    root = stage.paths.root
-    return EmbeddingRun(
-        stage.spark,
-        section,
-        provider,
-        VectorStore.of(root, provider),
-        manifest=root.relative(stage.paths.manifest_uri(stage.name)),
-        label=stage.attempt,
-        scratch_uri=stage.table_uri("pending_texts"),
-        progress=stage.progress,
     )
 
 
@@ -119,12 +94,7 @@ def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
     """Write the ledger of this run, and of earlier runs that ended without one, with its sums and picture."""
     own_rows, earlier_rows, journals = embedding.account()
     before = earlier_ledger(stage, journals)
-    columns = [column.split()[0] for column in SCHEMAS[EMBEDDING_LEDGER].split(", ")]
-    values = [
-        tuple(datetime.fromisoformat(row[name]) if name == "requested_at" else row[name] for name in columns)
-        for row in (*own_rows, *earlier_rows)
-    ]
-    ledger = stage.spark.createDataFrame(values, SCHEMAS[EMBEDDING_LEDGER])
+    ledger = stage.spark.createDataFrame([*own_rows, *earlier_rows], SCHEMAS[EMBEDDING_LEDGER])
     if before is not None:
         ledger = ledger.unionByName(before)
         journals = sorted({*journals, *(row["journal"] for row in before.select("journal").distinct().collect())})
@@ -142,7 +112,7 @@ def write_ledger(stage: Stage, embedding: EmbeddingRun) -> None:
         journals=journals,
     )
     if own.requests:
-        stage.save_figure("quota_use", draw_quota_use(own_rows, embedding.figures.get("limit_tokens_per_minute")))
+        stage.save_figure("quota_use", draw_quota_use(own_rows, stage.metrics.get("limit_tokens_per_minute")))
         stage.progress("%s", in_words("this run", own))
     if earlier.requests:
         stage.progress("%s: the ledger holds them too", in_words("earlier runs that ended without a manifest", earlier))
