@@ -1,5 +1,6 @@
-"""Command line for people: look at a published run, or ask it for recommendations.
+"""Command line for people: draft a profile, look at a published run, or ask it for recommendations.
 
+python -m shelfkin profile --store S --files "articles.csv orders.csv" [--force]
 python -m shelfkin show [--store S] [--as-of D]
 python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 """
@@ -7,6 +8,7 @@ python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -66,6 +68,15 @@ def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
     print(f"{len(session_list.items)} products in {elapsed_ms:.1f} ms")
 
 
+def profile(settings: Settings, store: str, files: str, force: bool) -> None:
+    """Draft a store's profile from its files, and print what was sure and what wasn't."""
+    from shelfkin.drafting.draft import draft_profile
+
+    path = draft_profile(store, shlex.split(files), settings.stores_dir, force)
+    print(path.read_text(encoding="utf-8"))
+    print(f"Written to {path}. Correct what it wasn't sure of, then: make check STORE={store}")
+
+
 def _cache() -> Path:
     return Path.home() / ".cache" / "shelfkin"
 
@@ -79,13 +90,18 @@ def main() -> int:
     asked = commands.add_parser("recommend", help="products for recently viewed ids")
     asked.add_argument("--recent", required=True, help="product ids, oldest first, separated by commas")
     asked.add_argument("--n", type=int, default=10)
-    for command in (shown, asked):
+    drafted = commands.add_parser("profile", help="draft a store's profile from its files")
+    drafted.add_argument("--files", required=True, help="the shop's files, separated by blanks; globs may be used")
+    drafted.add_argument("--force", action="store_true", help="overwrite the profile if there is one")
+    for command in (shown, asked, drafted):
         command.add_argument("--store", default="")
     flags = parser.parse_args()
     settings = Settings.from_env()
     store = flags.store or settings.default_store
     try:
-        if flags.command == "show":
+        if flags.command == "profile":
+            profile(settings, flags.store, flags.files, flags.force)
+        elif flags.command == "show":
             show(settings, store, flags.as_of)
         else:
             recommend(settings, store, flags.recent, flags.n)

@@ -5,28 +5,30 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 import duckdb
 
 from shelfkin.drafting.field_names import word_list
 from shelfkin.drafting.shop_file import SAMPLE_ROWS, ShopFile, ident
 
-_NUMBER = r"[+-]?[0-9][0-9.,'' ]*"
+_NUMBER = r"[+-]?\d[\d.,\x27\x{00A0} ]*"
+# What a value may be, as regular expressions of DuckDB.
 _MEASURES = {
-    "numeric": rf"regexp_full_match({{c}}, '{_NUMBER}')",
-    "money": rf"regexp_full_match({{c}}, '[^0-9+-]{{{{0,5}}}}{_NUMBER}[^0-9]{{{{0,5}}}}')",
-    "whole": "regexp_full_match({c}, '-?[0-9]{{1,4}}(\\.0+)?')",
-    "fraction": "regexp_matches({c}, '[0-9][.,][0-9]{{1,2}}([^0-9]|$)')",
-    "dated": "regexp_matches({c}, '(^|[^0-9])[0-9]{{1,4}}[-/.年][0-9A-Za-z]{{1,3}}[-/.月][0-9]{{1,4}}|^[A-Za-z]{{3}} [0-9]{{1,2}}, [0-9]{{4}}|^[0-9]{{1,2}} [A-Za-z]{{3}} [0-9]{{4}}')",
-    "epoch": "regexp_full_match({c}, '1[0-9]{{9}}([.][0-9]+)?|1[0-9]{{12}}|1[0-9]{{15}}|1[0-9]{{18}}')",
-    "clock": "regexp_full_match({c}, '[0-2]?[0-9]:[0-5][0-9](:[0-5][0-9])?')",
-    "spaced": "contains({c}, ' ')",
-    "letters": "regexp_matches({c}, '\\pL{{2}}')",
-    "link": "regexp_matches({c}, '^https?:|\\.(jpe?g|png|webp)$')",
-    "mail": "contains({c}, '@')",
-    "numbered": "regexp_full_match({c}, '#[0-9]+')",
-    "padded": "regexp_full_match({c}, '0[0-9]+')",
-    "float_like": "regexp_full_match({c}, '[0-9]+\\.0')",
+    "numeric": rf"^{_NUMBER}$",
+    "money": rf"^[^\d+-]{{0,5}}{_NUMBER}[^\d]{{0,5}}$",
+    "whole": r"^-?\d{1,4}(\.0+)?$",
+    "fraction": r"\d[.,]\d{1,2}(\D|$)",
+    "dated": r"(^|\D)\d{1,4}[-/.年]\w{1,3}[-/.月]\d{1,4}|^[A-Za-z]{3} \d{1,2}, \d{4}|^\d{1,2} [A-Za-z]{3} \d{4}",
+    "epoch": r"^1(\d{9}([.]\d+)?|\d{12}|\d{15}|\d{18})$",
+    "clock": r"^[0-2]?\d:[0-5]\d(:[0-5]\d)?$",
+    "spaced": " ",
+    "letters": r"\pL{2}|[\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}]",
+    "link": r"^https?:|\.(jpe?g|png|webp)$",
+    "mail": "@",
+    "numbered": r"^#\d+$",
+    "padded": r"^0\d+$",
+    "float_like": r"^\d+\.0$",
 }
 
 
@@ -52,6 +54,12 @@ class ColumnFacts:
         """Share of the rows that have a value."""
         return self.filled / max(1, self.rows)
 
+    @cached_property
+    def time(self) -> TimeFormat | None:
+        """How the values are written, if they are times."""
+        dated = max(self.share["dated"], self.share["epoch"]) >= 0.9 or self.length in (8.0, 12.0, 14.0)
+        return time_format(self.examples) if dated else None
+
     @property
     def distinct_share(self) -> float:
         """Distinct values per filled row."""
@@ -74,9 +82,9 @@ def column_facts(session: duckdb.DuckDBPyConnection, file: ShopFile) -> dict[str
 
 def _measure(session: duckdb.DuckDBPyConnection, name: str) -> ColumnFacts | None:
     column = ident(name)
-    shares = [f"avg(({measure.format(c=column)})::INT)" for measure in _MEASURES.values()]
+    shares = ", ".join(f"avg(regexp_matches({column}, '{pattern}')::INT)" for pattern in _MEASURES.values())
     row = session.execute(
-        f"SELECT count(*), count({column}), count(DISTINCT {column}), avg(length({column})), {', '.join(shares)} FROM sampled"
+        f"SELECT count(*), count({column}), count(DISTINCT {column}), avg(length({column})), {shares} FROM sampled"
     ).fetchone()
     if row is None or not row[1]:
         return None

@@ -15,6 +15,7 @@ import yaml
 from shelfkin.drafting.column_facts import column_facts
 from shelfkin.drafting.id_join import examples
 from shelfkin.drafting.plan import Plan, Section, decimal_mark, make_plan, source_of
+from shelfkin.drafting.platforms import draft_of_example, known_platform
 from shelfkin.drafting.query import query_columns, write_query
 from shelfkin.drafting.recognise import Recognised, recognise
 from shelfkin.drafting.shop_file import open_file, remove_folder
@@ -96,6 +97,9 @@ def _recognised(session: duckdb.DuckDBPyConnection, paths: list[Path], folder: P
 
 def write_draft(session: duckdb.DuckDBPyConnection, store: str, files: Sequence[Recognised]) -> str:
     """Return the text of a profile for recognised files."""
+    platform = known_platform([each.file for each in files])
+    if platform is not None:
+        return draft_of_example(store, *platform)
     plan = make_plan(session, files)
     sections = _section("catalog", plan.catalog, plan)
     if plan.events:
@@ -157,9 +161,8 @@ def _doubts(session: duckdb.DuckDBPyConnection, plan: Plan) -> list[str]:
                 " and ".join(examples(session, each.file.name, str(each.fields["product_id"])))
                 for each in (left, right)
             ]
-            found.append(
-                f"only {share:.0%} of the events name a product of the catalogue: {ids[0]} in {left.file.name}, {ids[1]} in {right.file.name}"
-            )
+            shown = f"{ids[0]} in {left.file.name}, {ids[1]} in {right.file.name}"
+            found.append(f"only {share:.0%} of the events name a product of the catalogue: {shown}")
     found += [f"not used: {Path(path).name}" for path in plan.unused]
     return list(dict.fromkeys(found))
 
@@ -174,9 +177,8 @@ def _section(name: str, section: Section, plan: Plan) -> list[str]:
         lines += [f"  # {_clean(each, 200)}" for each in section.saw]
         if name == "events" and plan.join:
             join = plan.join
-            lines.append(
-                f"  # {join.share:.1%} of the rows name a product of the catalogue ({_clean(join.left)} = {_clean(join.right)}, {join.rule})"
-            )
+            pair = f"{_clean(join.left)} = {_clean(join.right)}, {_clean(join.rule)}"
+            lines.append(f"  # {join.share:.1%} of the rows name a product of the catalogue ({pair})")
         lines += _sources(section)
     columns = query_columns(section) if _has_query(section, plan, name) else section.fields
     lines.append("  fields:")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 import duckdb
 
@@ -68,30 +68,35 @@ def best_join(
     left, right
         A table and its columns that may hold the id, the likeliest first. A later pair must be clearly better.
     """
-    best: Join | None = None
-    for one in left[1]:
-        for other in right[1]:
-            found = _join(session, left[0], one, right[0], other)
-            if found.share > (best.share + 0.1 if best else 0.02):
-                best = found
-    return best
+    pairs = [(one, other) for one in left[1] for other in right[1]]
+    shares: dict[tuple[str, str], float] = {}
+    for one, other in pairs:
+        shares[one, other] = _share(session, left[0], one, right[0], other, "{c}")
+        if shares[one, other] > 0.9:
+            break
+    if not pairs:
+        return None
+    # In the order of likelihood: a later pair must be clearly better.
+    first = pairs[0]
+    best = max(shares, key=lambda pair: (round(shares[pair] - 0.1 * (pair != first), 3), -pairs.index(pair)))
+    found = [_by_rule(session, left[0], right[0], *pair, shares[pair]) for pair in dict.fromkeys((first, best))]
+    join = max(found, key=lambda each: each.share)
+    return join if join.share > 0.02 else None
 
 
-def _join(session: duckdb.DuckDBPyConnection, left: str, one: str, right: str, other: str) -> Join:
-    plain = _share(session, left, one, right, other, "{c}")
+def _by_rule(session: duckdb.DuckDBPyConnection, left: str, right: str, one: str, other: str, plain: float) -> Join:
+    """Return the join of two columns by the strictest rule that does; a looser rule must earn its place."""
     best = Join(one, other, "as they are", plain, plain)
     if plain > 0.9:
         return best
     for rule, (sql, _) in RULES.items():
         share = _share(session, left, one, right, other, sql)
-        # A looser rule must earn its place.
         if share > best.share + 0.02:
             best = Join(one, other, rule, share, plain)
     prefix = _prefix(session, left, one) or _prefix(session, right, other)
     if prefix and best.share < 0.5:
-        share = _share(
-            session, left, one, right, other, "regexp_replace({c}, '^" + re.escape(prefix).replace("'", "''") + "', '')"
-        )
+        pattern = re.escape(prefix).replace("'", "''")
+        share = _share(session, left, one, right, other, f"regexp_replace({{c}}, '^{pattern}', '')")
         if share > best.share + 0.02:
             best = Join(one, other, f"without {prefix}", share, plain, prefix)
     return best
@@ -102,8 +107,10 @@ def _share(session: duckdb.DuckDBPyConnection, left: str, one: str, right: str, 
         return rule.format(c=_BARE.format(c=ident(column)))
 
     row = session.execute(
-        f"WITH ids AS (SELECT {key(one)} AS id, count(*) AS n FROM {ident(left)} WHERE {ident(one)} IS NOT NULL GROUP BY 1) "
-        f"SELECT sum(n) FILTER (id IN (SELECT {key(other)} FROM {ident(right)} WHERE {ident(other)} IS NOT NULL)), sum(n) FROM ids"
+        f"WITH ids AS (SELECT {key(one)} AS id, count(*) AS n FROM {ident(left)} "
+        f"WHERE {ident(one)} IS NOT NULL GROUP BY 1), "
+        f"named AS (SELECT {key(other)} AS id FROM {ident(right)} WHERE {ident(other)} IS NOT NULL) "
+        "SELECT sum(n) FILTER (id IN (SELECT id FROM named)), sum(n) FROM ids"
     ).fetchone()
     return float(row[0] or 0) / float(row[1]) if row and row[1] else 0.0
 
@@ -112,8 +119,10 @@ def _prefix(session: duckdb.DuckDBPyConnection, table: str, column: str) -> str:
     rows = session.execute(
         f"SELECT DISTINCT {ident(column)} FROM {ident(table)} WHERE {ident(column)} IS NOT NULL LIMIT 500"
     ).fetchall()
-    common = os.path.commonprefix([str(row[0]) for row in rows])
-    return re.sub(r"\d+$", "", common) if len(rows) > 5 else ""
+    ids = sorted(str(row[0]) for row in rows)
+    # What the first and the last in order share, all share.
+    common = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids[0], ids[-1], strict=False)))
+    return re.sub(r"\d+$", "", common) if len(ids) > 5 else ""
 
 
 def examples(session: duckdb.DuckDBPyConnection, table: str, column: str) -> list[str]:
@@ -131,8 +140,8 @@ def group_key(session: duckdb.DuckDBPyConnection, table: str, value: str, keys: 
     """
     for key in keys:
         row = session.execute(
-            f"SELECT count(*), count(*) FILTER (n = 1), sum(rows) FROM (SELECT count(DISTINCT {ident(value)}) AS n, count(*) AS rows "
-            f"FROM {ident(table)} WHERE {ident(key)} IS NOT NULL GROUP BY {ident(key)})"
+            f"SELECT count(*), count(*) FILTER (n = 1), sum(rows) FROM (SELECT count(DISTINCT {ident(value)}) AS n, "
+            f"count(*) AS rows FROM {ident(table)} WHERE {ident(key)} IS NOT NULL GROUP BY {ident(key)})"
         ).fetchone()
         if row and row[0] and row[1] / row[0] >= 0.95 and row[2] / row[0] > 1.05:
             return key

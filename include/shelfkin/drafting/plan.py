@@ -234,7 +234,7 @@ def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | 
         chosen = facts.examples[0] if dict(facts.top)[facts.examples[0]] >= 0.9 * facts.top[0][1] else facts.top[0][0]
         section.wheres["language"] = "{} = " + _literal(chosen)
         section.unsure.append(
-            f"one row per product and {best.fields['language']}: {', '.join(value for value, _ in facts.top)}; {chosen} is taken"
+            f"one row per product and {facts.name}: {', '.join(value for value, _ in facts.top)}; {chosen} is taken"
         )
     return section
 
@@ -287,18 +287,12 @@ def _apply(join: Join | None, catalog: Section, events: Section) -> None:
 
 def _name_fields(plan: Plan) -> None:
     """Name every field's column, as the file or the query has it."""
-    sections = [
-        (
-            plan.catalog,
-            CATALOG_FIELDS
-            if not plan.catalog_from_events
-            else ("product_id", "title", "description", "brand", "category_path"),
-        )
-    ]
+    # Order lines tell of the price and the time anyway.
+    of_catalog = CATALOG_FIELDS[:5] if plan.catalog_from_events else CATALOG_FIELDS
+    sections: list[tuple[Section, tuple[str, ...]]] = [(plan.catalog, of_catalog)]
     if plan.events:
         sections.append((plan.events, EVENT_FIELDS))
     for section, names in sections:
-        main = section.main
         for name in names:
             holder = source_of(section, name)
             if holder is not None:
@@ -363,7 +357,8 @@ def _types(section: Section) -> None:
         section.keys["ignore"] = ignored
     if by_kind.get("unknown"):
         section.unsure.append(
-            f"event types {', '.join(by_kind['unknown'])} are not known and ignored; name those that count under event_types"
+            f"event types {', '.join(by_kind['unknown'])} are ignored, for nothing here knows them; "
+            "name those that count under event_types"
         )
 
 

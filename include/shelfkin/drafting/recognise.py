@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shelfkin.drafting.column_facts import ColumnFacts, TimeFormat, time_format
+from shelfkin.drafting.column_facts import ColumnFacts, TimeFormat
 from shelfkin.drafting.field_names import event_word, name_score, word_list, words_of
 from shelfkin.drafting.shop_file import ShopFile
 
@@ -25,7 +25,7 @@ def _id_like(c: ColumnFacts) -> bool:
         and c.length <= 80
         and not share["link"]
         and not _time_like(c)
-        and c.distinct > 1
+        and (c.distinct > 1 or c.rows < 20)
     )
 
 
@@ -34,9 +34,7 @@ def _text_like(c: ColumnFacts) -> bool:
 
 
 def _time_like(c: ColumnFacts) -> bool:
-    return max(c.share["dated"], c.share["epoch"]) >= 0.9 or (
-        c.length in (8.0, 14.0) and time_format(c.examples) is not None
-    )
+    return c.time is not None
 
 
 def _event_words(c: ColumnFacts) -> float:
@@ -51,14 +49,15 @@ _FITS: dict[str, Callable[[ColumnFacts], bool]] = {
         c.share["link"] < 0.1 and not _time_like(c) and c.share["fraction"] <= c.share["float_like"] + 0.2
     ),
     "order_id": lambda c: _id_like(c) and c.share["mail"] < 0.1,
-    "title": lambda c: _text_like(c) and 2 <= c.length <= 300 and c.distinct > 1,
+    "title": lambda c: _text_like(c) and 2 <= c.length <= 300 and (c.distinct > 1 or c.rows < 20),
     "description": lambda c: _text_like(c) and c.length >= 3,
     "brand": lambda c: c.share["link"] < 0.1 and c.length <= 60 and c.share["letters"] >= 0.4,
     "category_path": lambda c: c.share["letters"] >= 0.4 and c.share["link"] < 0.1 and c.length <= 300,
     "price": lambda c: c.share["money"] >= 0.7 and c.share["epoch"] < 0.5 and not _time_like(c),
     "in_stock": lambda c: c.distinct <= 10 or c.share["money"] >= 0.9,
     "updated_at": _time_like,
-    "occurred_at": _time_like,
+    # Times that can't be read are still the times; the draft says so.
+    "occurred_at": lambda c: _time_like(c) or (c.share["dated"] >= 0.9 and not c.share["numeric"]),
     "event_type": lambda c: c.distinct <= 60 and c.share["letters"] >= 0.5 and _event_words(c) > 0,
     "quantity": lambda c: c.share["numeric"] >= 0.9 and c.share["whole"] >= 0.7,
     "currency": lambda c: c.length <= 4 and c.distinct <= 30 and c.share["letters"] >= 0.9,
@@ -109,7 +108,7 @@ class Recognised:
 
     def time(self, name: str = "occurred_at") -> TimeFormat | None:
         """Return how a field's times are written."""
-        return time_format(self.fact(name).examples)
+        return self.fact(name).time
 
     def candidates(self, name: str) -> list[str]:
         """Return the columns that could be a field, the likeliest first."""
@@ -159,7 +158,9 @@ def score_of(name: str, column: str, facts: ColumnFacts, file: ShopFile) -> floa
         score *= 0.9 + 0.1 * facts.distinct_share if facts.filled_share > 0.02 else 0.0
     if name in ("user_id", "product_id"):
         score *= 0.5 + 0.5 * min(1.0, facts.filled_share * 4)
-    if name in ("occurred_at", "title", "category_path", "brand", "price"):
+    if name == "price":
+        score *= 0.6 + 0.4 * facts.filled_share
+    if name in ("occurred_at", "title", "category_path", "brand"):
         score *= 0.7 + 0.3 * min(1.0, 2 * facts.filled_share)
     return max(score, _by_values(name, facts))
 

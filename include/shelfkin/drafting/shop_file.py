@@ -18,13 +18,14 @@ from typing import IO, Any
 from xml.etree import ElementTree
 
 import duckdb
+import orjson
 from charset_normalizer import from_bytes
 
 from shelfkin.drafting.field_names import FIELDS, name_score, word_list
 from shelfkin.errors import SourceError
 
 MAX_BYTES = 256 << 20
-SAMPLE_ROWS = 50_000
+SAMPLE_ROWS = 20_000
 _BOMS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -33,8 +34,8 @@ _BOMS = {
 
 # Numbers and dates stay the text that they are written in: "00123", 1.10.
 _JSON = (
-    "auto_detect=true, convert_strings_to_integers=false, dateformat='@%Y', timestampformat='@%Y', map_inference_threshold=-1, "
-    f"maximum_object_size={MAX_BYTES}, union_by_name=true"
+    "auto_detect=true, convert_strings_to_integers=false, dateformat='@%Y', timestampformat='@%Y', "
+    f"map_inference_threshold=-1, maximum_object_size={MAX_BYTES}, union_by_name=true"
 )
 
 
@@ -172,8 +173,16 @@ def _format(path: Path) -> str:
     if text.startswith("["):
         return "json"
     if text.startswith("{"):
-        return "jsonl"
+        first = text.splitlines()[0]
+        return "jsonl" if _is_json(first) or len(first) > 60_000 else "json"
     return "csv"
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _bom(start: bytes) -> str | None:
@@ -192,12 +201,12 @@ def find_encoding(blocks: Iterable[bytes]) -> tuple[str, str | None]:
         return ("utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"), None
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for start in chain([start], remaining):
-            decoder.decode(start)
+        for block in chain([start], remaining):
+            decoder.decode(block)
         return "utf-8", None
     except UnicodeDecodeError:
-        pass  # `start` is the block that isn't UTF-8
-    strange = b"\n".join(line for line in start.splitlines() if not line.isascii())[: 200 << 10]
+        pass  # `block` is the one that isn't UTF-8
+    strange = b"\n".join(line for line in block.splitlines() if not line.isascii())[: 200 << 10]
     encoding = _likeliest(strange)
     read = re.findall(r"[^\W\d_]{3,}", strange.decode(encoding, errors="replace"))
     words = list(dict.fromkeys(word for word in read if not word.isascii()))
@@ -230,7 +239,7 @@ def _as_utf8(path: Path, folder: Path, found: ShopFile) -> Path:
         return path
     handle, name = tempfile.mkstemp(suffix=".txt", dir=folder)
     with _unpacked(path) as file, open(handle, "w", encoding="utf-8", newline="") as copy:  # noqa: PTH123
-        reader = codecs.getreader(encoding)(file, errors="replace")
+        reader = codecs.getreader(encoding)(file, "replace")
         for block in iter(lambda: reader.read(1 << 20), ""):
             copy.write(block)
             if copy.tell() > MAX_BYTES:
@@ -247,8 +256,6 @@ def _orc(path: Path) -> Any:
 
 def _xml_rows(path: Path, folder: Path, found: ShopFile) -> Path:
     """Write the repeated element of an XML file as JSON lines; its name becomes `row_tag`."""
-    import orjson
-
     counts: dict[str, int] = {}
     with _unpacked(path) as file:
         for n, (_, element) in enumerate(ElementTree.iterparse(file, events=("start",))):  # noqa: S314
@@ -354,8 +361,8 @@ def is_header(cells: list[str], rows: list[tuple[Any, ...]]) -> bool:
 
 def _flatten(session: duckdb.DuckDBPyConnection, found: ShopFile) -> None:
     """Make the table of text columns: fields of structs get columns, the entries of one list get rows."""
-    described = session.execute("DESCRIBE opened").fetchall()
-    types = {str(name): session.table("opened").types[position] for position, (name, *_) in enumerate(described)}
+    opened = session.table("opened")
+    types: dict[str, Any] = dict(zip(opened.columns, opened.types, strict=True))
     lists = [name for name, kind in types.items() if str(kind).endswith("[]") and str(kind).startswith("STRUCT")]
     origin = "opened"
     # Of several lists, the one whose entries say most about a product: lines of an order, items of an event.
