@@ -63,7 +63,7 @@ def write(path: Path, columns: str, rows: Iterable[dict[str, Any]], separator: s
 
 def listed(columns: str, *rows: Sequence[Any]) -> list[dict[str, Any]]:
     """Return rows as mappings."""
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    return [dict(zip(columns.split(","), row, strict=True)) for row in rows]
 
 
 def shopify(data: Path) -> None:
