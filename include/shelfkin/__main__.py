@@ -1,6 +1,7 @@
-"""Command line for people: draft a profile, look at a published run, or ask it for recommendations.
+"""Command line for people: draft and check a profile, look at a published run, or ask it for recommendations.
 
 python -m shelfkin profile --store S --files "articles.csv orders.csv" [--force]
+python -m shelfkin check --store S [--as-of D]
 python -m shelfkin show [--store S] [--as-of D]
 python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 """
@@ -77,6 +78,16 @@ def profile(settings: Settings, store: str, files: str, force: bool) -> None:
     print(f"Written to {path}. Correct what it wasn't sure of, then: make check STORE={store}")
 
 
+def check(settings: Settings, store: str, as_of: str) -> None:
+    """Print what a run would make of a store's files."""
+    from shelfkin.checking.check import check_store
+
+    began = time.monotonic()
+    for line in check_store(settings, store, parse_as_of(as_of) if as_of else None):
+        print(line)
+    print(f"\nLooked for {time.monotonic() - began:.0f} s.")
+
+
 def _cache() -> Path:
     return Path.home() / ".cache" / "shelfkin"
 
@@ -93,7 +104,9 @@ def main() -> int:
     drafted = commands.add_parser("profile", help="draft a store's profile from its files")
     drafted.add_argument("--files", required=True, help="the shop's files, separated by blanks; globs may be used")
     drafted.add_argument("--force", action="store_true", help="overwrite the profile if there is one")
-    for command in (shown, asked, drafted):
+    checked = commands.add_parser("check", help="what a run would make of a store's files, on a sample")
+    checked.add_argument("--as-of", default="")
+    for command in (shown, asked, drafted, checked):
         command.add_argument("--store", default="")
     flags = parser.parse_args()
     settings = Settings.from_env()
@@ -101,6 +114,8 @@ def main() -> int:
     try:
         if flags.command == "profile":
             profile(settings, flags.store, flags.files, flags.force)
+        elif flags.command == "check":
+            check(settings, store, flags.as_of)
         elif flags.command == "show":
             show(settings, store, flags.as_of)
         else:
