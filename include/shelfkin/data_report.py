@@ -111,7 +111,9 @@ def _distinct(*examples: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(example for example in examples if example is not None))
 
 
-def _fields(parsed: DataFrame, fields: Mapping[str, str], reasons: list[tuple[str, int, int, int, int, tuple[str, ...]]]) -> list[ReportRow]:
+def _fields(
+    parsed: DataFrame, fields: Mapping[str, str], reasons: list[tuple[str, int, int, int, int, tuple[str, ...]]]
+) -> list[ReportRow]:
     figures = [F.count("*").alias("rows")]
     for name, column in fields.items():
         value = F.array_join(column, " > ") if column == "category_path" else F.col(column)
@@ -125,7 +127,10 @@ def _fields(parsed: DataFrame, fields: Mapping[str, str], reasons: list[tuple[st
     turned_away = {field: reason for reason in reasons for field in _UNREAD.get(reason[0], ())}
     rows = []
     for name in fields:
-        unread, examples = seen.get(f"{name}:unread", 0), _distinct(seen.get(f"{name}:unread_first"), seen.get(f"{name}:unread_last"))
+        unread, examples = (
+            seen.get(f"{name}:unread", 0),
+            _distinct(seen.get(f"{name}:unread_first"), seen.get(f"{name}:unread_last")),
+        )
         if name in turned_away:
             unread, examples = unread + turned_away[name][1], examples or turned_away[name][5]
         # An id that breaks its rule was read, and yet is no id.

@@ -120,7 +120,7 @@ def api_lines(folder: Path) -> MadeShop:
         10,
         60,
         {"product_id": "9003", "title": "Lamp model 3", "brand": "Maker 0", "price": 3.5},
-        {"order_id": "70001", "user_id": "501", "quantity": [1.0, 2.0]},
+        {"order_id": "70001", "user_id": "501", "quantity": 2.0},
     )
 
 
@@ -137,7 +137,7 @@ def excel_ids(folder: Path) -> MadeShop:
         10,
         40,
         {"product_id": "123", "title": "Garden tool 3", "price": 4.99},
-        {"order_id": "1", "user_id": ["30", "31"]},
+        {"order_id": "1", "user_id": "31"},
     )
 
 

@@ -5,10 +5,12 @@ The rows go through the very code of the cleaning stages.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
@@ -33,10 +35,13 @@ SAMPLE_ROWS = 5_000
 _SESSION = {
     "spark.master": "local[2]",
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.shuffle.partitions": "2",
-    # The session lives for seconds: the second compiler would only cost.
+    # The session lives for seconds: compiling costs more than it saves.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
 }
 
@@ -112,8 +117,8 @@ class Checker:
     def __init__(self, settings: Settings, profile: StoreProfile, as_of: date, folder: Path) -> None:
         self._settings, self._profile, self._as_of = settings, profile, as_of
         self._folder = folder
-        self._session = build_session("check", _SESSION)
-        self._session.sparkContext.setLogLevel("ERROR")
+        with _quiet(folder / "spark.log"):
+            self._session = build_session("check", _SESSION)
 
     @property
     def _cutoff(self) -> datetime:
@@ -182,7 +187,9 @@ class Checker:
         profile = self._profile
         if name == "catalog" or profile.events is None:
             return catalog_clean.parse_catalog(raw, profile, self._cutoff)
-        return events_clean.parse_events(raw, profile.events, profile.catalog.product_id, profile.timezone, self._cutoff)
+        return events_clean.parse_events(
+            raw, profile.events, profile.catalog.product_id, profile.timezone, self._cutoff
+        )
 
     def _join(self, found: Checked) -> None:
         """Look up the ids of the sampled events among all ids of the catalogue."""
@@ -190,20 +197,34 @@ class Checker:
         session = self._session.newSession()
         wanted = session.createDataFrame([(each,) for each in found.events.ids] or [("",)], "product_id string")
         every = self._parse("catalog", self._read(session, "catalog", None)).select("product_id")
-        named = {row["product_id"] for row in every.join(F.broadcast(wanted), "product_id", "left_semi").distinct().collect()}
+        named = {
+            row["product_id"] for row in every.join(F.broadcast(wanted), "product_id", "left_semi").distinct().collect()
+        }
         found.named = sum(n for product, n in found.events.ids.items() if product in named)
         found.strangers = sorted(set(found.events.ids) - named)[:200]
         found.known = sorted(found.catalog.ids)[:200]
 
 
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send what programs started meanwhile print as errors to a file: Spark's warnings are of no use to a shop."""
+    kept = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _some(frame: DataFrame, notes: list[str]) -> DataFrame:
-    """Return at most SAMPLE_ROWS rows, the same ones each time."""
+    """Return some SAMPLE_ROWS rows, chosen by their hashes: the same ones each time."""
     n = frame.count()
-    if n <= SAMPLE_ROWS:
+    if n <= 1.2 * SAMPLE_ROWS:
         return frame
-    notes.append(f"{SAMPLE_ROWS:,} of these {n:,} rows were cleaned" if notes else f"{SAMPLE_ROWS:,} of {n:,} rows were cleaned")
-    every = n // SAMPLE_ROWS
-    return frame.where(F.pmod(sources.row_hash(), F.lit(every)) == 0).limit(SAMPLE_ROWS)
+    notes.append(f"one in {n / SAMPLE_ROWS:.0f} of {'these ' if notes else ''}{n:,} rows")
+    return frame.where(F.pmod(sources.row_hash(), F.lit(n)) < SAMPLE_ROWS)
 
 
 def _beside(frame: DataFrame, parsed: DataFrame, columns: dict[str, str]) -> list[tuple[str, str]]:

@@ -60,9 +60,14 @@ def _join(found: Checked) -> Iterator[str]:
         return
     total = sum(found.events.ids.values())
     yield ""
-    yield f"JOIN: {found.named:,} of {total:,} good events ({found.named / max(1, total):.1%}) name a product of the catalogue"
+    share = found.named / max(1, total)
+    yield f"JOIN: {found.named:,} of {total:,} good events ({share:.1%}) name a product of the catalogue"
     if found.strangers:
-        yield f"  events name {' and '.join(map(_clean, found.strangers[:2]))}; the catalogue has {' and '.join(map(_clean, found.known[:2]))}"
+        yield f"  events name {_both(found.strangers)}; the catalogue has {_both(found.known)}"
+
+
+def _both(ids: list[str]) -> str:
+    return " and ".join(_clean(each, 60) for each in ids[:2])
 
 
 def _days(found: Checked) -> Iterator[str]:
@@ -70,7 +75,8 @@ def _days(found: Checked) -> Iterator[str]:
     if looked is None or not looked.first or not looked.last:
         return
     yield ""
-    yield f"DAYS: events from {looked.first[:16]} to {looked.last[:16]} UTC; lists are judged on the last {horizon} days"
+    seen = f"DAYS: events from {looked.first[:16]} to {looked.last[:16]} UTC"
+    yield f"{seen}; lists are judged on the last {horizon} days"
 
 
 def all_findings(found: Checked) -> Iterator[Finding]:
@@ -91,8 +97,8 @@ def _of_section(found: Checked, looked: Looked) -> Iterator[Finding]:
     limit = of.max_quarantined_share if of else 1.0
     lost = sum(row.rows for row in looked.of("reason"))
     if lost > limit * looked.n_rows or lost == looked.n_rows:
-        what = f"the stage stops: {lost:,} of {looked.n_rows:,} rows are turned away; {looked.name}.max_quarantined_share allows {limit:.0%}"
-        yield Finding(1.5, what, "")
+        what = f"stops the run: {lost:,} of {looked.n_rows:,} rows are turned away"
+        yield Finding(1.5, f"{what}; {looked.name}.max_quarantined_share allows {limit:.0%}", "")
     for row in looked.of("reason"):
         seen = f"turned away as {row.name}, for example {_examples(row)}"
         yield Finding(row.rows / looked.n_rows, seen, advice("reason", row.name, section))
@@ -114,8 +120,10 @@ def _of_join(found: Checked) -> Iterator[Finding]:
     total = sum(found.events.ids.values()) if found.events else 0
     if found.named is None or not total or found.named >= 0.95 * total:
         return
-    seen = f"events name no product of the catalogue: {', '.join(found.strangers[:2])}; it has {', '.join(found.known[:2])}"
-    yield Finding(1 - found.named / total, seen, "events.fields.product_id, catalog.fields.product_id, or their id rules")
+    seen = f"events name no product of the catalogue: {_both(found.strangers)}; it has {_both(found.known)}"
+    yield Finding(
+        1 - found.named / total, seen, "events.fields.product_id, catalog.fields.product_id, or their id rules"
+    )
 
 
 def _of_days(found: Checked) -> Iterator[Finding]:
@@ -125,7 +133,9 @@ def _of_days(found: Checked) -> Iterator[Finding]:
     first, last = date.fromisoformat(looked.first[:10]), date.fromisoformat(looked.last[:10])
     age, days, horizon = (found.as_of - last).days, (last - first).days + 1, profile.recommending.horizon_days
     if first >= found.as_of:
-        yield Finding(1.9, f"every event is of {first} or later, and the run's date is {found.as_of}", "default_as_of, or AS_OF")
+        yield Finding(
+            1.9, f"every event is of {first} or later, and the run's date is {found.as_of}", "default_as_of, or AS_OF"
+        )
     elif profile.max_staleness_days is not None and age > profile.max_staleness_days:
         seen = f"stops the run: the last event is of {last}, {age} days before {found.as_of}"
         yield Finding(1.9, seen, "max_staleness_days, or give default_as_of")

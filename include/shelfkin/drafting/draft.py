@@ -180,27 +180,21 @@ def _section(name: str, section: Section, plan: Plan) -> list[str]:
             pair = f"{_clean(join.left)} = {_clean(join.right)}, {_clean(join.rule)}"
             lines.append(f"  # {join.share:.1%} of the rows name a product of the catalogue ({pair})")
         lines += _sources(section)
-    columns = query_columns(section) if _has_query(section, plan, name) else section.fields
+    columns = _names_in_profile(section, plan, name)
     lines.append("  fields:")
     for key, column in section.fields.items():
         seen = _seen(source_of(section, key), key, column)
         lines.append(f"    {key}: {_yaml(columns[key])}{seen}")
-    if "title" not in section.fields and name == "catalog":
-        lines += _no_title(section, columns)
     for key, value in section.keys.items():
         lines += _key(key, value)
     return lines
 
 
-def _has_query(section: Section, plan: Plan, name: str) -> bool:
-    return section.needs_query or (
-        name == "catalog" and plan.catalog_from_events and bool(plan.events and plan.events.needs_query)
-    )
-
-
-def _no_title(section: Section, columns: dict[str, Any]) -> list[str]:
-    stand_in = next((key for key in ("category_path", "brand", "product_id") if key in columns), "product_id")
-    return [f"    title: {_yaml(columns[stand_in])}  # no column holds titles"]
+def _names_in_profile(section: Section, plan: Plan, name: str) -> dict[str, Any]:
+    """Return what each field's column is called: as in the file, or as in the query's result."""
+    if name == "catalog" and plan.catalog_from_events and plan.events:
+        return query_columns(plan.events) if plan.events.needs_query else section.fields
+    return query_columns(section) if section.needs_query else section.fields
 
 
 def _sources(section: Section) -> list[str]:

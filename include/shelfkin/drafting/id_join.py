@@ -8,14 +8,17 @@ from itertools import takewhile
 
 import duckdb
 
-from shelfkin.drafting.shop_file import ident
+from shelfkin.drafting.shop_file import ident, literal
 
 # How ids of one thing differ between two programs: in DuckDB's SQL, and in Spark's where a profile has no key for it.
 RULES = {
     "as they are": ("{c}", None),
     "without .0": (r"regexp_replace({c}, '\.0+$', '')", None),
     "in one case": ("upper({c})", None),
-    "without leading zeros": (r"ltrim(regexp_replace({c}, '\.0+$', ''), '0')", "ltrim('0', {c})"),
+    "without leading zeros": (
+        r"ltrim(regexp_replace({c}, '\.0+$', ''), '0')",
+        "ltrim('0', regexp_replace({c}, '^=\"|\"$|[.]0+$', ''))",
+    ),
     "without punctuation": (
         "regexp_replace(upper({c}), '[^A-Z0-9]', '', 'g')",
         "regexp_replace(upper({c}), '[^A-Z0-9]', '')",
@@ -53,7 +56,8 @@ class Join:
     def spark(self, column: str) -> str | None:
         """Return the id as Spark SQL, None where a key of the profile does it."""
         if self.prefix:
-            return f"regexp_replace({column}, '^{re.escape(self.prefix)}', '')"
+            rest = f"substring({column}, {len(self.prefix) + 1})"
+            return f"if(startswith({column}, {literal(self.prefix)}), {rest}, {column})"
         expression = RULES[self.rule][1]
         return None if expression is None else expression.format(c=column)
 

@@ -12,7 +12,7 @@ from shelfkin.drafting import id_join
 from shelfkin.drafting.field_names import event_word, word_list
 from shelfkin.drafting.id_join import Join
 from shelfkin.drafting.recognise import CATALOG_FIELDS, EVENT_FIELDS, Recognised
-from shelfkin.drafting.shop_file import quoted
+from shelfkin.drafting.shop_file import literal, quoted
 from shelfkin.errors import SourceError
 
 
@@ -26,7 +26,9 @@ class Section:
         What it is read from; the first holds the fields.
     fields
         Column of each field, of the file or of the query's result.
-    wheres, selected, joins
+    also
+        Further fields that the query must give: those of a catalogue that is derived from the events.
+    selected, join, wheres, fill_down, unions
         Pieces of a query; without any, and with one flat file, none is needed.
     keys
         Further keys of the section.
@@ -36,11 +38,13 @@ class Section:
 
     files: list[Recognised]
     fields: dict[str, Any] = field(default_factory=dict)
+    also: dict[str, Any] = field(default_factory=dict)
     selected: dict[str, str] = field(default_factory=dict)
     join: str = ""
     wheres: dict[str, str] = field(default_factory=dict)
     fill_down: str | None = None
     unions: list[Recognised] = field(default_factory=list)
+    stands_in_for_title: bool = False
     keys: dict[str, Any] = field(default_factory=dict)
     saw: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
@@ -53,7 +57,8 @@ class Section:
     @property
     def needs_query(self) -> bool:
         """Whether the files can't be read as they are."""
-        return bool(len(self.files) > 1 or self.wheres or self.fill_down or self.main.file.nested or self.selected)
+        shaped = self.wheres or self.fill_down or self.selected or self.stands_in_for_title
+        return bool(len(self.files) > 1 or shaped or self.main.file.nested)
 
 
 @dataclass
@@ -104,6 +109,12 @@ def make_plan(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -
     used += [id(each) for each in catalog.files]
     plan = Plan(catalog, events, not catalogues, [each.file.path for each in files if id(each) not in used], join)
     _name_fields(plan)
+    if "title" not in catalog.fields:
+        catalog.fields["title"] = "title"
+        (events if plan.catalog_from_events and events else catalog).stands_in_for_title = True
+        plan.unsure.append("no column holds titles: brand and category, or else the id, stand in")
+    if plan.catalog_from_events and events is not None:
+        events.also = {name: column for name, column in catalog.fields.items() if name not in events.fields}
     plan.currency = _currency(plan)
     return plan
 
@@ -170,16 +181,14 @@ def _orders_and_lines(session: duckdb.DuckDBPyConnection, files: Sequence[Recogn
     return section
 
 
+def _in_template(value: str) -> str:
+    return literal(value).replace("{", "{{").replace("}", "}}")
+
+
 def _leave_out(section: Section, name: str, of: Recognised, values: list[str]) -> None:
-    listed = ", ".join(_literal(value.lower()) for value in values)
+    listed = ", ".join(_in_template(value.lower()) for value in values)
     section.wheres[name] = f"lower(coalesce({{}}, '')) NOT IN ({listed})"
     section.unsure.append(f"orders whose {of.fields[name]} is {', '.join(values)} are left out")
-
-
-def _literal(value: str) -> str:
-    """Return a text as Spark SQL, also inside of a template."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("{", "{{").replace("}", "}}")
-    return f"'{escaped}'"
 
 
 def _fill_down_events(session: duckdb.DuckDBPyConnection, section: Section) -> None:
@@ -232,7 +241,7 @@ def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | 
     if best.has("language") and best.fact("product_id").distinct_share < 0.9 and len(best.fact("language").top) > 1:
         facts = best.fact("language")
         chosen = facts.examples[0] if dict(facts.top)[facts.examples[0]] >= 0.9 * facts.top[0][1] else facts.top[0][0]
-        section.wheres["language"] = "{} = " + _literal(chosen)
+        section.wheres["language"] = "{} = " + _in_template(chosen)
         section.unsure.append(
             f"one row per product and {facts.name}: {', '.join(value for value, _ in facts.top)}; {chosen} is taken"
         )

@@ -13,9 +13,10 @@ _OWN = {"product_id", "price", "quantity", "in_stock", "order_id"}
 
 def query_columns(section: Section) -> dict[str, str | list[str]]:
     """Return the column of each field in the query's result."""
+    fields = {**section.also, **section.fields}
     return {
         name: [f"{name}_{position}" for position, _ in enumerate(column, start=1)] if isinstance(column, list) else name
-        for name, column in section.fields.items()
+        for name, column in fields.items()
     }
 
 
@@ -28,7 +29,7 @@ def write_query(section: Section) -> str:
 
 def _select(section: Section, of: Recognised) -> str:
     columns: list[str] = []
-    for name in section.fields:
+    for name in (*section.fields, *section.also):
         columns += _columns(section, of, name)
     conditions = {name: template for name, template in section.wheres.items() if of.has(name) or section.join}
     inside = section.fill_down is not None and of is section.main
@@ -51,7 +52,9 @@ def _select(section: Section, of: Recognised) -> str:
 
 
 def _columns(section: Section, of: Recognised, name: str) -> list[str]:
-    column = section.fields[name]
+    column = section.fields.get(name) or section.also[name]
+    if name == "title" and section.stands_in_for_title:
+        return [f"{_title(of)} AS title"]
     if isinstance(column, list):
         return [f"{of.file.expressions[each]} AS {name}_{position}" for position, each in enumerate(column, start=1)]
     if of is not section.main:
@@ -59,6 +62,13 @@ def _columns(section: Section, of: Recognised, name: str) -> list[str]:
             return [f"'{_type_of_file(of)}' AS event_type"]
         return [f"{of.file.expressions[of.fields[name]] if of.has(name) else 'NULL'} AS {name}"]
     return [f"{_filled(section, of, name)} AS {name}"]
+
+
+def _title(of: Recognised) -> str:
+    """Return what stands in for a title: brand and category, or else the id."""
+    named = ", ".join(of.file.expressions[of.fields[name]] for name in ("brand", "category_path") if of.has(name))
+    by_id = f"concat('Product ', {of.file.expressions[of.fields['product_id']]})"
+    return f"coalesce(nullif(concat_ws(' ', {named}), ''), {by_id})" if named else by_id
 
 
 def _expression(section: Section, of: Recognised, name: str) -> str:

@@ -14,6 +14,8 @@ CATALOG_FIELDS = ("product_id", "title", "description", "brand", "category_path"
 EVENT_FIELDS = ("user_id", "product_id", "occurred_at", "event_type", "quantity", "order_id", "price")
 _HELPERS = ("currency", "order_status", "time_of_day", "language")
 _SURE = 0.45
+# What entries of a list, such as the lines of an order, tell better than what they stand in.
+_OF_ENTRIES = ("product_id", "title", "brand", "category_path", "price", "quantity")
 
 
 def _id_like(c: ColumnFacts) -> bool:
@@ -49,7 +51,9 @@ _FITS: dict[str, Callable[[ColumnFacts], bool]] = {
         c.share["link"] < 0.1 and not _time_like(c) and c.share["fraction"] <= c.share["float_like"] + 0.2
     ),
     "order_id": lambda c: _id_like(c) and c.share["mail"] < 0.1,
-    "title": lambda c: _text_like(c) and 2 <= c.length <= 300 and (c.distinct > 1 or c.rows < 20),
+    "title": lambda c: (
+        _text_like(c) and 2 <= c.length <= 300 and (c.distinct > 1 or c.rows < 20) and _event_words(c) < 0.5
+    ),
     "description": lambda c: _text_like(c) and c.length >= 3,
     "brand": lambda c: c.share["link"] < 0.1 and c.length <= 60 and c.share["letters"] >= 0.4,
     "category_path": lambda c: c.share["letters"] >= 0.4 and c.share["link"] < 0.1 and c.length <= 300,
@@ -162,6 +166,8 @@ def score_of(name: str, column: str, facts: ColumnFacts, file: ShopFile) -> floa
         score *= 0.6 + 0.4 * facts.filled_share
     if name in ("occurred_at", "title", "category_path", "brand"):
         score *= 0.7 + 0.3 * min(1.0, 2 * facts.filled_share)
+    if file.unnested and name in _OF_ENTRIES and score > 0:
+        score += 0.15 if column.startswith(f"{file.unnested}.") else -0.15
     return max(score, _by_values(name, facts))
 
 

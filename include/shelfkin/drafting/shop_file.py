@@ -82,6 +82,11 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def literal(value: str) -> str:
+    """Return a text in Spark SQL."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def ident(name: str) -> str:
     """Return a column's name in DuckDB's SQL."""
     return '"' + name.replace('"', '""') + '"'
@@ -346,7 +351,7 @@ def _given(sniffed: str) -> str:
 def unique_names(cells: list[str]) -> list[str]:
     """Return the names that the reader of the stages gives the cells of a header."""
     # Not imported at the top: that module needs pyspark.
-    from shelfkin.sources import unique_names as names_of_cells
+    from shelfkin.sources.csv_files import unique_names as names_of_cells
 
     return names_of_cells(cells)
 
