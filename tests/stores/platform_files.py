@@ -140,7 +140,7 @@ def google_merchant_xml(data: Path) -> None:
     <item>
       <g:id>K-1</g:id>
       <g:title>Kettle &amp; base</g:title>
-      <g:description><![CDATA[Boils <b>fast</b>.]]></g:description>
+      <g:description><![CDATA[<p>Boils <b>fast</b></p>]]></g:description>
       <g:link>https://shop.example/k1</g:link>
       <g:image_link>https://shop.example/k1.jpg</g:image_link>
       <g:availability>in_stock</g:availability>
@@ -181,7 +181,7 @@ def google_merchant_tsv(data: Path) -> None:
         (
             "K-1",
             "Kettle & base",
-            "Boils fast.",
+            "Boils fast",
             "https://s.example/1",
             "",
             "in_stock",

@@ -46,7 +46,7 @@ KEPT: dict[str, tuple[dict[str, dict[str, Any]], list[tuple[str | None, str, str
     ),
     "google_merchant_xml": (
         {
-            "K-1": {"title": "Kettle & base", "description": "Boils fast.", "price": 24.9, "in_stock": True},
+            "K-1": {"title": "Kettle & base", "description": "Boils fast", "price": 24.9, "in_stock": True},
             "K-2": {"category_path": ["Home & Garden", "Kitchen"], "price": 19.0, "in_stock": False},
         },
         [],
@@ -118,8 +118,12 @@ def rows(run: Run, stage: str, table: str) -> list[dict[str, Any]]:
     return found
 
 
+# A date soon after each one's events.
+AS_OF = {"rees46": "2019-12-01", "retailrocket": "2015-06-10", "hm": "2018-10-01", "olist": "2017-10-10"}
+
+
 def run_store(stores: Path, store: str, folder: Path) -> Run:
-    run = Run(stores, folder / "artifacts", store, "2024-06-01")
+    run = Run(stores, folder / "artifacts", store, AS_OF.get(store, "2024-05-06"))
     for stage in ("clean_catalog", "clean_events"):
         run.stage(stage, "--data-dir", str(folder / "data"))
     return run
@@ -157,7 +161,8 @@ def test_a_draft_of_a_known_export_is_its_example(tmp_path: Path, platform: str)
 @pytest.mark.spark
 def test_the_json_lines_of_ga4_run_as_well(spark: SparkSession, tmp_path: Path) -> None:
     PLATFORMS["ga4"](tmp_path / "data")
-    draft_profile("made", [str(tmp_path / "data" / "ga4" / "events.jsonl")], tmp_path / "stores", force=False)
+    file = tmp_path / "data" / "ga4" / "events.jsonl"
+    assert "format: jsonl" in draft_profile("made", [str(file)], tmp_path / "stores", force=False).read_text()
     run = run_store(tmp_path / "stores", "made", tmp_path)
     assert len(rows(run, "clean_events", "events")) == len(KEPT["ga4"][1])
 
