@@ -21,10 +21,12 @@ DEMO_CONF := {"ranker_windows": 1}
 PORT ?= 8080
 RECENT ?=
 N ?=
+FILES ?=
+FORCE ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -52,6 +54,12 @@ $(PREPARED): $(STAMP)
 demo: setup ## run the whole workflow on real data (Complete Journey), without any key
 	@$(PY) bin/local_airflow.py run --store complete_journey --conf '$(or $(CONF),$(DEMO_CONF))'
 	@$(PY) -m shelfkin show --store complete_journey
+
+profile: setup ## draft a store's profile from its files: make profile STORE=my_shop FILES="articles.csv orders.csv" (FORCE=1)
+	@$(PY) -m shelfkin profile --store '$(STORE)' --files '$(subst ','\'',$(FILES))' $(if $(FORCE),--force)
+
+check: setup ## what a run would make of a store's files, told in seconds on a sample (STORE=..., AS_OF=...)
+	@$(PY) -m shelfkin check --store '$(STORE)' --as-of '$(AS_OF)'
 
 run: setup ## run one store's DAG once: make run STORE=online_retail AS_OF=2011-11-01 CONF='{"repurchase": "exclude"}'
 	@$(PY) bin/local_airflow.py run --store '$(STORE)' --as-of '$(AS_OF)' --conf '$(CONF)'

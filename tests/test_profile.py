@@ -61,7 +61,7 @@ def test_a_key_of_an_earlier_version_may_be_deleted(tmp_path: Path) -> None:
     [
         ({"path": "p.csv", "encoding": "latin-99"}, "catalog.source.encoding: 'latin-99' is not a text encoding"),
         ({"path": "p.csv", "header": False}, "needs `columns`"),
-        ({"path": "p.csv", "format": "excel"}, "catalog.source.format"),
+        ({"path": "p.csv", "format": "excel"}, "catalog.source: format 'excel' is none of"),
     ],
 )
 def test_wrong_values_are_explained(tmp_path: Path, source: dict[str, object], expected: str) -> None:

@@ -1,5 +1,7 @@
-"""Command line for people: look at a published run, ask it for recommendations, go back to an earlier one.
+"""Command line for people: draft and check a profile, look at a published run, or go back to an earlier one.
 
+python -m shelfkin profile --store S --files "articles.csv orders.csv" [--force]
+python -m shelfkin check --store S [--as-of D]
 python -m shelfkin show [--store S] [--as-of D]
 python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 python -m shelfkin rollback --as-of D --reason WHY [--store S]
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -70,6 +73,25 @@ def recommend(settings: Settings, store: str, recent: str, n: int) -> None:
     print(f"{len(session_list.items)} products in {elapsed_ms:.1f} ms")
 
 
+def profile(settings: Settings, store: str, files: str, force: bool) -> None:
+    """Draft a store's profile from its files, and print what was sure and what wasn't."""
+    from shelfkin.drafting.draft import draft_profile
+
+    path = draft_profile(store, shlex.split(files), settings.stores_dir, force)
+    print(path.read_text(encoding="utf-8"))
+    print(f"Written to {path}. Correct what it wasn't sure of, then: make check STORE={store}")
+
+
+def check(settings: Settings, store: str, as_of: str) -> None:
+    """Print what a run would make of a store's files."""
+    from shelfkin.checking.check import check_store
+
+    began = time.monotonic()
+    for line in check_store(settings, store, parse_as_of(as_of) if as_of else None):
+        print(line)
+    print(f"\nLooked for {time.monotonic() - began:.0f} s.")
+
+
 def rollback(settings: Settings, store: str, as_of: str, reason: str) -> None:
     """Let readers have an earlier published day again, and pause publishing."""
     from shelfkin.serving.rollback import Decision, roll_back
@@ -115,15 +137,28 @@ def main() -> int:
     asked = commands.add_parser("recommend", help="products for recently viewed ids")
     asked.add_argument("--recent", required=True, help="product ids, oldest first, separated by commas")
     asked.add_argument("--n", type=int, default=10)
+    drafted = commands.add_parser("profile", help="draft a store's profile from its files")
+    drafted.add_argument("--files", required=True, help="the shop's files, separated by blanks; globs may be used")
+    drafted.add_argument("--force", action="store_true", help="overwrite the profile if there is one")
+    checked = commands.add_parser("check", help="what a run would make of a store's files, on a sample")
+    checked.add_argument("--as-of", default="")
     back = commands.add_parser("rollback", help="let readers have an earlier published day again")
     back.add_argument("--as-of", required=True)
     stop = commands.add_parser("pause", help="keep what readers get as it is")
     for command in (back, stop):
         command.add_argument("--reason", required=True, help="why, in a few words; it is recorded with your name")
     go_on = commands.add_parser("resume", help="let the next published run become the latest again")
-    actions = {shown: show, asked: recommend, back: rollback, stop: pause, go_on: resume}
+    actions = {
+        drafted: profile,
+        checked: check,
+        shown: show,
+        asked: recommend,
+        back: rollback,
+        stop: pause,
+        go_on: resume,
+    }
     for command, action in actions.items():
-        command.add_argument("--store", default="")
+        command.add_argument("--store", default="", required=command is drafted)
         command.set_defaults(action=action)
     flags = parser.parse_args()
     settings = Settings.from_env()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -45,31 +45,112 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(_Section):
-    """Raw files in one format.
+# Formats whose files are looked at before Spark reads them. `json` is JSON lines or one array: the file tells.
+FILE_FORMATS = ("csv", "tsv", "jsonl", "json", "xml", "parquet", "orc")
+# Options that decide what becomes of rows that can't be read: they are always kept and counted.
+_OWN_OPTIONS = ("mode", "columnNameOfCorruptRecord", "badRecordsPath", "ignoreCorruptFiles", "ignoreMissingFiles")
 
-    `path` is a local path (relative to the profile's folder), or a Hadoop/fsspec URI; it may hold globs, and
-    ``${SHELFKIN_DATA}`` or ``${SHELFKIN_REFERENCE_DATA}``. Files ending in .gz are unpacked. `columns` names the
-    columns of files without a header. `multiline: false` lets Spark split one large CSV file, if no field holds a line
-    break. `decimal_mark` settles numbers such as "1,299" where the default guess would be wrong.
+
+class Source(_Section):
+    """Raw rows in one format: files, or what another of Spark's readers finds (``format: jdbc``).
+
+    `path` is a local path (relative to the profile's folder), or a Hadoop/fsspec URI, or a list of them; it may hold
+    globs, and ``${SHELFKIN_DATA}`` or ``${SHELFKIN_REFERENCE_DATA}``. Files ending in .gz are unpacked. `columns` names
+    the columns of files without a header. `escape` is the character before a quote inside a quoted field, where quotes
+    aren't doubled. `multiline: false` lets Spark split one large CSV file, if no field holds a line break.
+    `decimal_mark` settles numbers such as "1,299" where the default guess would be wrong. `options` go to Spark's
+    reader as they are; `options_from_env` names the environment variable that holds an option's value, for secrets.
     """
 
-    path: str
-    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    format: str = "csv"
     encoding: Encoding = "utf-8"
-    separator: str = Field(",", min_length=1, max_length=2)
+    separator: str | None = Field(None, min_length=1, max_length=2, description="default: a comma; of tsv, a tab")
     quote: str = Field('"', min_length=1, max_length=1)
+    escape: str | None = Field(None, min_length=1, max_length=1, description="default: the quote, doubled")
     header: bool = True
     columns: tuple[str, ...] = ()
     multiline: bool = True
     decimal_mark: Literal[".", ","] | None = None
+    options: dict[str, str | int | float | bool] = {}
+    options_from_env: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]] = {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths, as the profile writes them; none for a reader that needs none."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the path names a snapshot by its date."""
+        return any("{snapshot_date}" in path for path in self.paths)
+
+    @model_validator(mode="after")
+    def _known_format(self) -> Source:
+        if self.format not in FILE_FORMATS and not (self.options or self.options_from_env):
+            raise ValueError(
+                f"format {self.format!r} is none of {', '.join(FILE_FORMATS)}; another of Spark's, such as jdbc, "
+                "needs `options`"
+            )
+        if self.format in FILE_FORMATS and not self.paths:
+            raise ValueError(f"format {self.format} needs `path`")
+        own = sorted(set(self.options) & set(_OWN_OPTIONS))
+        if own:
+            raise ValueError(f"`options` can't set {', '.join(own)}: rows that can't be read are always counted")
+        twice = sorted(set(self.options) & set(self.options_from_env))
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands in `options` and in `options_from_env`")
+        secret = sorted(name for name in self.options if re.search("(?i)passw|secret|token|credential", name))
+        if secret:
+            raise ValueError(f"{', '.join(secret)} may not stand in a profile; name its variable in `options_from_env`")
+        if self.is_dated and len(self.paths) > 1:
+            raise ValueError("a path with {snapshot_date} stands alone")
+        return self
 
     @model_validator(mode="after")
     def _columns_for_headerless(self) -> Source:
-        if self.format == "csv" and not self.header and not self.columns:
+        is_text = self.format in ("csv", "tsv")
+        if is_text and not self.header and not self.columns:
             raise ValueError("header: false needs `columns`, the names of the file's columns in order")
-        if self.columns and (self.header or self.format != "csv"):
-            raise ValueError("`columns` is only for csv files with header: false")
+        if self.columns and (self.header or not is_text):
+            raise ValueError("`columns` is only for csv and tsv files with header: false")
+        return self
+
+
+class Sourced(_Section):
+    """Where the rows of a section come from: one `source`, or named `tables` and a `query` over them in Spark SQL.
+
+    The query's result takes the place of a file: `fields` name its columns. ``:as_of`` in it is the run's date.
+    """
+
+    source: Source | None = None
+    tables: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,99}$")], Source] = {}
+    query: str | None = Field(None, min_length=1, description="Spark SQL over `tables`")
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every source by its key below the section: ``source``, or ``tables.<name>``."""
+        if self.source is not None:
+            return {"source": self.source}
+        return {f"tables.{name}": source for name, source in self.tables.items()}
+
+    @property
+    def decimal_mark(self) -> Literal[".", ","] | None:
+        """The decimal mark of the source, or of those tables that say one."""
+        return next((source.decimal_mark for source in self.sources.values() if source.decimal_mark), None)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.tables) != (self.query is not None):
+            raise ValueError("`tables` and `query` go together: named files, and the query that makes rows of them")
+        if self.tables and self.source is not None:
+            raise ValueError("give `source`, or `tables` and `query`, but not both")
+        marks = {source.decimal_mark for source in self.tables.values() if source.decimal_mark}
+        if len(marks) > 1:
+            raise ValueError("the tables have different decimal_marks; leave it to the query: replace(price, ',', '.')")
+        names = [name.lower() for name in self.tables]
+        if len(set(names)) < len(names):
+            raise ValueError("two tables have the same name; SQL ignores case")
         return self
 
 
@@ -99,18 +180,17 @@ class CatalogFields(_Section):
     updated_at: str | None = None
 
 
-class Catalog(_Section):
+class Catalog(Sourced):
     """Where the catalogue is and how to read it.
 
     kind
-        ``snapshot``: one undated file, used for every as_of and recorded as ``point_in_time: false``.
-        ``dated_snapshots``: `source.path` holds ``{snapshot_date}`` and, optionally, ``{revision}``; a run reads the
-        highest revision of the newest date before its as_of.
+        ``snapshot``: undated files, used for every as_of and recorded as ``point_in_time: false``.
+        ``dated_snapshots``: a path holds ``{snapshot_date}`` and, optionally, ``{revision}``; a run reads the highest
+        revision of the newest date before its as_of.
         ``events``: derived from the order lines before as_of: the most frequent clean title and the last price.
     """
 
     kind: Literal["snapshot", "dated_snapshots", "events"]
-    source: Source | None = None
     fields: CatalogFields
     product_id: IdRule = IdRule()
     # Titles, and categories as the shop writes them, that are notes, tests or fees rather than products; matched
@@ -124,13 +204,12 @@ class Catalog(_Section):
 
     @model_validator(mode="after")
     def _source_fits_kind(self) -> Catalog:
-        if self.kind == "events" and self.source is not None:
-            raise ValueError("kind: events derives the catalogue from the event files; leave `source` out")
-        if self.kind != "events" and self.source is None:
-            raise ValueError(f"kind: {self.kind} needs `source`")
-        has_date = self.source is not None and "{snapshot_date}" in self.source.path
-        if (self.kind == "dated_snapshots") != has_date:
-            raise ValueError("`{snapshot_date}` in source.path goes with kind: dated_snapshots, and only with it")
+        if self.kind == "events" and self.sources:
+            raise ValueError("kind: events derives the catalogue from the event files; leave `source` and `tables` out")
+        if self.kind != "events" and not self.sources:
+            raise ValueError(f"kind: {self.kind} needs `source`, or `tables` and `query`")
+        if (self.kind == "dated_snapshots") != any(source.is_dated for source in self.sources.values()):
+            raise ValueError("`{snapshot_date}` in a path goes with kind: dated_snapshots, and only with it")
         return self
 
 
@@ -161,10 +240,9 @@ class Cancellations(_Section):
     negative_quantity: bool = True
 
 
-class Events(_Section):
+class Events(Sourced):
     """Where the event log is and how to read it."""
 
-    source: Source
     fields: EventFields
     user_id: IdRule = IdRule()
     product_id: IdRule | None = Field(None, description="default: the catalogue's rule")
@@ -180,6 +258,8 @@ class Events(_Section):
 
     @model_validator(mode="after")
     def _types_need_column(self) -> Events:
+        if not self.sources:
+            raise ValueError("events need `source`, or `tables` and `query`")
         if len(self.event_types) > 1 and self.fields.event_type is None:
             raise ValueError("several event_types need fields.event_type, the column that tells them apart")
         if self.require_positive_price and self.fields.price is None:
@@ -396,14 +476,14 @@ class StoreProfile(_Section):
         return self.events if self.catalog.kind == "events" else None
 
     @property
-    def catalog_source(self) -> Source:
-        """The files that the catalogue is read from."""
-        return cast(Source, self.catalog.source if self.catalog_events is None else self.catalog_events.source)
+    def catalog_source(self) -> Sourced:
+        """The section that says where the catalogue's rows come from."""
+        return self.catalog if self.catalog_events is None else self.catalog_events
 
     @property
     def point_in_time(self) -> bool:
         """Whether a run as of a past day sees the catalogue as it was then."""
-        return self.catalog.kind != "snapshot"
+        return self.catalog.kind != "snapshot" or ":as_of" in (self.catalog.query or "")
 
 
 def load_profile(path: Path) -> StoreProfile:

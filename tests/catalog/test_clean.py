@@ -31,8 +31,7 @@ def parse(spark: SparkSession, tmp_path: Path, content: str, fields: dict[str, A
     path.write_text(content, encoding="utf-8")
     section = {"kind": "snapshot", "source": {"path": str(path)}, "fields": fields, **catalog}
     profile = StoreProfile.model_validate({"store": "s", "title": "S", "currency": "EUR", "catalog": section})
-    assert profile.catalog.source is not None
-    raw = sources.read_source(spark, profile.catalog.source, str(path), clean.wanted_columns(profile), "catalog")
+    raw = sources.read_rows(spark, profile.catalog, "catalog", clean.wanted_columns(profile), str, CUTOFF.date())
     return clean.parse_catalog(raw, profile, CUTOFF)
 
 

@@ -38,7 +38,7 @@ def settle(spark: SparkSession, tmp_path: Path, rows: list[str], **changes: Any)
         "max_quantity": 1000,
     }
     events = Events.model_validate({**options, **changes})
-    raw = sources.read_source(spark, events.source, str(path), clean.wanted_columns(events), "events")
+    raw = sources.read_rows(spark, events, "events", clean.wanted_columns(events), str, CUTOFF.date())
     parsed = clean.parse_events(raw, events, IdRule(pattern=r"[A-Z]\d", case="upper"), "UTC", CUTOFF)
     return parsed, clean.settle(clean.drop_copies(parsed), True)
 

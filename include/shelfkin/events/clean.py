@@ -76,7 +76,7 @@ def parse_events(raw: RawTable, events: Events, product_rule: IdRule, timezone: 
     """
     fields = events.fields
     product_rule = events.product_id or product_rule
-    mark = events.source.decimal_mark
+    mark = events.decimal_mark
     has_quantity = fields.quantity is not None
     parsed = raw.frame.select(
         sources.normalised_id(fields.user_id, events.user_id).alias("user_id"),

@@ -12,11 +12,10 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
 from shelfkin.app import App
-from shelfkin.catalog import clean, snapshots
+from shelfkin.catalog import clean
 from shelfkin.errors import DataQualityError
-from shelfkin.profile import Source
 from shelfkin.quarantine import as_utc, check_share, survey, turned_away
-from shelfkin.sources import list_paths, read_source
+from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
 from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE
 
@@ -25,18 +24,20 @@ def run(stage: Stage) -> None:
     """Read the raw catalogue as of the run's date, clean it, and write what is kept and what is turned away."""
     profile = stage.profile
     demo_data.materialise_for(profile, stage.settings)
-    source, path, section = _locate(stage)
-    stage.progress("reading the catalogue from %s", path)
-    raw = read_source(stage.spark, source, path, clean.wanted_columns(profile), section)
+    section = "events" if profile.catalog.kind == "events" else "catalog"
+    wanted = clean.wanted_columns(profile)
+    raw = read_rows(stage.spark, profile.catalog_source, section, wanted, stage.source_path, stage.as_of)
+    stage.progress("reading the catalogue from %s", raw.path)
     parsed = clean.parse_catalog(raw, profile, stage.cutoff).persist()
-    seen = survey(
-        parsed,
-        "seen_at",
-        good_ids=F.count_distinct("product_id"),
-        prices_unread=F.count_if("price_unread"),
-        descriptions_cut=F.count_if("description_cut"),
-    )
-    _check_rows(stage, path, seen)
+    with raw.reading():
+        seen = survey(
+            parsed,
+            "seen_at",
+            good_ids=F.count_distinct("product_id"),
+            prices_unread=F.count_if("price_unread"),
+            descriptions_cut=F.count_if("description_cut"),
+        )
+    _check_rows(stage, raw.path, seen)
     stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
 
     quarantine = turned_away(parsed)
@@ -63,20 +64,8 @@ def run(stage: Stage) -> None:
         "n_prices_unread": seen["prices_unread"],
         "n_descriptions_cut": seen["descriptions_cut"],
         "point_in_time": profile.point_in_time,
-        "source": path,
+        **raw.metrics,
     }
-
-
-def _locate(stage: Stage) -> tuple[Source, str, str]:
-    """Return the source to read, its path as of the run's date, and the profile section that holds it."""
-    kind, source = stage.profile.catalog.kind, stage.profile.catalog_source
-    path = stage.source_path(source.path)
-    if kind != "dated_snapshots":
-        return source, path, "events" if kind == "events" else "catalog"
-    paths = list_paths(stage.spark, snapshots.search_glob(path))
-    snapshot = snapshots.newest_before(path, paths, stage.as_of)
-    stage.metrics |= {"snapshot_date": snapshot.snapshot_date.isoformat(), "revision": snapshot.revision}
-    return source, snapshot.path, "catalog"
 
 
 def _check_rows(stage: Stage, path: str, seen: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from shelfkin.app import App
 from shelfkin.errors import DataQualityError, StaleDataError
 from shelfkin.events import clean
 from shelfkin.quarantine import as_utc, check_share, counts_by_reason, survey, turned_away
-from shelfkin.sources import read_source
+from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
 from shelfkin.tables import EVENTS, EVENTS_QUARANTINE
 
@@ -29,14 +29,14 @@ def run(stage: Stage) -> None:
         stage.progress("%s: empty tables", stage.metrics["skipped_reason"])
         return
     demo_data.materialise_for(stage.profile, stage.settings)
-    path = stage.source_path(events.source.path)
-    stage.progress("reading events from %s", path)
-    raw = read_source(stage.spark, events.source, path, clean.wanted_columns(events), "events")
+    raw = read_rows(stage.spark, events, "events", clean.wanted_columns(events), stage.source_path, stage.as_of)
+    stage.progress("reading events from %s", raw.path)
     parsed = clean.parse_events(
         raw, events, stage.profile.catalog.product_id, stage.profile.timezone, stage.cutoff
     ).persist()
-    seen = survey(parsed, "occurred_at", cancellations=F.count_if("is_cancellation"))
-    _check_time(stage, path, seen)
+    with raw.reading():
+        seen = survey(parsed, "occurred_at", cancellations=F.count_if("is_cancellation"))
+    _check_time(stage, raw.path, seen)
     stage.progress(
         "%s rows, %s of them known before %s", f"{seen['rows_in']:,}", f"{seen['known']:,}", stage.as_of.isoformat()
     )
@@ -58,6 +58,7 @@ def run(stage: Stage) -> None:
         "after_as_of": seen["rows_in"] - seen["known"],
         "quarantined_by_reason": by_reason,
     }
+    stage.metrics |= raw.metrics
     stage.metrics |= {
         "n_purchases_reduced": settled.reduced,
         "last_event_at": None if seen["last_known"] is None else as_utc(seen["last_known"]).isoformat(),

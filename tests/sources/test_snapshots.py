@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from shelfkin.catalog.snapshots import newest_before, search_glob
 from shelfkin.errors import SourceError
+from shelfkin.sources.snapshots import newest_before, search_glob
 
 TEMPLATE = "/shop/products-{snapshot_date}-r{revision}.csv"
 
@@ -43,7 +43,7 @@ def test_files_that_do_not_fit_are_passed_over() -> None:
 
 
 def test_none_fits_and_none_is_old_enough() -> None:
-    with pytest.raises(SourceError, match="No catalogue snapshot fits"):
+    with pytest.raises(SourceError, match="No snapshot fits"):
         newest_before(TEMPLATE, files("latest-r0"), date(2026, 1, 1))
     with pytest.raises(SourceError, match="oldest of 1 is of 2026-01-01") as error:
         newest_before(TEMPLATE, files("2026-01-01-r0"), date(2026, 1, 1))

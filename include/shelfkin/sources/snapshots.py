@@ -1,4 +1,4 @@
-"""Find the catalogue snapshot that was known on a day."""
+"""Find the snapshot that was known on a day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DATE, _REVISION = "{snapshot_date}", "{revision}"
 
 @dataclass(frozen=True, order=True)
 class Snapshot:
-    """One delivery of a catalogue; the order is by date, then revision."""
+    """One delivery of a table; the order is by date, then revision."""
 
     snapshot_date: date
     revision: int
@@ -26,7 +26,7 @@ def search_glob(template: str) -> str:
     return template.replace(_DATE, "*").replace(_REVISION, "*")
 
 
-def newest_before(template: str, paths: Iterable[str], as_of: date) -> Snapshot:
+def newest_before(template: str, paths: Iterable[str], as_of: date, key: str = "catalog.source.path") -> Snapshot:
     """Return the highest revision of the newest snapshot dated before `as_of`.
 
     Parameters
@@ -38,6 +38,8 @@ def newest_before(template: str, paths: Iterable[str], as_of: date) -> Snapshot:
         Paths that exist.
     as_of
         The run's date; a snapshot of that very day isn't known yet.
+    key
+        The profile's key of the template, for messages.
 
     Raises
     ------
@@ -47,13 +49,13 @@ def newest_before(template: str, paths: Iterable[str], as_of: date) -> Snapshot:
     found = sorted(snapshot for path in paths if (snapshot := _parse(template, path)) is not None)
     if not found:
         raise SourceError(
-            f"No catalogue snapshot fits {template}.",
-            next_step="Correct catalog.source.path, or deliver a snapshot with its date in the file name.",
+            f"No snapshot fits {template} ({key}).",
+            next_step=f"Correct {key}, or deliver a snapshot with its date in the file name.",
         )
     known = [snapshot for snapshot in found if snapshot.snapshot_date < as_of]
     if not known:
         raise SourceError(
-            f"No catalogue snapshot fitting {template} is dated before {as_of}; "
+            f"No snapshot fitting {template} is dated before {as_of}; "
             f"the oldest of {len(found)} is of {found[0].snapshot_date}.",
             next_step=f"Choose an as_of after {found[0].snapshot_date}, or deliver an older snapshot.",
         )

@@ -1,0 +1,1 @@
+"""What a profile makes of a shop's files, told before a run."""

@@ -1,0 +1,1 @@
+"""A first profile for a shop, drafted from its files."""

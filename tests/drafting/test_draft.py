@@ -1,0 +1,166 @@
+"""Drafts of profiles: what is said, what is escaped, and what is never overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from drafting.made_shops import SHOPS, put, table
+from shelfkin.drafting.column_facts import time_format
+from shelfkin.drafting.draft import draft_profile
+from shelfkin.drafting.field_names import name_score
+from shelfkin.drafting.shop_file import find_encoding
+from shelfkin.errors import OptionError, SourceError
+from shelfkin.profile import load_profile
+
+
+def draft(folder: Path, *files: Path, force: bool = False) -> str:
+    path = draft_profile("made", [str(file) for file in files], folder / "stores", force)
+    load_profile(path)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Grüße;Straße;Müsli 12,50 €", "cp1252"),
+        ("Dřevěný stůl;Žlutá židle;Příborník", "cp1250"),
+        ("Żółta łyżka;Krzesło dębowe", "cp1250"),
+        ("Кружка синяя;Стол деревянный", "cp1251"),
+        ("Yeşil fincan;Büyük çanta;Ahşap", "cp1254"),
+        ("緑茶の缶;テーブル;いす", "cp932"),
+        ("초록 머그컵;나무 의자", "cp949"),
+        ("绿色茶杯;木椅;大号枕头", "gb18030"),
+        ("Käse", "utf-8"),
+        ("Käse", "utf-16"),
+        ("plain", "utf-8"),
+    ],
+)
+def test_encodings_are_told_by_the_letters_that_come_out(text: str, encoding: str) -> None:
+    found, doubt = find_encoding([f"1;{text}\n".encode(encoding) * 5])
+    assert found == encoding
+    assert (doubt is None) == encoding.startswith("utf"), "a guess is said, a certainty isn't"
+
+
+@pytest.mark.parametrize(
+    ("field", "column"),
+    [
+        ("product_id", "Artikel-Nr."),
+        ("product_id", "Réf. produit"),
+        ("product_id", "商品コード"),
+        ("title", "Nazwa produktu"),
+        ("title", "Наименование"),
+        ("user_id", "Kundennummer"),
+        ("user_id", "customer.id"),
+        ("occurred_at", "Fecha de compra"),
+        ("quantity", "Stückzahl"),
+        ("order_id", "Nº pedido"),
+        ("category_path", "Warengruppe"),
+        ("price", "Prix TTC"),
+    ],
+)
+def test_names_in_many_languages(field: str, column: str) -> None:
+    assert name_score(field, column)[0] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("field", "column"), [("title", "Category name"), ("user_id", "Customer type"), ("price", "Total price")]
+)
+def test_names_that_only_look_like_a_field(field: str, column: str) -> None:
+    assert name_score(field, column)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "pattern"),
+    [
+        (("31.12.2023 10:00", "1.2.2024 9:30"), "d.M.yyyy H:mm"),
+        (("12/31/2023", "01/15/2024"), "M/d/yyyy"),
+        (("31/12/2023", "15/01/2024"), "d/M/yyyy"),
+        (("2024年5月1日", "2024年12月31日"), "yyyy年M月d日"),
+        (("05/06/2024 01:30 PM", "12/31/2024 11:00 AM"), "M/d/yyyy h:mm a"),
+    ],
+)
+def test_time_formats(values: tuple[str, ...], pattern: str) -> None:
+    found = time_format(values)
+    assert found is not None
+    assert found.pattern == pattern
+
+
+def test_a_day_that_could_be_a_month_is_said() -> None:
+    found = time_format(("05/06/2024", "01/02/2024"))
+    assert found is not None
+    assert found.doubt is not None
+    assert "which is the day" in found.doubt
+
+
+@pytest.mark.parametrize(
+    ("digits", "unit"), [(10, "seconds"), (13, "milliseconds"), (16, "microseconds"), (19, "nanoseconds")]
+)
+def test_epochs_need_no_pattern(digits: int, unit: str) -> None:
+    found = time_format((f"1714640400{'0' * (digits - 10)}",))
+    assert found is not None
+    assert (found.pattern, found.kind) == (None, f"{unit} since 1970")
+
+
+def test_an_article_number_is_no_date() -> None:
+    assert time_format(("12-A4-1234", "10-200-3000")) is None
+
+
+def test_a_profile_is_overwritten_only_on_request(tmp_path: Path) -> None:
+    file = put(tmp_path / "articles.csv", "sku,title\n1,Lamp\n2,Chair\n")
+    draft(tmp_path, file)
+    path = tmp_path / "stores" / "made.yaml"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(OptionError, match="exists"):
+        draft(tmp_path, file)
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert "product_id: sku" in draft(tmp_path, file, force=True)
+
+
+@pytest.mark.parametrize("files", [["none.csv"], ["empty.csv"], ["words.csv"], ["book.xlsx"]])
+def test_what_cannot_be_drafted_leaves_no_profile(tmp_path: Path, files: list[str]) -> None:
+    put(tmp_path / "empty.csv", "")
+    put(tmp_path / "words.csv", "colour,mood\nred,good\nblue,bad\n")
+    put(tmp_path / "book.xlsx", "PK\x03\x04 and more")
+    with pytest.raises((OptionError, SourceError)):
+        draft(tmp_path, *[tmp_path / name for name in files])
+    assert not (tmp_path / "stores" / "made.yaml").exists()
+
+
+def test_what_a_file_holds_cannot_leave_its_comment(tmp_path: Path) -> None:
+    hostile = 'Lamp\nstore: stolen\r\u2028title: "x" # {}: &a *a !!python \x1b[2J'
+    rows = [["sku", "title", "what: is\nthis"], ["1", hostile, "a"], ["2", "Chair", "b"]]
+    text = draft(tmp_path, put(tmp_path / "a b#c: d.csv", table(rows)))
+    profile = yaml.safe_load(text)
+    assert profile["store"] == "made"
+    assert profile["catalog"]["fields"] == {"product_id": "sku", "title": "title"}
+    assert "\x1b" not in text
+    assert "\u2028" not in text
+
+
+def test_hostile_columns_and_values_stay_inside_the_query(tmp_path: Path) -> None:
+    status = "cancelled'); DROP TABLE x; --"
+    rows = [["order id", "customer`id", "date", "sku", "order_status"]]
+    rows += [[str(i), f"c{i}", "2024-05-01", f"s{i}", "cancelled" if i else status] for i in range(5)]
+    text = draft(tmp_path, put(tmp_path / "orders.csv", table(rows)))
+    query = yaml.safe_load(text)["events"]["query"]
+    assert "`customer``id` AS user_id" in query
+    assert "DROP" not in query
+
+
+def test_what_was_not_sure_stands_first(tmp_path: Path) -> None:
+    text = draft(tmp_path, *SHOPS["german_csv"](tmp_path).files)
+    head = text.split("store: made")[0]
+    for said in ("cp1252 is a guess", "storniert are left out", "currency"):
+        assert said in head
+
+
+def test_ids_that_hardly_join_are_shown(tmp_path: Path) -> None:
+    articles = put(tmp_path / "articles.csv", table([["sku", "title"], *[[f"A{i}", f"Lamp {i}"] for i in range(9)]]))
+    orders = [["customer_id", "sku", "ordered_at"], *[[f"c{i}", f"Q9{i}X", "2024-05-01"] for i in range(9)]]
+    text = draft(tmp_path, articles, put(tmp_path / "orders.csv", table(orders)))
+    assert (
+        "only 0% of the events name a product of the catalogue: Q90X and Q91X in orders, A0 and A1 in articles" in text
+    )

@@ -1,0 +1,60 @@
+"""Ten made shops: the draft of a profile, with at most five edited lines, keeps the right rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from drafting.made_shops import SHOPS, MadeShop
+from shelfkin.drafting.draft import draft_profile
+from stage_runs import Run
+
+pytestmark = pytest.mark.spark
+
+
+def drafted(shop: MadeShop, folder: Path) -> Path:
+    """Return the draft of a shop's profile, with its edits made."""
+    path = draft_profile("made", [str(file) for file in shop.files], folder / "stores", force=False)
+    text = path.read_text(encoding="utf-8")
+    assert len(shop.edits) <= 5
+    for old, new in shop.edits.items():
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in\n{text}"
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def kept_rows(run: Run, stage: str, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a table."""
+    import pyarrow.dataset as ds
+
+    rows: list[dict[str, Any]] = (
+        ds.dataset(run.manifests[stage].table_uri(table), format="parquet").to_table().to_pylist()
+    )
+    return rows
+
+
+def holds(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether a row has all wanted values."""
+    return all(row[column] == value for column, value in wanted.items())
+
+
+@pytest.mark.parametrize("name", SHOPS)
+def test_a_draft_keeps_the_right_rows(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    shop = SHOPS[name](tmp_path)
+    text = drafted(shop, tmp_path).read_text(encoding="utf-8")
+    run = Run(tmp_path / "stores", tmp_path / "artifacts", "made", shop.as_of)
+    products = run.stage("clean_catalog")
+    assert products.content["counts"]["kept"] == shop.n_products, (products.content["counts"], text)
+    rows = kept_rows(run, "clean_catalog", "products")
+    assert sum(holds(row, shop.product) for row in rows) == 1, (rows, text)
+    if shop.n_events is None:
+        return
+    events = run.stage("clean_events")
+    assert events.content["counts"]["kept"] == shop.n_events, (events.content["counts"], text)
+    rows = kept_rows(run, "clean_events", "events")
+    assert any(holds(row, shop.event) for row in rows), (rows[:5], text)
