@@ -32,8 +32,9 @@ def run(stage: Stage) -> None:
     path = stage.source_path(events.source.path)
     stage.progress("reading events from %s", path)
     raw = read_source(stage.spark, events.source, path, clean.wanted_columns(events), "events")
+    profile = stage.profile
     parsed = clean.parse_events(
-        raw, events, stage.profile.catalog.product_id, stage.profile.timezone, stage.cutoff
+        raw, events, profile.catalog.product_id, profile.timezone, stage.cutoff, profile.missing_words
     ).persist()
     seen = survey(parsed, "occurred_at", cancellations=F.count_if("is_cancellation"))
     _check_time(stage, path, seen)
