@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shelfkin.errors import ProfileError
 
+# What `embedding.text` may name, beside `catalog.fields.extra`.
+RECIPE_FIELDS = ("title", "description", "brand", "category_path", "category", "other_categories")
 # Each takes a model of its own to fit; beyond a year of months nothing was tried.
 MAX_RANKER_WINDOWS = 12
 
@@ -166,18 +168,21 @@ class IdRule(_Section):
 class CatalogFields(_Section):
     """Raw column of each product field.
 
-    `title` may name several columns, joined by ", "; it is empty when the first of them is. `category_path` may name
-    several columns, one per level; a single column is split at its separator, or read as a JSON list.
+    `title` may name several columns, joined by ", "; it is empty when the first of them is. A shop without titles
+    leaves it out: then `embedding.text`, a recipe of other fields, makes the titles. `category_path` may name several
+    columns, one per level; a single column is split at its separators, or read as a JSON list. `extra` names further
+    columns that `embedding.text` may use.
     """
 
     product_id: str
-    title: str | tuple[str, ...]
+    title: str | tuple[str, ...] | None = None
     description: str | None = None
     brand: str | None = None
     category_path: str | tuple[str, ...] | None = None
     price: str | None = None
     in_stock: str | None = None
     updated_at: str | None = None
+    extra: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], str] = {}
 
 
 class Catalog(Sourced):
@@ -198,6 +203,9 @@ class Catalog(Sourced):
     not_a_product: Pattern | None = None
     not_a_product_category: Pattern | None = None
     category_separator: str | None = Field(None, description="default: the first of > | / :: that occurs")
+    parallel_separator: str | None = Field(";", min_length=1, description="between several categories; null: one each")
+    placeholder_brands: tuple[str, ...] | None = Field(None, description="default: those of values/words.toml")
+    timestamp_format: str | None = Field(None, description="Spark pattern of updated_at; default: ISO 8601")
     fold_shouting: bool = Field(False, description="turn ALL-CAPS titles and categories into Sentence case")
     max_text_chars: int = Field(8000, ge=20)
     max_quarantined_share: Share = 0.2
@@ -304,14 +312,6 @@ class Embedding(_Section):
     budget_tokens: int | None = Field(None, ge=1, description="a run stops before it spends more")
     budget_usd: float | None = Field(None, gt=0)
     usd_per_million_tokens: float | None = Field(None, ge=0, description="blank: the price table of the package")
-
-    @model_validator(mode="after")
-    def _known_fields(self) -> Embedding:
-        known = {"title", "description", "brand", "category_path", "category"}
-        unknown = set(re.findall(r"{([^}]*)}", self.text)) - known
-        if unknown:
-            raise ValueError(f"text names {sorted(unknown)}; a recipe may use {sorted(known)}")
-        return self
 
 
 class Clustering(_Section):
@@ -454,6 +454,9 @@ class StoreProfile(_Section):
     max_staleness_days: int | None = Field(None, ge=1)
     enabled: bool = True
     materialise: Literal["complete_journey"] | None = None
+    missing_words: tuple[str, ...] | None = Field(
+        None, description="texts that mean no value, in any field; default: those of values/words.toml"
+    )
     catalog: Catalog
     events: Events | None = None
     embedding: Embedding = Embedding()
@@ -470,6 +473,22 @@ class StoreProfile(_Section):
             raise ValueError("schedule needs start_date, the first day that a backfill may reach")
         return self
 
+    @model_validator(mode="after")
+    def _known_recipe(self) -> StoreProfile:
+        fields = self.catalog.fields
+        known = {*RECIPE_FIELDS, *fields.extra} - ({"title"} if fields.title is None else set())
+        if set(fields.extra) & set(RECIPE_FIELDS):
+            raise ValueError(f"catalog.fields.extra can't use the names {sorted(RECIPE_FIELDS)}")
+        unknown = set(re.findall(r"{([^}]*)}", self.embedding.text)) - known
+        if unknown == {"title"}:
+            raise ValueError(
+                "catalog.fields.title is missing: name the column of titles; or, for a shop without titles, give "
+                f"embedding.text a recipe of {sorted(known)}"
+            )
+        if unknown:
+            raise ValueError(f"embedding.text names {sorted(unknown)}; a recipe may use {sorted(known)}")
+        return self
+
     @property
     def catalog_events(self) -> Events | None:
         """The event log that the catalogue is derived from; None where it has a source of its own."""
@@ -484,6 +503,13 @@ class StoreProfile(_Section):
     def point_in_time(self) -> bool:
         """Whether a run as of a past day sees the catalogue as it was then."""
         return self.catalog.kind != "snapshot" or ":as_of" in (self.catalog.query or "")
+
+
+def columns_of(named: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the columns that a key with one or several of them names."""
+    if named is None:
+        return ()
+    return (named,) if isinstance(named, str) else named
 
 
 def load_profile(path: Path) -> StoreProfile:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin import sources
 from shelfkin.errors import DataQualityError
 from shelfkin.profile import IdRule
+from shelfkin.values.ids import breaks_pattern, too_long
 
 _EXAMPLE_CHARS = 160
 # As `errors.without_controls`, in the regular expressions of the JVM.
@@ -95,7 +96,8 @@ def shared_rules(product_column: str, rule: IdRule) -> list[Rule]:
     return [
         Rule("malformed_row", F.col("malformed").isNotNull(), shown("line", F.col("malformed"))),
         Rule("missing_product_id", F.col("product_id").isNull(), shown_raw(product_column)),
-        Rule("not_a_product_id", sources.breaks_pattern(F.col("product_id"), rule), shown_raw(product_column)),
+        Rule("product_id_too_long", too_long(F.col("product_id")), shown_raw(product_column)),
+        Rule("not_a_product_id", breaks_pattern(F.col("product_id"), rule), shown_raw(product_column)),
     ]
 
 

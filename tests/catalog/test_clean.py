@@ -16,7 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin import sources
 from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled
-from shelfkin.catalog import clean, text
+from shelfkin.catalog import categories, clean, text
 from shelfkin.events import clean as events_clean
 from shelfkin.profile import StoreProfile
 from shelfkin.stages import app_of
@@ -82,10 +82,11 @@ def test_fields_reasons_and_raw_rows(spark: SparkSession, tmp_path: Path) -> Non
     }
     first, second, last = rows["A1"], rows["A2"], rows["A7"]
     assert (first["title"], first["description"]) == ("Kids cereal", "Crunchy & sweet")
-    assert (first["category_path"], first["price"], first["currency"]) == (["Food", "Breakfast"], 1299.0, "EUR")
+    assert (first["category_path"], first["price"], first["currency"]) == (["Food", "Breakfast"], 1299.0, "USD")
     assert (first["in_stock"], second["in_stock"], last["in_stock"]) == (True, False, None)
     assert (second["title"], second["category_path"]) == ("Café crème", ["Food", "Coffee"])
-    assert (second["price"], second["price_unread"], second["currency"]) == (None, True, None)
+    assert (second["price"], second["unread_price"], second["currency"]) == (None, "cheap", None)
+    assert (first["unread_price"], last["unread_in_stock"]) == (None, "maybe")
     assert last["description_cut"] and len(last["description"]) <= 100 and last["description"].endswith("word")
     assert json.loads(rows["B4"]["raw"])["t"] == "Wrong id"
 
@@ -106,9 +107,89 @@ def test_fields_reasons_and_raw_rows(spark: SparkSession, tmp_path: Path) -> Non
 )
 def test_category_paths(spark: SparkSession, written: str | None, levels: list[str] | None) -> None:
     frame = spark.createDataFrame([(written,)], "c string")
-    row = frame.select(clean.split_category(F.col("c"), None)).head()
+    paths = categories.split_categories(F.col("c"), None, ";")
+    row = frame.select(categories.main_path(paths), categories.others(paths)).head()
     assert row is not None
-    assert row[0] == levels
+    assert list(row) == [levels, None]
+
+
+def test_parallel_categories(spark: SparkSession, tmp_path: Path) -> None:
+    content = (
+        "id,t,c\n"
+        "1,Lamp,Sale; Home > Light > Lamps;Home > Gifts\n"
+        "2,Cup,Kitchen;NULL; ;\n"
+        "3,Tea,Food/Tea\n"
+        "4,Fee,Fees;Home > Light\n"
+        "5,Hat,Sale;New\n"
+    )
+    fields = {"product_id": "id", "title": "t", "category_path": "c"}
+    parsed = parse(spark, tmp_path, content, fields, not_a_product_category="^Fees$")
+    rows = {row["product_id"]: row for row in parsed.collect()}
+    assert {key: (row["category_path"], row["other_categories"]) for key, row in rows.items()} == {
+        "1": (["Home", "Light", "Lamps"], ["Sale", "Home > Gifts"]),  # the path with the most levels stands first
+        "2": (["Kitchen"], None),
+        "3": (["Food", "Tea"], None),
+        "4": (["Home", "Light"], ["Fees"]),
+        "5": (["Sale"], ["New"]),
+    }
+    assert {key for key, row in rows.items() if row["reason"]} == {"4"}
+    one = parse(spark, tmp_path, "id,t,c\n1,Nut,Nuts; Bolts\n", fields, parallel_separator=None).head()
+    assert one["category_path"] == ["Nuts; Bolts"]
+    levels = parse(spark, tmp_path, "id,t,c\n1,Nut,Iron;Nuts\n", fields, category_separator=";").head()
+    assert levels["category_path"] == ["Iron", "Nuts"]
+
+
+def test_a_shop_without_titles_and_columns_of_its_own(spark: SparkSession, tmp_path: Path) -> None:
+    content = "id,b,c,col\n1,Acme,Shoes > Boots,red\n2,no brand,Shoes,\n3,Unbranded,,blue\n4,NULL,N/A,-\n"
+    fields = {"product_id": "id", "brand": "b", "category_path": "c", "extra": {"colour": "col"}}
+    path = tmp_path / "p.csv"
+    path.write_text(content, encoding="utf-8")
+    catalog = {"kind": "snapshot", "source": {"path": str(path)}, "fields": fields}
+    recipe = "{brand}| {category}|, {colour}"
+    profile = StoreProfile.model_validate(
+        {"store": "s", "title": "S", "catalog": catalog, "embedding": {"text": recipe}}
+    )
+    assert profile.catalog.source is not None
+    raw = sources.read_source(spark, profile.catalog.source, str(path), clean.wanted_columns(profile), "catalog")
+    parsed = clean.parse_catalog(raw, profile, CUTOFF)
+    products = clean.with_embedding_text(clean.newest_versions(parsed, CUTOFF), recipe)
+    rows = {row["product_id"]: row for row in products.collect()}
+    assert {key: (row["title"], row["brand"]) for key, row in rows.items()} == {
+        "1": ("Acme Boots, red", "Acme"),
+        "2": ("Shoes", None),
+        "3": (", blue", None),
+    }
+    assert all(row["embedding_text"] == row["title"] for row in rows.values())
+    assert not [name for name in products.columns if name.startswith("extra_")]
+    assert [row["reason"] for row in parsed.where("reason IS NOT NULL").collect()] == ["empty_title"]
+
+
+def test_own_lists_of_words(spark: SparkSession, tmp_path: Path) -> None:
+    fields = {"product_id": "id", "title": "t", "brand": "b"}
+    rows = parse(
+        spark, tmp_path, "id,t,b\n1,Cup,House\n2,Tea,generic\n", fields, placeholder_brands=["house"]
+    ).collect()
+    assert {row["product_id"]: row["brand"] for row in rows} == {"1": None, "2": "generic"}
+
+
+def test_times_of_versions(spark: SparkSession, tmp_path: Path) -> None:
+    fields = {"product_id": "id", "title": "t", "updated_at": "u"}
+    content = "id,t,u\n1,A,31/01/2020 09:00\n1,B,01/02/2019 10:00\n1,C,soon\n"
+    unread = {row["title"]: row["unread_updated_at"] for row in parse(spark, tmp_path, content, fields).collect()}
+    assert unread == {"A": "31/01/2020 09:00", "B": "01/02/2019 10:00", "C": "soon"}
+    parsed = parse(spark, tmp_path, content, fields, timestamp_format="dd/MM/yyyy HH:mm")
+    newest = clean.newest_versions(parsed, CUTOFF).head()
+    assert newest is not None and newest["title"] == "A"
+    assert [row["unread_updated_at"] for row in parsed.orderBy("title").collect()] == [None, None, "soon"]
+
+
+def test_ids_too_long_are_turned_away(spark: SparkSession, tmp_path: Path) -> None:
+    lines = [f"{'7' * length},Cup" for length in (255, 256, 3000)]
+    rows = parse(spark, tmp_path, "id,t\n" + "\n".join(lines) + "\n", {"product_id": "id", "title": "t"}).collect()
+    assert sorted((len(row["product_id"]), row["reason"]) for row in rows if row["reason"]) == [
+        (256, "product_id_too_long"),
+        (3000, "product_id_too_long"),
+    ]
 
 
 def test_embedding_text_leaves_out_pieces_with_an_empty_field(spark: SparkSession) -> None:

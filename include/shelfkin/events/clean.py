@@ -9,7 +9,8 @@ written with window functions, so that no group of rows has to fit into one Pyth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, Window
@@ -19,6 +20,10 @@ from shelfkin import sources
 from shelfkin.profile import Events, IdRule
 from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
 from shelfkin.sources import RawTable
+from shelfkin.values import missing
+from shelfkin.values.ids import breaks_pattern, normalised_id, too_long
+from shelfkin.values.numbers import amount, number
+from shelfkin.values.times import timestamp
 
 # Quantities are decimal numbers held as doubles: a remainder below this many units is rounding, not goods.
 _QUANTUM = 1e-9
@@ -54,7 +59,14 @@ def wanted_columns(events: Events) -> dict[str, str]:
     return {f"events.fields.{name}": column for name, column in fields.items()}
 
 
-def parse_events(raw: RawTable, events: Events, product_rule: IdRule, timezone: str, cutoff: datetime) -> DataFrame:
+def parse_events(
+    raw: RawTable,
+    events: Events,
+    product_rule: IdRule,
+    timezone: str,
+    cutoff: datetime,
+    own_missing_words: Collection[str] | None = None,
+) -> DataFrame:
     """Return one row per raw row, with its clean fields and the reason why it is turned away, if any.
 
     Parameters
@@ -67,6 +79,8 @@ def parse_events(raw: RawTable, events: Events, product_rule: IdRule, timezone: 
         IANA zone of times without an offset.
     cutoff
         Midnight UTC of the run's date.
+    own_missing_words
+        The profile's words for no value; None for those of the package.
 
     Returns
     -------
@@ -75,17 +89,18 @@ def parse_events(raw: RawTable, events: Events, product_rule: IdRule, timezone: 
         after_as_of (bool), reason and detail (NULL for good rows), raw (JSON; only for rows that may be quarantined).
     """
     fields = events.fields
+    raw = replace(raw, frame=missing.blanked(raw.frame, missing.missing_words(own_missing_words)))
     product_rule = events.product_id or product_rule
     mark = events.decimal_mark
     has_quantity = fields.quantity is not None
     parsed = raw.frame.select(
-        sources.normalised_id(fields.user_id, events.user_id).alias("user_id"),
-        sources.normalised_id(fields.product_id, product_rule).alias("product_id"),
+        normalised_id(sources.text(fields.user_id), events.user_id).alias("user_id"),
+        normalised_id(sources.text(fields.product_id), product_rule).alias("product_id"),
         _event_type(events).alias("event_type"),
-        sources.timestamp(raw, fields.occurred_at, events.timestamp_format, timezone).alias("occurred_at"),
-        (sources.number(raw, fields.quantity, mark) if has_quantity else F.lit(1.0)).alias("signed_quantity"),
+        timestamp(raw, fields.occurred_at, events.timestamp_format, timezone).alias("occurred_at"),
+        (number(raw, fields.quantity, mark) if has_quantity else F.lit(1.0)).alias("signed_quantity"),
         sources.text(fields.order_id).alias("order_id"),
-        sources.number(raw, fields.price, mark).alias("price"),
+        amount(raw, fields.price, mark).alias("price"),
         sources.row_hash().alias("row_hash"),
         "raw",
         "malformed",
@@ -138,7 +153,8 @@ def _rules(events: Events, product_rule: IdRule) -> list[Rule]:
     fields = events.fields
     rules = [
         *shared_rules(fields.product_id, product_rule),
-        Rule("invalid_user_id", sources.breaks_pattern(F.col("user_id"), events.user_id), shown_raw(fields.user_id)),
+        Rule("user_id_too_long", too_long(F.col("user_id")), shown_raw(fields.user_id)),
+        Rule("invalid_user_id", breaks_pattern(F.col("user_id"), events.user_id), shown_raw(fields.user_id)),
         *time_rules("occurred_at", fields.occurred_at, events.earliest),
     ]
     if fields.event_type is not None:

@@ -2,19 +2,5 @@
 
 from shelfkin.sources.raw_table import RawTable, raw_json, row_hash, text, value
 from shelfkin.sources.reading import read_rows
-from shelfkin.sources.values import breaks_pattern, let, normalised_id, number, parse_number, timestamp
 
-__all__ = [
-    "RawTable",
-    "breaks_pattern",
-    "let",
-    "normalised_id",
-    "number",
-    "parse_number",
-    "raw_json",
-    "read_rows",
-    "row_hash",
-    "text",
-    "timestamp",
-    "value",
-]
+__all__ = ["RawTable", "raw_json", "read_rows", "row_hash", "text", "value"]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
 from shelfkin.app import App
 from shelfkin.catalog import clean
-from shelfkin.errors import DataQualityError
-from shelfkin.quarantine import as_utc, check_share, survey, turned_away
+from shelfkin.errors import DataQualityError, without_controls
+from shelfkin.quarantine import as_utc, check_share, good_rows, survey, turned_away
 from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
 from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE
@@ -34,7 +35,7 @@ def run(stage: Stage) -> None:
             parsed,
             "seen_at",
             good_ids=F.count_distinct("product_id"),
-            prices_unread=F.count_if("price_unread"),
+            **{f"unread_{name}": F.count(f"unread_{name}") for name in clean.UNREAD},
             descriptions_cut=F.count_if("description_cut"),
         )
     _check_rows(stage, raw.path, seen)
@@ -61,11 +62,22 @@ def run(stage: Stage) -> None:
     n_texts = stage.spark.read.parquet(stage.table_uri(PRODUCTS)).select("text_hash").distinct().count()
     stage.metrics |= {
         "n_distinct_texts": n_texts,
-        "n_prices_unread": seen["prices_unread"],
+        "n_prices_unread": seen["unread_price"],
+        "unread": _unread(stage, parsed, seen),
         "n_descriptions_cut": seen["descriptions_cut"],
         "point_in_time": profile.point_in_time,
         **raw.metrics,
     }
+
+
+def _unread(stage: Stage, parsed: DataFrame, seen: dict[str, Any]) -> dict[str, Any]:
+    """Return, and tell, how many values of each field couldn't be read, with examples."""
+    fields: dict[str, Any] = {name: {"n": seen[f"unread_{name}"]} for name in clean.UNREAD if seen[f"unread_{name}"]}
+    for name, unread in fields.items():
+        values = good_rows(parsed).select(F.col(f"unread_{name}").alias("value")).where("value IS NOT NULL").distinct()
+        unread["examples"] = [without_controls(row["value"][:80]) for row in values.orderBy("value").limit(5).collect()]
+        stage.progress("%s can't be read in %s rows, and is left empty: %s", name, unread["n"], unread["examples"])
+    return fields
 
 
 def _check_rows(stage: Stage, path: str, seen: dict[str, Any]) -> None:

@@ -31,8 +31,9 @@ def run(stage: Stage) -> None:
     demo_data.materialise_for(stage.profile, stage.settings)
     raw = read_rows(stage.spark, events, "events", clean.wanted_columns(events), stage.source_path, stage.as_of)
     stage.progress("reading events from %s", raw.path)
+    profile = stage.profile
     parsed = clean.parse_events(
-        raw, events, stage.profile.catalog.product_id, stage.profile.timezone, stage.cutoff
+        raw, events, profile.catalog.product_id, profile.timezone, stage.cutoff, profile.missing_words
     ).persist()
     with raw.reading():
         seen = survey(parsed, "occurred_at", cancellations=F.count_if("is_cancellation"))
