@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from shelfkin.errors import ProfileError
-from shelfkin.profile import StoreProfile, load_profile, store_names
+from shelfkin.profile import StoreProfile, store_names
+from shelfkin.profile_file import load_profile
 from shelfkin.spark_submit import submit_conf
 
 _PROJECT = Path(__file__).resolve().parents[2]

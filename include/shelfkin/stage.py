@@ -67,9 +67,9 @@ class Stage:
         """Midnight UTC of as_of: only what happened strictly before it is known."""
         return datetime(self.as_of.year, self.as_of.month, self.as_of.day, tzinfo=UTC)
 
-    def source_path(self, path: str) -> str:
-        """Return a path of the profile as an absolute path or URI."""
-        return resolve_path(path, self.settings.stores_dir, self.settings.path_variables())
+    def source_path(self, path: str, key: str) -> str:
+        """Return the path at a key of the profile as an absolute path or URI."""
+        return resolve_path(path, key, self.settings.stores_dir, self.settings.path_variables())
 
     def progress(self, message: str, *args: object) -> None:
         """Tell a person who follows the task log what is going on."""

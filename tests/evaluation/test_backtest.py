@@ -32,7 +32,7 @@ from shelfkin.recommending.recommender import Recommender
 from shelfkin.recommending.relations import training_matrices
 from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.time_decay import DECIMALS, exact, rounded
-from shelfkin.recommending.timelines import entries_before, purchase_type, timelines, type_names
+from shelfkin.recommending.timelines import entries_before, timelines, type_names
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:

@@ -70,13 +70,14 @@ def run(stage: Stage) -> None:
 def _locate(stage: Stage) -> tuple[Source, str, str]:
     """Return the source to read, its path as of the run's date, and the profile section that holds it."""
     kind, source = stage.profile.catalog.kind, stage.profile.catalog_source
-    path = stage.source_path(source.path)
+    section = "events" if kind == "events" else "catalog"
+    path = stage.source_path(source.path, f"{section}.source.path")
     if kind != "dated_snapshots":
-        return source, path, "events" if kind == "events" else "catalog"
+        return source, path, section
     paths = list_paths(stage.spark, snapshots.search_glob(path))
     snapshot = snapshots.newest_before(path, paths, stage.as_of)
     stage.metrics |= {"snapshot_date": snapshot.snapshot_date.isoformat(), "revision": snapshot.revision}
-    return source, snapshot.path, "catalog"
+    return source, snapshot.path, section
 
 
 def _check_rows(stage: Stage, path: str, seen: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def run(stage: Stage) -> None:
         stage.progress("%s: empty tables", stage.metrics["skipped_reason"])
         return
     demo_data.materialise_for(stage.profile, stage.settings)
-    path = stage.source_path(events.source.path)
+    path = stage.source_path(events.source.path, "events.source.path")
     stage.progress("reading events from %s", path)
     raw = read_source(stage.spark, events.source, path, clean.wanted_columns(events), "events")
     parsed = clean.parse_events(
