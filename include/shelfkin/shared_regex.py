@@ -1,7 +1,6 @@
 """Regular expressions of a profile: checked here by Python, run by Spark with Java.
 
-Allowed is what both read alike. Java's meaning counts: without a flag, ``\\d``, ``\\w``, ``\\b`` and ``(?i)`` know ASCII
-only.
+Allowed is what both read alike. Java's meaning counts: ``\\d``, ``\\w``, ``\\s``, ``\\b`` and ``(?i)`` know ASCII only.
 """
 
 from __future__ import annotations
@@ -48,9 +47,7 @@ def check_regex(pattern: str) -> str:
     odd = _unshared_piece(pattern)
     if odd is not None:
         hint = _HINTS.get(odd, "leave it out")
-        raise ValueError(
-            f"{odd} in the regular expression {pattern!r} means another thing, or nothing, to Java; {hint}"
-        )
+        raise ValueError(f"{odd} in {pattern!r} is read by Python and Java in different ways; {hint}")
     try:
         with warnings.catch_warnings(action="ignore"):
             re.compile(pattern)

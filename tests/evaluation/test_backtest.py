@@ -18,7 +18,7 @@ from shelfkin.evaluation.beyond_accuracy import Background
 from shelfkin.evaluation.learning import Rankers, TrainingSet, learn
 from shelfkin.evaluation.tuning import Tried, Tuned
 from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
-from shelfkin.profile import EventType, Recommending
+from shelfkin.profile import EventType, Recommending, purchase_type
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.catalogue import SHELVES, Catalogue, item_numbers, product_rows, unknown_products

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from pyspark.sql import DataFrame
 
+from shelfkin.profile import purchase_type
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.catalogue import SHELVES
 from shelfkin.recommending.co_purchase import method_for
