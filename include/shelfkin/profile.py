@@ -30,7 +30,7 @@ def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
     def check(text: str) -> str:
         try:
             look_up(text)
-        except (LookupError, ValueError, re.error) as error:
+        except (LookupError, ValueError, OSError) as error:
             raise ValueError(f"{text!r} is not {what} ({error})") from error
         return text
 
@@ -460,7 +460,7 @@ class StoreProfile(_Section):
     timezone: Timezone = "UTC"
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
     schedule: Cron | None = None
-    start_date: date | None = None
+    start_date: date | None = Field(None, ge=date(1970, 1, 1))
     default_as_of: date | None = None
     max_staleness_days: int | None = Field(None, ge=1)
     enabled: bool = True

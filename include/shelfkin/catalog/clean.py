@@ -12,7 +12,18 @@ from pyspark.sql import types as T  # noqa: N812
 from shelfkin import sources
 from shelfkin.catalog import text, written_values
 from shelfkin.profile import Catalog, StoreProfile
-from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
+from shelfkin.quarantine import (
+    IGNORED,
+    Rule,
+    after_as_of,
+    good_rows,
+    ignored_types,
+    judged,
+    shared_rules,
+    shown,
+    shown_raw,
+    time_rules,
+)
 from shelfkin.sources import RawTable
 
 # The levels of a path are tried for these in order; the first that occurs splits it.
@@ -34,6 +45,8 @@ def wanted_columns(profile: StoreProfile) -> dict[str, str]:
         wanted["events.fields.occurred_at"] = fields.occurred_at
         if fields.price is not None:
             wanted["events.fields.price"] = fields.price
+        if fields.event_type is not None:
+            wanted["events.fields.event_type"] = fields.event_type
     return wanted
 
 
@@ -104,7 +117,7 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
         "row_hash",
         F.col("verdict.reason").alias("reason"),
         F.col("verdict.detail").alias("detail"),
-        F.when(F.col("verdict").isNotNull(), sources.raw_json()).alias("raw"),
+        F.when(F.col("verdict.reason") != IGNORED, sources.raw_json()).alias("raw"),
     )
 
 
@@ -125,6 +138,7 @@ def _rules(profile: StoreProfile) -> list[Rule]:
     rules = shared_rules(catalog.fields.product_id, catalog.product_id)
     events = profile.catalog_events
     if events is not None:
+        rules = ignored_types(events) + rules
         rules += time_rules("seen_at", events.fields.occurred_at, events.earliest)
     if catalog.not_a_product_category is not None:
         path = F.concat_ws(" > ", "category_path")
