@@ -14,7 +14,8 @@ recommendations**, as of one date.
 | `publish_recommendations` | if the gate lets it, fills the shop's Postgres, moves the pointer, sends the Asset event |
 
 **as_of** is the run's date, midnight UTC: only what was known before it is used. Scheduled runs and backfills take the
-end of their data interval; a manual run takes the Param, and without it the end of its data interval.
+end of their data interval, the last midnight UTC before it; a manual run takes the Param, and without it the end of its
+data interval. The `schedule` is on the clock of the profile's `timezone`.
 
 **Look at the result** with `make show STORE=<store>`. Every task's XCom holds the path of its manifest and the figures
 that matter. **If a task fails**, its last log lines say what was wrong and what to do next.
@@ -23,15 +24,15 @@ that matter. **If a task fails**, its last log lines say what was wrong and what
 
 from __future__ import annotations
 
-import logging
-from datetime import UTC, datetime, timedelta
+import warnings
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
-from shelfkin.errors import ProfileError
-from shelfkin.profile import MAX_RANKER_WINDOWS, StoreProfile, store_names
+from shelfkin.profile import MAX_RANKER_WINDOWS, StoreProfile
 from shelfkin.settings import Settings
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
@@ -142,14 +143,14 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
 
 def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
     """Return one store's DAG: wiring only, every stage is a Spark app of the task's name."""
-    dag_id = settings.dag_id(profile.store)
+    dag_id, zone = settings.dag_id(profile.store), ZoneInfo(profile.timezone)
     dag = DAG(
         dag_id=dag_id,
         dag_display_name=f"Recommendations: {profile.title}",
         description=f"Clusters, similar products and recommendations for {profile.title}",
         doc_md=(__doc__ or "") + (BACKFILL_DOC.format(dag_id=dag_id) if profile.schedule else FROZEN_DOC),
-        schedule=CronDataIntervalTimetable(profile.schedule, timezone="UTC") if profile.schedule else None,
-        start_date=datetime.combine(profile.start_date, datetime.min.time(), UTC) if profile.start_date else None,
+        schedule=CronDataIntervalTimetable(profile.schedule, timezone=profile.timezone) if profile.schedule else None,
+        start_date=datetime.combine(profile.start_date, datetime.min.time(), zone) if profile.start_date else None,
         catchup=False,
         max_active_runs=1,
         params=run_params(profile),
@@ -216,12 +217,10 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
 
 
 SETTINGS = Settings.from_env()
-for store in store_names(SETTINGS.stores_dir):
-    try:
-        profile = SETTINGS.profile(store)
-    except ProfileError as error:
-        # An import error would take the DAGs of every other store down with this one.
-        logging.getLogger(__name__).error("No DAG for store %s: %s", store, error)
-        continue
+profiles, problems = SETTINGS.profiles()
+for profile in profiles:
     if profile.enabled:
-        globals()[f"dag_{store}"] = recommendations_dag(profile, SETTINGS)
+        globals()[f"dag_{profile.store}"] = recommendations_dag(profile, SETTINGS)
+for problem in problems:
+    # An error here would take the DAGs of every other store down; store_profiles.py shows it as one of its own.
+    warnings.warn(problem, stacklevel=1)

@@ -12,7 +12,8 @@ import yaml
 
 from shelfkin.demo_data import materialise
 from shelfkin.errors import ProfileError
-from shelfkin.profile import load_profile, store_names
+from shelfkin.profile import store_names
+from shelfkin.profile_file import load_profile
 from shelfkin.settings import Settings
 
 MINIMAL = {

@@ -392,12 +392,14 @@ def check_reconciled(stage: str, counts: dict[str, Any]) -> None:
     """Raise ReconciliationError unless every row that came in is accounted for.
 
     A stage that reads raw rows counts ``rows_in``; then
-    rows_in = kept + quarantined + merged + netted + after_as_of, where `merged` rows were folded into a kept one,
-    `netted` rows are cancellations and the purchases they undo, and `after_as_of` rows weren't known yet.
+    rows_in = kept + quarantined + merged + netted + ignored + after_as_of, where `merged` rows were folded into a kept
+    one, `netted` rows are cancellations and the purchases they undo, `ignored` rows are of event types that the profile
+    doesn't want, and `after_as_of` rows weren't known yet.
     """
     if "rows_in" not in counts:
         return
-    parts = {name: int(counts.get(name, 0)) for name in ("kept", "quarantined", "merged", "netted", "after_as_of")}
+    names = ("kept", "quarantined", "merged", "netted", "ignored", "after_as_of")
+    parts = {name: int(counts.get(name, 0)) for name in names}
     if sum(parts.values()) != int(counts["rows_in"]):
         raise ReconciliationError(
             f"{stage}: {counts['rows_in']} rows came in, but {parts} add up to {sum(parts.values())}.",

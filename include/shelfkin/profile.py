@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from croniter import croniter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shelfkin.errors import ProfileError
+from shelfkin.shared_regex import check_regex
+from shelfkin.time_patterns import check_time_pattern
 
 # What `embedding.text` may name, beside `catalog.fields.extra`.
 RECIPE_FIELDS = ("title", "description", "brand", "category_path", "category", "other_categories")
@@ -30,7 +32,7 @@ def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
     def check(text: str) -> str:
         try:
             look_up(text)
-        except (LookupError, ValueError, re.error) as error:
+        except (LookupError, ValueError, OSError) as error:
             raise ValueError(f"{text!r} is not {what} ({error})") from error
         return text
 
@@ -38,9 +40,37 @@ def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
 
 
 Encoding = Annotated[str, _known_to(codecs.lookup, "a text encoding such as utf-8, latin-1 or cp1252")]
-Pattern = Annotated[str, _known_to(re.compile, "a regular expression")]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(check_regex)]
+TimePattern = Annotated[str, AfterValidator(check_time_pattern)]
 Timezone = Annotated[str, _known_to(ZoneInfo, "an IANA time zone such as Europe/London or UTC")]
 Share = Annotated[float, Field(ge=0, le=1)]
+Column = Annotated[str, Field(min_length=1)]
+Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
+
+# What `${...}` in a path may name; nothing else, so that a profile can't read the environment.
+PATH_VARIABLES = ("SHELFKIN_DATA", "SHELFKIN_REFERENCE_DATA")
+
+
+def _check_path(path: str) -> str:
+    for in_braces, bare in re.findall(r"\${([^}]*)}|(?:^|/)\$(\w+)(?=/|$)", path):
+        if bare or in_braces not in PATH_VARIABLES:
+            known = " or ".join(f"${{{name}}}" for name in PATH_VARIABLES)
+            raise ValueError(f"{path!r} names the variable {in_braces or bare}; a path may hold {known}, and no other")
+    return path
+
+
+def _check_cron(line: str) -> str:
+    if len(line.split()) != 5:
+        raise ValueError(f"{line!r} is not a cron expression of five fields: minute, hour, day, month, weekday")
+    try:
+        croniter(line).get_next()
+    except ValueError as error:
+        raise ValueError(f"{line!r} is not a cron expression that ever comes up ({error})") from error
+    return line
+
+
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
+Cron = Annotated[str, AfterValidator(_check_cron)]
 
 
 class _Section(BaseModel):
@@ -64,7 +94,7 @@ class Source(_Section):
     reader as they are; `options_from_env` names the environment variable that holds an option's value, for secrets.
     """
 
-    path: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    path: FilePath | Annotated[tuple[FilePath, ...], Field(min_length=1)] | None = None
     format: str = "csv"
     encoding: Encoding = "utf-8"
     separator: str | None = Field(None, min_length=1, max_length=2, description="default: a comma; of tsv, a tab")
@@ -174,15 +204,15 @@ class CatalogFields(_Section):
     columns that `embedding.text` may use.
     """
 
-    product_id: str
-    title: str | tuple[str, ...] | None = None
-    description: str | None = None
-    brand: str | None = None
-    category_path: str | tuple[str, ...] | None = None
-    price: str | None = None
-    in_stock: str | None = None
-    updated_at: str | None = None
-    extra: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], str] = {}
+    product_id: Column
+    title: Column | Columns | None = None
+    description: Column | None = None
+    brand: Column | None = None
+    category_path: Column | Columns | None = None
+    price: Column | None = None
+    in_stock: Column | None = None
+    updated_at: Column | None = None
+    extra: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Column] = {}
 
 
 class Catalog(Sourced):
@@ -224,21 +254,70 @@ class Catalog(Sourced):
 class EventFields(_Section):
     """Raw column of each event field. Without `event_type`, every event is of the first type listed."""
 
-    user_id: str
-    product_id: str
-    occurred_at: str
-    event_type: str | None = None
-    quantity: str | None = None
-    order_id: str | None = None
-    price: str | None = None
+    user_id: Column
+    product_id: Column
+    occurred_at: Column
+    event_type: Column | None = None
+    quantity: Column | None = None
+    order_id: Column | None = None
+    price: Column | None = None
 
 
 class EventType(_Section):
-    """What one kind of event says about taste: `weight`, halved every `half_life_days`."""
+    """What one kind of event says about taste: `weight`, halved every `half_life_days`.
 
-    weight: float = Field(1.0, gt=0)
+    A number in place of the keys is the weight. Events of weight 0 are kept, and say nothing about taste. `aliases` are
+    further values of the type's column, in any case.
+    """
+
+    weight: float = Field(1.0, ge=0)
     half_life_days: float = Field(120.0, gt=0)
     aliases: tuple[str, ...] = ()
+    buying: bool = Field(False, description="this type is the sale; default: `purchase`, or the heaviest type")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weight_alone(cls, given: Any) -> Any:
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        return {"weight": given} if is_number else given
+
+
+def _words_of(event_types: Mapping[str, EventType]) -> list[tuple[str, str]]:
+    """Return the values of the type's column, in lower case, each with the type that it is of."""
+    return [
+        (word, name)
+        for name, kind in event_types.items()
+        for word in sorted({name.lower(), *(alias.lower() for alias in kind.aliases)})
+    ]
+
+
+def purchase_type(event_types: Mapping[str, EventType]) -> str:
+    """Return the event type that counts as buying: as the profile says, else ``purchase``, else the heaviest."""
+    marked = [name for name, kind in event_types.items() if kind.buying]
+    if marked:
+        return marked[0]
+    if "purchase" in event_types or not event_types:
+        return "purchase"
+    return max(sorted(event_types), key=lambda name: event_types[name].weight)
+
+
+def _check_event_types(event_types: dict[str, EventType]) -> dict[str, EventType]:
+    if not event_types:
+        raise ValueError("must name one type at least, such as purchase: {}")
+    type_of: dict[str, str] = {}
+    for word, name in _words_of(event_types):
+        if word in type_of:
+            raise ValueError(f"{word!r} is a name or alias of two types, {type_of[word]} and {name}")
+        type_of[word] = name
+    buying = [name for name, kind in event_types.items() if kind.buying]
+    if len(buying) > 1:
+        raise ValueError(f"buying: true stands at {', '.join(buying)}; one type is the sale, perhaps with aliases")
+    if event_types[purchase_type(event_types)].weight == 0:
+        raise ValueError(f"{purchase_type(event_types)} counts as buying, so that its weight must be above 0")
+    return event_types
+
+
+EventTypes = Annotated[dict[str, EventType], AfterValidator(_check_event_types)]
 
 
 class Cancellations(_Section):
@@ -254,8 +333,10 @@ class Events(Sourced):
     fields: EventFields
     user_id: IdRule = IdRule()
     product_id: IdRule | None = Field(None, description="default: the catalogue's rule")
-    timestamp_format: str | None = Field(None, description="Spark pattern; default: ISO 8601")
-    event_types: dict[str, EventType] = Field(default_factory=lambda: {"purchase": EventType()}, min_length=1)
+    timestamp_format: TimePattern | None = Field(None, description="Spark pattern; default: ISO 8601")
+    event_types: EventTypes = Field(default_factory=lambda: {"purchase": EventType()})
+    ignore: tuple[str, ...] = Field((), description="values of the type's column that aren't wanted; counted apart")
+    min_joined_share: Share = Field(0.1, description="of the events, that must name a product of the catalogue")
     cancellations: Cancellations = Cancellations()
     require_positive_price: bool = False
     max_quantity: float | None = Field(None, gt=0)
@@ -268,8 +349,17 @@ class Events(Sourced):
     def _types_need_column(self) -> Events:
         if not self.sources:
             raise ValueError("events need `source`, or `tables` and `query`")
-        if len(self.event_types) > 1 and self.fields.event_type is None:
-            raise ValueError("several event_types need fields.event_type, the column that tells them apart")
+        if self.fields.event_type is None and (len(self.event_types) > 1 or self.ignore):
+            raise ValueError(
+                "several event_types, or `ignore`, need fields.event_type, the column that tells types apart"
+            )
+        if self.fields.event_type is not None and "event_types" not in self.model_fields_set:
+            raise ValueError(
+                "fields.event_type needs event_types, which says what the values of that column are, such as "
+                "event_types: {purchase: {aliases: [order]}, view: {weight: 0.1}}"
+            )
+        for name in {word.lower() for word in self.ignore} & {word for word, _ in _words_of(self.event_types)}:
+            raise ValueError(f"{name!r} stands in `ignore` and in event_types")
         if self.require_positive_price and self.fields.price is None:
             raise ValueError("require_positive_price needs fields.price")
         return self
@@ -439,8 +529,9 @@ class Recommending(_Section):
 class StoreProfile(_Section):
     """One shop, as one YAML file describes it.
 
-    ``schedule`` is a cron expression; without one the store is frozen and runs only when triggered, then usually with
-    ``default_as_of``, which also pre-fills the trigger form.
+    ``schedule`` is a cron expression on the clock of ``timezone``, where the day ``start_date`` begins as well. Without
+    one the store is frozen and runs only when triggered, then usually with ``default_as_of``, which also pre-fills the
+    trigger form.
     """
 
     store: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -448,8 +539,8 @@ class StoreProfile(_Section):
     description: str = ""
     timezone: Timezone = "UTC"
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
-    schedule: str | None = None
-    start_date: date | None = None
+    schedule: Cron | None = None
+    start_date: date | None = Field(None, ge=date(1970, 1, 1))
     default_as_of: date | None = None
     max_staleness_days: int | None = Field(None, ge=1)
     enabled: bool = True
@@ -467,8 +558,6 @@ class StoreProfile(_Section):
     def _consistent(self) -> StoreProfile:
         if self.catalog.kind == "events" and self.events is None:
             raise ValueError("catalog.kind: events needs an `events` section")
-        if self.schedule is not None and len(self.schedule.split()) != 5:
-            raise ValueError(f"schedule {self.schedule!r} is not a cron expression of five fields")
         if self.schedule is not None and self.start_date is None:
             raise ValueError("schedule needs start_date, the first day that a backfill may reach")
         return self
@@ -512,72 +601,6 @@ def columns_of(named: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (named,) if isinstance(named, str) else named
 
 
-def load_profile(path: Path) -> StoreProfile:
-    """Read and check one store profile.
-
-    Raises
-    ------
-    ProfileError
-        The file isn't valid YAML, a key is unknown, missing or has a wrong value; the message names file and key.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path} is not valid YAML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ProfileError(f"{path} is not UTF-8: {error}") from error
-    if not isinstance(raw, dict):
-        raise ProfileError(f"{path} holds no mapping; a store profile starts with `store: <name>`.")
-    try:
-        profile = StoreProfile.model_validate(raw)
-    except ValidationError as error:
-        raise ProfileError(_explain(path, error), next_step="Correct these keys in the profile.") from error
-    if profile.store != path.stem:
-        raise ProfileError(f"{path} says store: {profile.store}; file name and store must be the same.")
-    return profile
-
-
-# Keys that earlier versions knew.
-_GONE = {"embedding.coordinator_port": "gone, because all requests leave from the driver itself"}
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = [f"{path}: {error.error_count()} key(s) are wrong."]
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
-        if problem["type"] == "extra_forbidden" and key in _GONE:
-            lines.append(f"  {key}: {_GONE[key]}; delete this line")
-        elif problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: unknown key; allowed here: {', '.join(_allowed_keys(problem['loc']))}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {key}: this key is required")
-        else:
-            text = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"  {key}: {text}; it is {str(problem['input'])[:80]!r}")
-    return "\n".join(lines)
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = StoreProfile
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            continue  # a key of a free mapping such as event_types.<name>: the model stays that of its values
-        model = _section_of(field.annotation)
-    return sorted(getattr(model, "model_fields", {}))
-
-
-def _section_of(annotation: Any) -> Any:
-    """Return the section class inside `X | None`, `dict[str, X]` or `X`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _section_of(argument)
-        if found is not None:
-            return found
-    return None
-
-
 def store_names(stores_dir: Path) -> list[str]:
     """Return the names of all profiles in a folder, sorted."""
     return sorted(path.stem for path in stores_dir.glob("*.yaml"))
@@ -589,28 +612,21 @@ def resolve_path(path: str, profile_dir: Path, variables: Mapping[str, str | Non
     Parameters
     ----------
     variables
-        What ``${...}`` may name, None where it isn't set; anything else is refused, so that a profile can't read the
-        environment.
+        What `PATH_VARIABLES` are; None where one isn't set.
 
     Raises
     ------
     ProfileError
-        The path names a variable that isn't allowed or isn't set.
+        The path names a variable that isn't set.
     """
-
-    def substitute(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in variables:
-            raise ProfileError(f"${{{name}}} in path {path!r} is not one of {', '.join(variables)}.")
-        value = variables[name]
-        if not value:
+    for name, value in variables.items():
+        written = f"${{{name}}}"
+        if written in path and not value:
             raise ProfileError(
                 f"path {path!r} needs {name}, which is not set.",
                 next_step=f"Set {name} to the folder that holds this data; README says where to get it.",
             )
-        return value
-
-    resolved = re.sub(r"\${([^}]*)}", substitute, path)
-    if "://" in resolved:
-        return resolved
-    return str(profile_dir / Path(resolved).expanduser())
+        path = path.replace(written, value or "")
+    if "://" in path:
+        return path
+    return str(profile_dir / Path(path).expanduser())

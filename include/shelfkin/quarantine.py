@@ -5,10 +5,12 @@ Rules that the catalogue and the event log share stand here as well, so that bot
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from importlib.resources import files
 from typing import Any, Literal
 
 from pyspark.sql import Column, DataFrame
@@ -16,10 +18,12 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
 from shelfkin.errors import DataQualityError
-from shelfkin.profile import IdRule
+from shelfkin.profile import Events, IdRule
 from shelfkin.values.ids import breaks_pattern, too_long
 
 _EXAMPLE_CHARS = 160
+# The verdict on rows that the profile doesn't want: counted apart, and in no quarantine.
+IGNORED = "ignored"
 # As `errors.without_controls`, in the regular expressions of the JVM.
 _UNPRINTABLE = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
 
@@ -56,10 +60,10 @@ def survey(parsed: DataFrame, moment: str, **figures: Column) -> dict[str, Any]:
     Returns
     -------
     dict
-        rows_in, known (before the run's date), good (of these), by_reason, first (time of the first row that breaks no
-        rule, also after the run's date), last_known (of the last good row), and the figures. Times are seconds since
-        1970 UTC, or None; an event's can be a `datetime`, a catalogue's may lie outside of Python's years 1 to 9999.
-        Rows turned away don't count for them.
+        rows_in, known (wanted, and before the run's date), good (of these), ignored, by_reason, first (time of the
+        first row that breaks no rule, also after the run's date), last_known (of the last good row), and the figures.
+        Times are seconds since 1970 UTC, or None; an event's can be a `datetime`, a catalogue's may lie outside of
+        Python's years 1 to 9999. Rows turned away don't count for them.
     """
     groups = (
         parsed.groupBy("after_as_of", "reason")
@@ -72,12 +76,19 @@ def survey(parsed: DataFrame, moment: str, **figures: Column) -> dict[str, Any]:
         )
         .collect()
     )
-    known = [group for group in groups if not group["after_as_of"]]
+    known = [group for group in groups if not group["after_as_of"] and group["reason"] != IGNORED]
+    ignored = sum(group["n"] for group in groups if group["reason"] == IGNORED)
+    if ignored and not known:
+        raise DataQualityError(
+            f"All {ignored:,} rows before the run's date are of a type in events.ignore.",
+            next_step="Take the types that you want out of events.ignore.",
+        )
     good = next((group.asDict() for group in known if group["reason"] is None), dict[str, Any]())
     firsts = [group["first"] for group in groups if group["reason"] is None and group["first"] is not None]
     return {
         "rows_in": sum(group["n"] for group in groups),
         "known": sum(group["n"] for group in known),
+        "ignored": ignored,
         "good": good.get("n", 0),
         "by_reason": summed((group["reason"], group["n"]) for group in known if group["reason"] is not None),
         "first": min(firsts, default=None),
@@ -99,6 +110,15 @@ def shared_rules(product_column: str, rule: IdRule) -> list[Rule]:
         Rule("product_id_too_long", too_long(F.col("product_id")), shown_raw(product_column)),
         Rule("not_a_product_id", breaks_pattern(F.col("product_id"), rule), shown_raw(product_column)),
     ]
+
+
+def ignored_types(events: Events) -> list[Rule]:
+    """Return the rule of events that the profile doesn't want; it comes before all others."""
+    if not events.ignore:
+        return []
+    written = F.lower(sources.text(events.fields.event_type))
+    unwanted = F.col("malformed").isNull() & written.isin([word.strip().lower() for word in events.ignore])
+    return [Rule(IGNORED, unwanted, F.lit(None).cast("string"))]
 
 
 def time_rules(moment: str, raw_column: str, earliest: date) -> list[Rule]:
@@ -126,7 +146,7 @@ def good_rows(parsed: DataFrame) -> DataFrame:
 
 def turned_away(parsed: DataFrame) -> DataFrame:
     """Return the rows that break a rule, as a quarantine table holds them."""
-    return parsed.where(F.col("reason").isNotNull()).select("reason", "detail", "raw")
+    return parsed.where(F.col("reason") != IGNORED).select("reason", "detail", "raw")
 
 
 def first_broken(rules: Sequence[Rule]) -> Column:
@@ -202,7 +222,13 @@ def check_share(
         sample = quarantine.where(F.col("reason") == reason).select("detail").distinct().orderBy("detail").limit(3)
         examples = "; ".join(str(row["detail"]) for row in sample.collect())
         lines.append(f"  {reason}: {by_reason[reason]:,} rows, for example {examples}")
+        lines.append(f"    see {key_to_change(reason, section)}")
     raise DataQualityError(
-        "\n".join(lines),
-        next_step=f"Compare the examples with the profile's columns and id rules; if they are expected, raise {key}.",
+        "\n".join(lines), next_step=f"Correct these keys of the profile; if the examples are expected, raise {key}."
     )
+
+
+def key_to_change(reason: str, section: str) -> str:
+    """Return the key of the profile that decides about a reason code, and what it may say, in words."""
+    advice = tomllib.loads(files("shelfkin").joinpath("advice.toml").read_text(encoding="utf-8"))["reason"]
+    return str(advice.get(reason, "{section}.fields")).format(section=section)

@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from shelfkin.errors import ProfileError
-from shelfkin.profile import StoreProfile, load_profile, store_names
+from shelfkin.profile import StoreProfile, store_names
+from shelfkin.profile_file import load_profile
 from shelfkin.spark_submit import submit_conf
 
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,19 @@ class Settings:
             "SHELFKIN_DATA": str(self.data_dir),
             "SHELFKIN_REFERENCE_DATA": str(self.reference_data) if self.reference_data else None,
         }
+
+    def profiles(self) -> tuple[list[StoreProfile], list[str]]:
+        """Return the profiles that can be read, and what is wrong with the others or with their folder."""
+        profiles, problems = [], []
+        for store in store_names(self.stores_dir):
+            try:
+                profiles.append(self.profile(store))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other stores go on
+                problems.append(f"No DAG for store {store}: {error}")
+        if not profiles and not problems:
+            there = "holds no profile (*.yaml)" if self.stores_dir.is_dir() else "does not exist"
+            problems.append(f"There is no store: the folder {self.stores_dir} {there}. Set SHELFKIN_STORES_DIR.")
+        return profiles, problems
 
     def profile(self, store: str) -> StoreProfile:
         """Load one store's profile; raises ProfileError if there is none of that name."""

@@ -13,7 +13,7 @@ from shelfkin.drafting.draft import draft_profile
 from shelfkin.drafting.field_names import name_score
 from shelfkin.drafting.shop_file import find_encoding
 from shelfkin.errors import OptionError, SourceError
-from shelfkin.profile import load_profile
+from shelfkin.profile_file import load_profile
 
 
 def draft(folder: Path, *files: Path, force: bool = False) -> str:

@@ -18,7 +18,7 @@ from shelfkin.evaluation.beyond_accuracy import Background
 from shelfkin.evaluation.learning import Rankers, TrainingSet, learn
 from shelfkin.evaluation.tuning import Tried, Tuned
 from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
-from shelfkin.profile import EventType, Recommending
+from shelfkin.profile import EventType, Recommending, purchase_type
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.catalogue import SHELVES, Catalogue, item_numbers, product_rows, unknown_products
@@ -32,7 +32,7 @@ from shelfkin.recommending.recommender import Recommender
 from shelfkin.recommending.relations import training_matrices
 from shelfkin.recommending.repurchase import RepurchasePolicy
 from shelfkin.recommending.time_decay import DECIMALS, exact, rounded
-from shelfkin.recommending.timelines import entries_before, purchase_type, timelines, type_names
+from shelfkin.recommending.timelines import entries_before, timelines, type_names
 from shelfkin.spark import contract_columns
 
 if TYPE_CHECKING:

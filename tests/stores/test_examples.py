@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from shelfkin.drafting.draft import draft_profile
-from shelfkin.profile import load_profile, store_names
+from shelfkin.profile import store_names
+from shelfkin.profile_file import load_profile
 from stage_runs import Run
 from stores.platform_files import PLATFORMS
 

@@ -13,7 +13,18 @@ from pyspark.sql import types as T  # noqa: N812
 from shelfkin import sources
 from shelfkin.catalog import categories, text
 from shelfkin.profile import RECIPE_FIELDS, StoreProfile, columns_of
-from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
+from shelfkin.quarantine import (
+    IGNORED,
+    Rule,
+    after_as_of,
+    good_rows,
+    ignored_types,
+    judged,
+    shared_rules,
+    shown,
+    shown_raw,
+    time_rules,
+)
 from shelfkin.sources import RawTable
 from shelfkin.values import missing, prices
 from shelfkin.values.ids import normalised_id
@@ -38,6 +49,8 @@ def wanted_columns(profile: StoreProfile) -> dict[str, str]:
         wanted["events.fields.occurred_at"] = events.occurred_at
         if events.price is not None:
             wanted["events.fields.price"] = events.price
+        if events.event_type is not None:
+            wanted["events.fields.event_type"] = events.event_type
     return wanted
 
 
@@ -94,7 +107,7 @@ def parse_catalog(raw: RawTable, profile: StoreProfile, cutoff: datetime) -> Dat
         "row_hash",
         F.col("verdict.reason").alias("reason"),
         F.col("verdict.detail").alias("detail"),
-        F.when(F.col("verdict").isNotNull(), sources.raw_json()).alias("raw"),
+        F.when(F.col("verdict.reason") != IGNORED, sources.raw_json()).alias("raw"),
     )
 
 
@@ -168,6 +181,7 @@ def _rules(profile: StoreProfile) -> list[Rule]:
     rules = shared_rules(catalog.fields.product_id, catalog.product_id)
     events = profile.catalog_events
     if events is not None:
+        rules = ignored_types(events) + rules
         rules += time_rules("seen_at", events.fields.occurred_at, events.earliest)
     if catalog.not_a_product_category is not None:
         path = F.concat_ws(" > ", "category_path")

@@ -20,7 +20,7 @@ from shelfkin.drafting.query import query_columns, write_query
 from shelfkin.drafting.recognise import Recognised, recognise
 from shelfkin.drafting.shop_file import open_file, remove_folder
 from shelfkin.errors import OptionError, ProfileError, without_controls
-from shelfkin.profile import load_profile
+from shelfkin.profile_file import load_profile
 
 
 def draft_profile(store: str, patterns: Sequence[str], stores_dir: Path, force: bool) -> Path:

@@ -18,7 +18,18 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
 from shelfkin.profile import Events, IdRule
-from shelfkin.quarantine import Rule, after_as_of, good_rows, judged, shared_rules, shown, shown_raw, time_rules
+from shelfkin.quarantine import (
+    IGNORED,
+    Rule,
+    after_as_of,
+    good_rows,
+    ignored_types,
+    judged,
+    shared_rules,
+    shown,
+    shown_raw,
+    time_rules,
+)
 from shelfkin.sources import RawTable
 from shelfkin.values import missing
 from shelfkin.values.ids import breaks_pattern, normalised_id, too_long
@@ -110,7 +121,7 @@ def parse_events(
         F.coalesce(_is_cancellation(events), F.lit(False)).alias("is_cancellation"),
         after_as_of("occurred_at", cutoff).alias("after_as_of"),
     )
-    known = ~F.col("after_as_of")
+    known, turned_away = ~F.col("after_as_of"), F.col("verdict.reason") != IGNORED
     return judged(parsed, _rules(events, product_rule)).select(
         "user_id",
         "product_id",
@@ -124,7 +135,7 @@ def parse_events(
         F.col("verdict.reason").alias("reason"),
         F.col("verdict.detail").alias("detail"),
         # Only rows that may end in quarantine pay for their JSON.
-        F.when(known & (F.col("verdict").isNotNull() | F.col("is_cancellation")), sources.raw_json()).alias("raw"),
+        F.when(known & (turned_away | F.col("is_cancellation")), sources.raw_json()).alias("raw"),
     )
 
 
@@ -152,6 +163,7 @@ def _rules(events: Events, product_rule: IdRule) -> list[Rule]:
     """Return why a single event row is turned away, the most telling reason first."""
     fields = events.fields
     rules = [
+        *ignored_types(events),
         *shared_rules(fields.product_id, product_rule),
         Rule("user_id_too_long", too_long(F.col("user_id")), shown_raw(fields.user_id)),
         Rule("invalid_user_id", breaks_pattern(F.col("user_id"), events.user_id), shown_raw(fields.user_id)),

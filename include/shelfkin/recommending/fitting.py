@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from pyspark.sql import DataFrame
 
+from shelfkin.profile import purchase_type
 from shelfkin.recommending.baskets import collect_baskets
 from shelfkin.recommending.catalogue import SHELVES
 from shelfkin.recommending.co_purchase import method_for
@@ -20,7 +21,7 @@ from shelfkin.recommending.popularity import popular_scores, popularity_rank, tr
 from shelfkin.recommending.preparation import Preparation
 from shelfkin.recommending.ranking_inputs import RankingInputs, item_features, top_item_orders
 from shelfkin.recommending.relations import fit_relations, training_matrices
-from shelfkin.recommending.timelines import purchase_number, purchase_type
+from shelfkin.recommending.timelines import purchase_number
 
 CONTENT_NEIGHBOURS = 10
 # Pairs of an order and a product that same-order and next-order relations are made from; beyond, users are sampled.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.profile import EventType
+from shelfkin.profile import EventType, purchase_type
 
 # Whose a row is: a known user's, an order's that names no user, or a moment's of events with neither.
 USER, ORDER, MOMENT = 0, 1, 2
@@ -21,13 +21,6 @@ TIMELINE_ARRAYS = ("items", "types", "orders", "started_at", "ended_at")
 
 _SECONDS_PER_DAY = 86_400.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def purchase_type(event_types: Mapping[str, EventType]) -> str:
-    """Return the event type that counts as buying: ``purchase`` if there is one or no type, else the heaviest."""
-    if "purchase" in event_types or not event_types:
-        return "purchase"
-    return max(sorted(event_types), key=lambda name: event_types[name].weight)
 
 
 def type_names(event_types: Mapping[str, EventType]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.errors import SourceError, without_controls
+from shelfkin.errors import ProfileError, SourceError, without_controls
 from shelfkin.profile import FILE_FORMATS, Source, Sourced
 from shelfkin.sources import formats, snapshots
 from shelfkin.sources.files import find_files, list_paths
@@ -117,7 +117,10 @@ def _count(frame: DataFrame, table: _Table, key: str) -> dict[str, Any]:
 
 def _read(session: SparkSession, source: Source, key: str, resolve: Callable[[str], str], as_of: date) -> _Table:
     """Return the rows of one source; `key` is its place in the profile."""
-    written = [resolve(path) for path in source.paths]
+    try:
+        written = [resolve(path) for path in source.paths]
+    except ProfileError as error:
+        raise ProfileError(f"{key}: {error.message}", next_step=error.next_step) from None
     snapshot: dict[str, Any] = {}
     if source.is_dated:
         with explained(f"{written[0]} can't be listed", f"{key}.path"):

@@ -56,7 +56,8 @@ def run(stage: Stage) -> None:
         "quarantined": quarantined,
         "merged": seen["good"] - seen["good_ids"],
         "netted": 0,
-        "after_as_of": seen["rows_in"] - seen["known"],
+        "ignored": seen["ignored"],
+        "after_as_of": seen["rows_in"] - seen["known"] - seen["ignored"],
         "quarantined_by_reason": seen["by_reason"],
     }
     n_texts = stage.spark.read.parquet(stage.table_uri(PRODUCTS)).select("text_hash").distinct().count()

@@ -56,7 +56,8 @@ def run(stage: Stage) -> None:
         "quarantined": quarantined,
         "merged": seen["good"] - clean.count_distinct(parsed),
         "netted": settled.netted,
-        "after_as_of": seen["rows_in"] - seen["known"],
+        "ignored": seen["ignored"],
+        "after_as_of": seen["rows_in"] - seen["known"] - seen["ignored"],
         "quarantined_by_reason": by_reason,
     }
     stage.metrics |= raw.metrics

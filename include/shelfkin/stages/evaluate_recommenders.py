@@ -26,12 +26,11 @@ from shelfkin.evaluation.ranker_reuse import from_rows, ranker_key, reusable_day
 from shelfkin.evaluation.tuning import Tuned, tune
 from shelfkin.evaluation.windows import TASKS, Window, dated_purchases, truth
 from shelfkin.plotting.recommenders import draw_against_baselines, draw_over_days
-from shelfkin.profile import MAX_RANKER_WINDOWS, Recommending
+from shelfkin.profile import MAX_RANKER_WINDOWS, Recommending, purchase_type
 from shelfkin.recommending.catalogue import unknown_products
 from shelfkin.recommending.fitting import CONTENT_NEIGHBOURS, Fitted, fit_store
 from shelfkin.recommending.preparation import Preparation, prepare
 from shelfkin.recommending.repurchase import RepurchasePolicy
-from shelfkin.recommending.timelines import purchase_type
 from shelfkin.recommending.variants import variant_rows
 from shelfkin.stage import Stage
 from shelfkin.stages import list_flags
