@@ -206,7 +206,7 @@ def test_any_text_like_a_price_is_one_or_none(text: str) -> None:
 @pytest.mark.spark
 def test_only_odd_prices_leave_the_jvm(spark: SparkSession, tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    written = ["12.5", "1e3", "5.0E-4", "1.23456785E7", "-3", "cheap", "", "12€50"]
+    written = ["12.5", "1e3", "5.0E-4", "1.23456785E7", "-3", "cheap", "12€50"]
     path.write_text("p\n" + "\n".join(f'"{text}"' for text in written) + "\n", encoding="utf-8")
     section = Sourced(source=Source(path=str(path)))
     raw = read_rows(spark, section, "catalog", {"price": "p"}, str, date(2024, 1, 1))
@@ -214,5 +214,5 @@ def test_only_odd_prices_leave_the_jvm(spark: SparkSession, tmp_path: Path) -> N
         prices.plain_amount(raw, "p", None).alias("plain"),
         prices.read_prices(F.col("`text:p`"), "EUR", None).alias("read"),
     ).collect()
-    assert [row["plain"] for row in rows] == [12.5, 1000.0, 0.0005, 12345678.5, None, None, None, None]
-    assert [tuple(row["read"]) for row in rows][4:] == [(None, None), (None, None), (None, None), (12.5, "EUR")]
+    assert [row["plain"] for row in rows] == [12.5, 1000.0, 0.0005, 12345678.5, None, None, None]
+    assert [tuple(row["read"]) for row in rows][4:] == [(None, None), (None, None), (12.5, "EUR")]

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
-from shelfkin.profile import Source
+from shelfkin.profile import Source, Sourced
 from shelfkin.values.times import timestamp
 from values.reading import raw_texts
 
@@ -167,7 +167,8 @@ def test_times_of_typed_columns(spark: SparkSession, tmp_path: Path) -> None:
     path = str(tmp_path / "t.parquet")
     frame.write.parquet(path)
     wanted = {name: name for name in frame.columns}
-    table = sources.read_source(spark, Source(path=path, format="parquet"), path, wanted, "events")
+    section = Sourced(source=Source(path=path, format="parquet"))
+    table = sources.read_rows(spark, section, "events", wanted, str, date(2024, 1, 1))
     columns = [
         F.date_format(timestamp(table, name, None, "Europe/London"), "yyyy-MM-dd HH:mm:ss.SSSSSS") for name in wanted
     ]
