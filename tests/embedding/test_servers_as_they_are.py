@@ -218,8 +218,16 @@ def test_a_body_without_words(body: Any, words: str) -> None:
     assert words_of(body) == words
 
 
+_ECHOES = [
+    {"json": {"error": f"Key {KEY} is odd"}},
+    {"json": {"error": {"message": "no", "code": KEY}}},
+    {"json": {"detail": f"Who is {KEY[:16]}...?"}},
+    {"text": f"<title>who is {KEY.upper()}</title>"},
+]
+
+
 @pytest.mark.parametrize("status", [200, 400, 401, 402, 403, 404, 418, 429, 500])
-@pytest.mark.parametrize("body", [{"json": {"error": f"Key {KEY} is odd"}}, {"text": f"<title>who is {KEY}</title>"}])
+@pytest.mark.parametrize("body", _ECHOES)
 def test_a_key_that_the_server_echoes_is_shown_to_nobody(
     tmp_path: Path, quick: None, status: int, body: dict[str, Any]
 ) -> None:

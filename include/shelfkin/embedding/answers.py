@@ -87,7 +87,7 @@ def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     try:
         return [by_index[str(number)] for number in range(len(data))]
     except KeyError:
-        said = f"indexes that are not 0..{len(data) - 1}, but {', '.join(map(str, indexes[:3]))}, ..."
+        said = f"indexes that are not 0..{len(data) - 1}"
     if len(by_index) > 1 and str(len(data)) not in by_index:
         raise unusable(said)  # torn, unlike all the same or a count from 1
     raise RequestFailedError(

@@ -159,7 +159,8 @@ def failure_said(http_status: int, body: bytes, provider: Provider, key: str) ->
 def without_key(text: str, key: str) -> str:
     """Return `text` without the key and anything that looks like (a part of) one, cut to a message's length."""
     if key:
-        text = text.replace(key, "[key]")
+        beginning = re.escape(key[:12]) if len(key) > 15 else re.escape(key)
+        text = re.sub(rf"{re.escape(key)}|{beginning}[^\s'\"<>]*", "[key]", text, flags=re.IGNORECASE)
     # Cut only now: a key that lies across the cut would keep its beginning.
     return without_controls(_KEY_LIKE.sub("[key]", text))[:_MESSAGE_CHARS]
 
