@@ -126,14 +126,13 @@ def no_data(handler: Handler, texts: list[str]) -> None:
 
 
 def same_index_twice(handler: Handler, texts: list[str]) -> None:
-    handler.reply(200, answer([{**entry, "index": 0} for entry in entries(texts)]))
+    handler.reply(200, answer([{**entry, "index": min(i, 1)} for i, entry in enumerate(entries(texts))]))
 
 
 def not_a_number(handler: Handler, texts: list[str]) -> None:
-    vector = vector_of(texts[0]).copy()
-    vector[3] = np.nan
-    broken = [{**entries(texts)[0], "embedding": base64.b64encode(vector.tobytes()).decode()}, *entries(texts)[1:]]
-    handler.reply(200, answer(broken))
+    vector = np.full(DIMENSIONS, np.nan, np.float32)
+    broken = base64.b64encode(vector.tobytes()).decode()
+    handler.reply(200, answer([{**entry, "embedding": broken} for entry in entries(texts)]))
 
 
 def too_short(handler: Handler, texts: list[str]) -> None:

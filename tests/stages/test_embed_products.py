@@ -17,6 +17,7 @@ import pytest
 import embedding_server as faulty
 from embedding_server import Server, refuse, running_server, vector_of
 from rehearsal import server as rehearsal
+from ruled_server import running_ruled_server
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.driver_memory import DriverMemory
 from shelfkin.embedding.failures import BadKeyError, BudgetError, InsufficientQuotaError, TooManyRefusedError
@@ -238,6 +239,24 @@ def test_a_poisonous_text_is_found_and_the_rest_is_embedded(stage_of: Callable[.
     mended = stage_of(TEXTS, retry_refused=True)
     run(mended)
     assert server.texts[-1] == "title 7" and len(vectors_of(mended)) == 21
+
+
+def test_a_text_that_the_server_stumbles_over_is_set_aside_with_the_servers_words(
+    stage_of: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shelfkin.embedding.retry_policy._BACKOFF_CAP_S", 0.01)
+    words = {"status": 500, "json": {"error": f"unsupported value: NaN, key {KEY}"}}
+    with running_ruled_server([{"if": {"holds": "title 9"}, **words}]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        stage = stage_of(TEXTS, max_inputs_per_request=21)
+        run(stage)
+        assert set(vectors_of(stage)) == {sha(text) for text in TEXTS if text != "title 9"}
+        (row,) = stage.spark.read.parquet(stage.table_uri("embedding_refused")).collect()
+        assert row["text_hash"] == sha("title 9") and row["detail"] == "HTTP 500: unsupported value: NaN, key [key]"
+        n_requests = len(server.seen)
+        run(stage_of(TEXTS))
+        assert len(server.seen) == n_requests
 
 
 def test_too_many_refused_texts_end_the_run(stage_of: Callable[..., Stage], server: Server) -> None:

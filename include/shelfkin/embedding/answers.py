@@ -1,11 +1,13 @@
 """Vectors out of an answer, checked before they are believed.
 
-The SDK's own parser is bypassed: it is slower, and a wrong count, order, length or a NaN passes it silently.
+The SDK's own parser is bypassed: it is slower, and a wrong count, order, length or a NaN passes it silently. A vector
+that holds NaN or infinity, or only zeros, has no direction: its row is NaN, and the others are as good as ever.
 """
 
 from __future__ import annotations
 
 import binascii
+import json
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy.typing as npt
 import orjson
 
 from shelfkin.embedding.failures import RequestFailedError, unusable
+from shelfkin.embedding.packing import Text
+from shelfkin.errors import EmbeddingError
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -23,12 +27,16 @@ def read_answer(body: bytes, n_texts: int, dimensions: int | None) -> tuple[Floa
     Raises
     ------
     RequestFailedError
-        ``unusable``: not JSON (truncated, HTML), or wrong count, index, length or a value that isn't finite.
+        ``unusable``: not JSON (truncated, HTML), wrong count, index or length, or no vector with a direction.
+        ``terminal``: indexes that never tell which vector is whose.
     """
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise unusable(f"a body of {len(body)} bytes that is not JSON") from None
+        try:
+            content = json.loads(body)  # takes NaN and Infinity, which aren't JSON
+        except ValueError:
+            raise unusable(f"a body of {len(body)} bytes that is not JSON") from None
     return read_vectors(content, n_texts, dimensions)
 
 
@@ -44,21 +52,53 @@ def read_vectors(content: Any, n_texts: int, dimensions: int | None) -> tuple[Fl
         raise
 
 
+def usable_rows(texts: list[Text], vectors: FloatArray) -> tuple[list[Text], FloatArray, list[Text]]:
+    """Return the texts that have a vector, these vectors, and the texts that have none."""
+    usable = np.isfinite(vectors[:, 0])
+    if usable.all():
+        return texts, vectors, []
+    kept = [text for text, is_usable in zip(texts, usable, strict=True) if is_usable]
+    return kept, vectors[usable], [text for text, is_usable in zip(texts, usable, strict=True) if not is_usable]
+
+
 def _vectors(content: Any, n_texts: int, dimensions: int | None) -> FloatArray:
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
         raise unusable("a body without a list `data`")
-    embeddings: dict[Any, Any] = {str(entry.get("index")): entry.get("embedding") for entry in data}
-    if len(data) != n_texts or embeddings.keys() != {str(index) for index in range(n_texts)}:
-        raise unusable(f"{len(data)} vectors for {n_texts} texts, or indexes that are not 0..{n_texts - 1}")
-    rows = [_raw(embeddings[str(index)]) for index in range(n_texts)]
+    if len(data) != n_texts:
+        raise unusable(f"{len(data)} vectors for {n_texts} texts")
+    rows = [_raw(entry.get("embedding")) for entry in _in_order(data)]
     lengths = {len(row) // 4 for row in rows}
     if len(lengths) != 1 or (dimensions is not None and lengths != {dimensions}) or 0 in lengths:
         raise unusable(f"vectors of length {sorted(lengths)}; expected {dimensions or 'one length'}")
     vectors = np.frombuffer(b"".join(rows), dtype="<f4").reshape(n_texts, -1)
-    if not np.isfinite(vectors).all():
-        raise unusable("a vector holds NaN or infinity")
-    return vectors
+    directed = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    if not directed.any():
+        raise unusable("vectors that hold NaN or infinity, or only zeros")
+    return vectors if directed.all() else np.where(directed[:, None], vectors, np.float32(np.nan))
+
+
+def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries in the order of the texts, by their indexes; without any, as they come."""
+    indexes = [entry.get("index") for entry in data]
+    if len(data) == 1 or all(index is None for index in indexes):
+        return data
+    by_index = dict(zip(map(str, indexes), data, strict=True))
+    try:
+        return [by_index[str(number)] for number in range(len(data))]
+    except KeyError:
+        said = f"indexes that are not 0..{len(data) - 1}"
+    if len(by_index) > 1 and str(len(data)) not in by_index:
+        raise unusable(said)  # torn, unlike all the same or a count from 1
+    raise RequestFailedError(
+        "terminal",
+        said,
+        200,
+        error=EmbeddingError(
+            f"The server's answer has {said}: nothing tells which vector is whose.",
+            next_step="Set embedding.max_inputs_per_request to 1 in the store profile.",
+        ),
+    )
 
 
 def _raw(embedding: Any) -> bytes:

@@ -24,7 +24,7 @@ import openai
 import orjson
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from shelfkin.embedding.answers import FloatArray, read_vectors
+from shelfkin.embedding.answers import FloatArray, read_vectors, usable_rows
 from shelfkin.embedding.batch_records import Batch, BatchRecords
 from shelfkin.embedding.client import is_loopback, key_or_stand_in
 from shelfkin.embedding.failures import BudgetError, RequestFailedError, UnknownModelError, failure_of, without_key
@@ -286,7 +286,8 @@ class BatchRun:
         except RequestFailedError as error:
             log.warning("request %s of a batch has no usable answer: %s", line["custom_id"], error.said)
             return request, None, self._entry(batch, number, request, status="unusable", billed=error.billed, **said)
-        return request, vectors, self._entry(batch, number, request, status="ok", billed=billed, **said)
+        kept, vectors, _ = usable_rows(request, vectors)
+        return kept, vectors, self._entry(batch, number, request, status="ok", billed=billed, **said)
 
     def _lines(self, file_id: str) -> Iterator[dict[str, Any]]:
         """Yield the lines of a file of answers; it is kept on disk, because it may hold hundreds of megabytes."""

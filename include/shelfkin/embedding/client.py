@@ -5,16 +5,21 @@ The SDK's own retries are off: they would repeat ``insufficient_quota``, and kno
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 import openai
 
 from shelfkin.embedding.answers import FloatArray, read_answer
-from shelfkin.embedding.failures import BadKeyError, RequestFailedError, failure_of
+from shelfkin.embedding.failures import BadKeyError, RequestFailedError, failure_of, failure_said, unusable
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
+
+_HAS_VECTORS = re.compile(rb'"data"\s*:\s*\[\s*\{')
+_TELLS_ERROR = re.compile(rb'^\s*[\[{].*"(errors?|detail|message|msg)"\s*:.*[\]}]\s*$', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,14 @@ class Answer:
         Names in lower case.
     latency_s
         Seconds from sending to the whole answer.
+    failure_said
+        Names a failure by a status and a body (`failures.failure_said`).
     """
 
     body: bytes
     headers: Mapping[str, str]
     latency_s: float
+    failure_said: Callable[[int, bytes], RequestFailedError] | None = field(default=None, repr=False)
 
     def read(self, n_texts: int, dimensions: int | None) -> tuple[FloatArray, int | None]:
         """Return vectors and billed tokens (`answers.read_answer`); takes nearly all the time that an answer takes.
@@ -45,9 +53,13 @@ class Answer:
         """
         try:
             return read_answer(self.body, n_texts, dimensions)
-        except RequestFailedError as error:
+        except RequestFailedError as unread:
+            error = unread
+            if self.failure_said is not None and not _HAS_VECTORS.search(self.body):
+                said = self.failure_said(200, self.body)
+                error = said if _TELLS_ERROR.search(self.body) else unusable(f"{unread.said}; {said.said}")
             error.headers, error.latency_s = self.headers, self.latency_s
-            raise
+            raise error from None
 
 
 class EmbeddingClient:
@@ -100,7 +112,8 @@ class EmbeddingClient:
         except openai.OpenAIError as error:
             raise failure_of(error, provider, self._key, time.monotonic() - started) from None
         response = answer.http_response
-        return Answer(response.content, response.headers, time.monotonic() - started)
+        named = partial(failure_said, provider=provider, key=self._key)
+        return Answer(response.content, response.headers, time.monotonic() - started, named)
 
 
 def is_loopback(base_url: str) -> bool:

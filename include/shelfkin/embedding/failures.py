@@ -8,22 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import openai
 
 from shelfkin.embedding.provider import KEY_VARIABLE, Provider
+from shelfkin.embedding.server_errors import (
+    TABLE,
+    codes_of,
+    content_of,
+    is_about_settings,
+    meant_status,
+    words_of,
+)
 from shelfkin.errors import EmbeddingError, EmbeddingUnavailableError, without_controls
 
-# 429s (and others) that say "no money", not "not so fast": asking again can't help.
-_NO_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-_PAYMENT_REQUIRED = 402
-_RETRYABLE_STATUS = frozenset({408, 409})
-# A gateway's word that it got no (good) answer: what stands behind it may have done the work, and bill it.
-_GATEWAY_STATUS = frozenset({502, 504, 520, 521, 522, 523, 524})
-# A 400 that is about the request's settings, not about its texts: no text is to blame.
-_SETTINGS_PARAMS = frozenset({"model", "dimensions", "encoding_format", "user"})
-_SPOILT_INPUT_STATUS = frozenset({400, 413, 422})
 # Names, not classes: which HTTP library the SDK stands on is its own affair.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 # A key, or a part of one that a server has masked.
@@ -107,10 +106,23 @@ class RequestFailedError(Exception):
     error: EmbeddingError | None = None
     billed: int | None = None
 
+    @property
+    def may_be_a_texts(self) -> bool:
+        """Whether one text of many may be to blame, although the server blames none."""
+        overloaded = self.http_status is None or self.http_status in (408, 409, 503)
+        return self.status == "unusable" or (self.status == "failed" and not overloaded)
+
 
 def unusable(said: str) -> RequestFailedError:
     """Return the error of a 200 that doesn't hold what was asked for; another try may."""
     return RequestFailedError("unusable", said, http_status=200)
+
+
+_BECOMES: dict[int, Status] = {status: becomes for becomes, found in TABLE["becomes"].items() for status in found}
+_ERRORS = {
+    error.kind: error
+    for error in (InsufficientQuotaError, BadKeyError, NoPermissionError, UnknownModelError, BadRequestError)
+}
 
 
 def failure_of(error: openai.OpenAIError, provider: Provider, key: str, latency_s: float) -> RequestFailedError:
@@ -123,90 +135,35 @@ def failure_of(error: openai.OpenAIError, provider: Provider, key: str, latency_
         said = f"{type(error).__name__} ({type(cause).__name__})" if cause else str(error) or type(error).__name__
         never_sent = type(cause).__name__ in _NEVER_SENT
         return RequestFailedError("failed" if never_sent else "lost", without_key(said, key), latency_s=latency_s)
-    words = without_key(words_of(error.body), key)
-    status = _status_of(error)
-    return RequestFailedError(
-        status,
-        f"HTTP {error.status_code} {_code(error) or ''}: {words}".replace(" :", ":"),
-        http_status=error.status_code,
-        headers=error.response.headers,
-        latency_s=latency_s,
-        error=_ending(error, words, provider, key) if status == "terminal" else None,
-    )
+    failed = failure_said(error.status_code, error.response.content, provider, key)
+    failed.headers, failed.latency_s = error.response.headers, latency_s
+    return failed
 
 
-def _status_of(error: openai.APIStatusError) -> Status:
-    http_status = error.status_code
-    if _is_out_of_quota(error):
-        return "terminal"
-    if http_status == 429:
-        return "rate_limited"
-    if http_status in _GATEWAY_STATUS:
-        return "lost"
-    if http_status in _RETRYABLE_STATUS or http_status >= 500:
-        return "failed"
-    if http_status in _SPOILT_INPUT_STATUS and error.param not in _SETTINGS_PARAMS:
-        return "refused"
-    return "terminal"
-
-
-def _ending(error: openai.APIStatusError, words: str, provider: Provider, key: str) -> EmbeddingError:
-    """Return the error that ends the run."""
-    server, model, status = provider.server, provider.model, error.status_code
-    if _is_out_of_quota(error):
-        return InsufficientQuotaError(
-            f"{server} says that the account's quota is used up ({_code(error) or status}): {words}.",
-            next_step="Raise the budget or add credit, then run again: finished vectors are kept.",
-        )
-    if status == 401:
-        verdict = f"does not accept {KEY_VARIABLE}" if key else "wants a key"
-        return BadKeyError(
-            f"{server} {verdict} (401): {words}.", next_step=f"Set a valid {KEY_VARIABLE} where the driver runs."
-        )
-    if status == 403:
-        return NoPermissionError(
-            f"{server} refuses access (403): {words}.",
-            next_step=f"Allow the key's project to use {model}, or choose another --model.",
-        )
-    if status == 404:
-        return UnknownModelError(
-            f"{server} knows no model or address {model!r} (404): {words}.",
-            next_step="Check --model and OPENAI_BASE_URL (it usually ends in /v1).",
-        )
-    return BadRequestError(
-        f"{server} refuses the request ({status}): {words}.", next_step="Check --model and --dimensions."
-    )
-
-
-def _is_out_of_quota(error: openai.APIStatusError) -> bool:
-    said = {error.code, error.type} & _NO_QUOTA_CODES
-    return bool(said) or error.status_code == _PAYMENT_REQUIRED
-
-
-def _code(error: openai.APIStatusError) -> str | None:
-    """Return the API's error code (or type, where the code is missing)."""
-    known = error.code or error.type
-    return str(known) if known else None
-
-
-def words_of(body: Any) -> str:
-    """Return the sentence of an error's body, in whichever of the usual shapes a server sends it.
-
-    >>> words_of({"error": {"message": "no such model"}}), words_of([{"detail": "too long"}]), words_of("busy")
-    ('no such model', 'too long', 'busy')
-    """
-    if isinstance(body, dict):
-        body = next((body[name] for name in ("message", "error", "detail") if body.get(name)), None)
-        return words_of(body)
-    if isinstance(body, list) and body:
-        return words_of(body[0])
-    return str(body or "no message").strip().rstrip(".")
+def failure_said(http_status: int, body: bytes, provider: Provider, key: str) -> RequestFailedError:
+    """Return our name for an answer that tells of an error, by its status and by what it says."""
+    content = content_of(body)
+    words, codes = words_of(content), codes_of(content)
+    status = meant_status(http_status, codes, words)
+    words, code = without_key(words, key), without_key(next(iter(codes), ""), key)
+    named = f"{http_status} {code}" if code not in ("", str(http_status)) else str(http_status)
+    failed = RequestFailedError(_BECOMES.get(status, "terminal"), f"HTTP {named}: {words}", http_status)
+    if failed.status == "refused" and is_about_settings(content):
+        failed.status = "terminal"
+    if failed.status == "terminal":
+        ending = TABLE["ends"].get(str(status), TABLE["ends"]["other"])
+        wants = f"does not accept {KEY_VARIABLE}" if key else "wants a key"
+        names = {"model": provider.model, "wants": wants}
+        verdict = f"{provider.server} {ending['verdict'].format(**names)} ({named}): {words}."
+        failed.error = _ERRORS[ending["kind"]](verdict, next_step=ending["next_step"].format(**names))
+    return failed
 
 
 def without_key(text: str, key: str) -> str:
     """Return `text` without the key and anything that looks like (a part of) one, cut to a message's length."""
     if key:
-        text = text.replace(key, "[key]")
+        beginning = re.escape(key[:12]) if len(key) > 15 else re.escape(key)
+        text = re.sub(rf"{re.escape(key)}|{beginning}[^\s'\"<>]*", "[key]", text, flags=re.IGNORECASE)
     # Cut only now: a key that lies across the cut would keep its beginning.
     return without_controls(_KEY_LIKE.sub("[key]", text))[:_MESSAGE_CHARS]
 

@@ -243,6 +243,10 @@ class Quota:
             self.pace = max(_SLOWEST, self.pace * _SLOWER)
         return True
 
+    def shrink(self, n_tokens: float) -> None:
+        """Send no more requests as large as this one: its size was refused, and waiting didn't help."""
+        self.max_tokens_per_request = max(1, min(self.max_tokens_per_request, int(n_tokens / 2)))
+
     def guess(self, requests_per_minute: float, tokens_per_minute: float, now: float) -> None:
         """Take the throughput at which a server refuses for its limit, if it names none; the guess grows with time."""
         minute = [self._windows[what, MINUTE_S] for what in ("requests", "tokens")]

@@ -72,7 +72,7 @@ def duration_s(text: str | None) -> float | None:
     if seconds is not None or text is None:
         return seconds
     try:
-        return number(str(pd.Timedelta(text).total_seconds()))
+        return number(str(pd.Timedelta(text.split(",")[0]).total_seconds()))
     except ValueError:
         return None
 
@@ -88,7 +88,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     value = headers.get("retry-after")
     if value is None:
         return None
-    seconds = number(value)
+    seconds = duration_s(value)
     if seconds is not None:
         return seconds
     try:

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from shelfkin.embedding.failures import RequestFailedError
+from shelfkin.embedding.failures import RETRYABLE, RequestFailedError
+from shelfkin.embedding.packing import Text
 from shelfkin.embedding.rate_headers import retry_after_s
 
 log = logging.getLogger("shelfkin.embedding")
@@ -24,18 +25,28 @@ _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 30.0
 
 
 class Deadline:
-    """Ends retrying when the next try would begin later than `deadline_s` after the first failure.
+    """Ends retrying a batch and its parts when the next try would begin later than `deadline_s` after a first failure.
 
     Attributes
     ----------
     queued_s
         Time spent in the queue for the quota, which doesn't count: the queue is as long as the quota is small.
+    n_answered
+        Texts of the run that had been answered at the first failure.
+    in_parts, later
+        Whether the batch is sent in parts, and its texts that wait for the others: these tell whether the server works.
     """
 
     def __init__(self, deadline_s: float) -> None:
         self.deadline_s = deadline_s
         self._first_failure: float | None = None
         self.queued_s = 0.0
+        self.n_answered: int | None = None
+        self.in_parts, self.later = False, list[Text]()
+
+    def restart(self) -> None:
+        """Count from the next failure: a part of the batch has been answered."""
+        self._first_failure = None
 
     @staticmethod
     def now() -> float:
@@ -49,20 +60,15 @@ class Deadline:
         return now - self._first_failure + state.upcoming_sleep > self.deadline_s
 
 
-def retrying(
-    deadline: Deadline, may_pass: Callable[[BaseException], bool], pause: Callable[[float], Awaitable[None]]
-) -> AsyncRetrying:
-    """Return tenacity's loop over the tries of one request.
-
-    Parameters
-    ----------
-    may_pass
-        Whether another try may do better than one that ended with this error.
-    pause
-        Waits between two tries.
-    """
+def retrying(deadline: Deadline, pause: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
+    """Return tenacity's loop over the tries of one request; `pause` waits between two of them."""
     return AsyncRetrying(
-        retry=retry_if_exception(may_pass), wait=_wait_s, stop=deadline, sleep=pause, before_sleep=_log, reraise=True
+        retry=retry_if_exception(lambda error: isinstance(error, RequestFailedError) and error.status in RETRYABLE),
+        wait=_wait_s,
+        stop=deadline,
+        sleep=pause,
+        before_sleep=_log,
+        reraise=True,
     )
 
 

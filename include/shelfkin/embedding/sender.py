@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tenacity import Retrying, stop_after_attempt, wait_random_exponential
 
 from shelfkin.artifacts import utc_now
 from shelfkin.embedding.admission import Admission, Permit, StoppedError
+from shelfkin.embedding.answers import usable_rows
 from shelfkin.embedding.client import Answer, EmbeddingClient
-from shelfkin.embedding.failures import RETRYABLE, RequestFailedError, TooManyRefusedError, unavailable
+from shelfkin.embedding.failures import RequestFailedError, TooManyRefusedError, unavailable
 from shelfkin.embedding.journal import JournalWriter
 from shelfkin.embedding.local_client import LocalAnswer, LocalClient
 from shelfkin.embedding.packing import Text, pack
+from shelfkin.embedding.rate_headers import read_rate_headers
 from shelfkin.embedding.retry_policy import Deadline, retrying
 from shelfkin.embedding.vector_store import Shard, VectorStore
 from shelfkin.errors import ArtifactError, EmbeddingError
@@ -26,8 +28,15 @@ from shelfkin.errors import ArtifactError, EmbeddingError
 _STORE_TRIES, _STORE_PAUSE_S = 4, 5.0
 # After a stop, requests under way may finish and be stored: they are paid for.
 _STOP_GRACE_S = 8.0
+# Failures of the same batch before one of its texts, or its size, is suspected; and of a single text before it is set
+# aside, while others are answered.
+_FAILURES_OF_A_BATCH, _FAILURES_OF_A_TEXT = 3, 5
 
 Outcome = dict[str, Any]
+
+
+class _LaterError(Exception):
+    """A text fails, and nothing tells yet whether that is its fault."""
 
 
 @dataclass
@@ -72,6 +81,8 @@ class Sender:
     shards: list[Shard] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
+    # The one batch that may be halved although nothing is answered: the server may be down.
+    _probe: Deadline | None = None
 
     async def run(self, texts: Iterable[Text], *meanwhile: Callable[[], Awaitable[None]]) -> None:
         """Embed all texts, or as many as possible before the run is stopped (`Admission.stopped_by`).
@@ -124,84 +135,132 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - it is raised by whoever started the run
             self.admission.stop(error)
 
-    async def embed(self, batch: list[Text], permit: Permit | None = None) -> None:
+    async def embed(self, batch: list[Text], permit: Permit | None = None, deadline: Deadline | None = None) -> None:
         """Embed one batch, with the permit for its first try or in its turn; bad texts end up in `refused`.
+
+        Parameters
+        ----------
+        deadline
+            Of the batch that this one is a part of.
 
         Raises
         ------
         StoppedError
             The run was stopped.
         """
+        if deadline is None:
+            return await self._embed_whole(batch, permit, Deadline(self.deadline_s))
         try:
-            await self._embed_retrying(batch, permit)
+            parts = await self._embed_retrying(batch, permit, deadline)
+        except _LaterError:
+            return deadline.later.extend(batch)
         except RequestFailedError as error:
-            if error.status == "rate_limited":
-                parts = list(self._fitting(batch))
-            elif len(batch) == 1:
+            if len(batch) == 1:
                 self.refused[batch[0].text_hash] = error.said
-                self.admission.refused(error.said)
-                return
-            else:
+                return self.admission.refused(error.said)
+            parts = list(self._fitting(batch))
+            if len(parts) == 1:
                 # The guilty text is in one of the halves; a refused request costs a round trip, but no tokens.
-                middle = len(batch) // 2
-                parts = [batch[:middle], batch[middle:]]
-            for part in parts:
-                await self.embed(part)
+                parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        deadline.in_parts = deadline.in_parts or bool(parts)
+        for part in parts:
+            await self.embed(part, deadline=deadline)
 
-    async def _embed_retrying(self, batch: list[Text], permit: Permit | None) -> None:
+    async def _embed_whole(self, batch: list[Text], permit: Permit | None, deadline: Deadline) -> None:
+        """Embed a batch and its parts, and after all of them the texts that failed before any was answered."""
+        await self.embed(batch, permit, deadline)
+        deadline.in_parts = False
+        for text in deadline.later:
+            await self.embed([text], deadline=deadline)
+        if self._probe is deadline:
+            self._probe = None
+
+    async def _embed_retrying(self, batch: list[Text], permit: Permit | None, deadline: Deadline) -> list[list[Text]]:
         """Send one batch until an answer is stored; after a 429 the quota holds all requests back.
+
+        Returns
+        -------
+        list of batches
+            What the answer had no usable vector for, to be sent again by itself.
 
         Raises
         ------
         RequestFailedError
-            The server refuses the batch as it is: a text of it (``refused``), or its size (``rate_limited``).
+            ``refused``: the server doesn't take the batch as it is, because of a text of it or of its size.
         """
-        deadline = Deadline(self.deadline_s)
-        tries = retrying(deadline, lambda error: self._may_pass(batch, error), self.admission.pause)
+        n_failures, left = 0, list[Text]()
+        tries = retrying(deadline, self.admission.pause)
         try:
             async for attempt in tries:
                 with attempt:
                     began = deadline.now()
                     permit, given = None, permit or await self._admit(batch)
                     deadline.queued_s += deadline.now() - began
-                    await self._try(batch, given, attempt.retry_state.attempt_number)
+                    try:
+                        left = await self._try(batch, given, attempt.retry_state.attempt_number)
+                    except RequestFailedError as error:
+                        n_failures += 1
+                        if self._is_batchs_fault(batch, error, n_failures, deadline):
+                            raise replace(error, status="refused") from None
+                        raise
+                    deadline.restart()
         except RequestFailedError as error:
-            if error.status == "refused" or self._is_too_large(batch, error):
+            if error.status == "refused":
                 raise
             n_tries = int(tries.statistics.get("attempt_number", 1))
             raise error.error or unavailable(self.server, n_tries, self.deadline_s, error.said) from None
+        if not left:
+            return []
+        deadline.n_answered = self.admission.totals.texts - 1  # the server works: it has just answered the others
+        return [left]
 
-    def _may_pass(self, batch: list[Text], error: BaseException) -> bool:
-        """Whether the same batch may pass at another try."""
-        if not isinstance(error, RequestFailedError):
+    def _is_batchs_fault(
+        self, batch: list[Text], error: RequestFailedError, n_failures: int, deadline: Deadline
+    ) -> bool:
+        """Whether the same batch won't pass at another try, for its size or for one of its texts."""
+        n_answered = self.admission.totals.texts
+        if deadline.n_answered is None:
+            deadline.n_answered = n_answered
+        suspected = n_failures >= (_FAILURES_OF_A_BATCH if len(batch) > 1 else _FAILURES_OF_A_TEXT)
+        if error.http_status in (413, 429) and len(batch) > 1:
+            return self._is_too_large(batch, error, suspected)
+        if not error.may_be_a_texts or n_failures < _FAILURES_OF_A_BATCH:
             return False
-        return error.status in RETRYABLE and not self._is_too_large(batch, error)
+        if n_answered > deadline.n_answered:
+            return suspected
+        if len(batch) == 1 and deadline.in_parts:
+            raise _LaterError
+        if len(batch) == 1 or self._probe not in (None, deadline):
+            return False
+        self._probe = deadline
+        return True
 
-    def _is_too_large(self, batch: list[Text], error: RequestFailedError) -> bool:
-        """Whether a 429 has made requests smaller than this one."""
-        return (
-            error.status == "rate_limited"
-            and len(batch) > 1
-            and sum(text.n_tokens for text in batch) > self.admission.request_tokens()
-        )
+    def _is_too_large(self, batch: list[Text], error: RequestFailedError, suspected: bool) -> bool:
+        """Whether a 413 or 429 is about the size of the request, or has made requests smaller than it."""
+        n_tokens = sum(text.n_tokens for text in batch)
+        # A server that names its limits means its pace; of one that doesn't, waiting tells.
+        if error.status == "refused" or (suspected and not read_rate_headers(error.headers)):
+            self.admission.quota.shrink(n_tokens)
+        return error.status == "refused" or n_tokens > self.admission.request_tokens()
 
     async def _admit(self, batch: list[Text]) -> Permit:
         return await self.admission.admit(len(batch), sum(text.n_tokens for text in batch))
 
-    async def _try(self, batch: list[Text], permit: Permit, n_try: int) -> None:
-        """Send one request, and store the answer before the request counts as done."""
+    async def _try(self, batch: list[Text], permit: Permit, n_try: int) -> list[Text]:
+        """Send one request, and store the answer before the request counts as done; return the texts without vector."""
         line = await self._write_down(permit, n_try)
         try:
             answer = await self.client.send([text.text for text in batch], name=line["permit"])
-            shard, outcome = await asyncio.to_thread(self._keep, batch, answer, line)
+            shard, outcome, left = await asyncio.to_thread(self._keep, batch, answer, line)
         except RequestFailedError as error:
             self.admission.failed(permit, error)
             outcome = _outcome(error.status, error.http_status, error.billed, error)
             self.journal.note({"settled": line["permit"], **outcome, "said": error.said})
             raise
         self.shards.append(shard)
-        self.admission.answered(permit, outcome["billed"], answer.headers)
+        self.admission.answered(replace(permit, n_texts=shard.rows), outcome["billed"], answer.headers)
         self.journal.note({"settled": line["permit"], **outcome, "shard": vars(shard)})
+        return left
 
     async def _write_down(self, permit: Permit, n_try: int) -> dict[str, Any]:
         """Put the request's line on storage before it is sent; return it."""
@@ -226,19 +285,23 @@ class Sender:
             raise StoppedError
         return line
 
-    def _keep(self, batch: list[Text], answer: Answer | LocalAnswer, line: dict[str, Any]) -> tuple[Shard, Outcome]:
+    def _keep(
+        self, batch: list[Text], answer: Answer | LocalAnswer, line: dict[str, Any]
+    ) -> tuple[Shard, Outcome, list[Text]]:
         """Read an answer and put its vectors on storage; they are paid for, so a storage's fault gets a few more tries.
 
-        Runs in a thread, because it is nearly all of the work.
+        Runs in a thread, because it is nearly all of the work. Returns the texts without a usable vector too.
         """
         vectors, billed = answer.read(len(batch), self.dimensions)
         self.dimensions = vectors.shape[1]
         outcome = _outcome("ok", 200, billed, answer)
-        hashes = [text.text_hash for text in batch]
+        kept, vectors, left = usable_rows(batch, vectors)
+        hashes = [text.text_hash for text in kept]
         wait = wait_random_exponential(max=_STORE_PAUSE_S)
         write = Retrying(stop=stop_after_attempt(_STORE_TRIES), wait=wait, reraise=True).wraps(self.store.write_shard)
         try:
-            return write(self.journal.journal.name, line["permit"], hashes, vectors, [{**line, **outcome}]), outcome
+            name, lines = self.journal.journal.name, [{**line, **outcome}]
+            return write(name, line["permit"], hashes, vectors, lines), outcome, left
         except Exception as error:
             raise EmbeddingError(
                 f"An answer could not be stored under {self.store.uri} ({type(error).__name__}: {error}).",
