@@ -307,6 +307,9 @@ def _name_fields(plan: Plan) -> None:
             if holder is not None:
                 section.fields[name] = holder.fields[name]
     if plan.events:
+        user = source_of(plan.events, "user_id")
+        if user and user.fact("user_id").share["float_like"] >= 0.9:
+            plan.events.keys["user_id"] = {"strip_suffix": ".0"}
         _times(plan.events)
         _types(plan.events)
 
@@ -363,11 +366,13 @@ def _types(section: Section) -> None:
     section.keys["event_types"] = types
     ignored = [*by_kind.get("ignore", []), *by_kind.get("lost_orders", []), *by_kind.get("unknown", [])]
     if ignored:
-        section.keys["ignore"] = ignored
+        listed = ", ".join(_in_template(value) for value in ignored)
+        section.wheres["event_type"] = f"coalesce({{}}, '') NOT IN ({listed})"
+        section.saw.append(f"left out, for they say nothing of taste: {', '.join(ignored)}")
     if by_kind.get("unknown"):
         section.unsure.append(
-            f"event types {', '.join(by_kind['unknown'])} are ignored, for nothing here knows them; "
-            "name those that count under event_types"
+            f"event types {', '.join(by_kind['unknown'])} are left out, for nothing here knows them; take those that "
+            "count out of the query's WHERE, and name them under event_types"
         )
 
 
