@@ -24,7 +24,7 @@ def show_checked(found: Checked) -> Iterator[str]:
     yield ""
     yield "WHAT TO CHANGE, the most costly first" if findings else "Nothing to change was found."
     for finding in findings:
-        share = f"{finding.damage:.1%} of rows: " if 0 < finding.damage < 1 else ""
+        share = f"{finding.damage:.1%} of rows: " if finding.is_share and finding.damage < 1 else ""
         yield f"  - {share}{_clean(finding.seen, 400)}"
         if finding.change:
             yield f"      change {_clean(finding.change, 400)}"
@@ -121,9 +121,8 @@ def _of_join(found: Checked) -> Iterator[Finding]:
     if found.named is None or not total or found.named >= 0.95 * total:
         return
     seen = f"events name no product of the catalogue: {_both(found.strangers)}; it has {_both(found.known)}"
-    yield Finding(
-        1 - found.named / total, seen, "events.fields.product_id, catalog.fields.product_id, or their id rules"
-    )
+    change = found.cause or "events.fields.product_id, catalog.fields.product_id, or their id rules"
+    yield Finding(1 - found.named / total, seen, change)
 
 
 def _of_days(found: Checked) -> Iterator[Finding]:
@@ -141,7 +140,7 @@ def _of_days(found: Checked) -> Iterator[Finding]:
         yield Finding(1.9, seen, "max_staleness_days, or give default_as_of")
     if days < 2 * horizon:
         seen = f"events cover {days} days; lists are judged on the last {horizon}, learned from those before"
-        yield Finding(0.3, seen, "recommending.horizon_days, or deliver a longer log")
+        yield Finding(0.3, seen, "recommending.horizon_days, or deliver a longer log", False)
 
 
 def _clean(text: str, limit: int = _WIDE) -> str:
