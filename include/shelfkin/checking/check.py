@@ -249,7 +249,7 @@ def _became(row: dict[str, Any]) -> str:
     if row["reason"] is not None:
         return f"turned away as {row['reason']}: {row['detail']}"
     read = [f"{name.partition(':')[2]}={value}" for name, value in row.items() if name.startswith("field:") and value]
-    return "  ".join(read) + ("  (after the run's date)" if row["after_as_of"] else "")
+    return " | ".join(read) + (" (after the run's date)" if row["after_as_of"] else "")
 
 
 def advice(topic: str, name: str, section: str) -> str:

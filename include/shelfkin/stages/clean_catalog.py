@@ -1,7 +1,8 @@
 """Clean the catalogue: one row per product, with its text for embedding; rows that aren't products are kept apart.
 
 Writes `products`, `products_quarantine`, and `products_report`: what became of the rows, field by field. The catalogue
-is an undated file, the newest dated snapshot known before the run's date, or derived from the order lines before it, as the profile's `catalog.kind` says.
+is an undated file, the newest dated snapshot known before the run's date, or derived from the order lines before it,
+as the profile's `catalog.kind` says.
 """
 
 from __future__ import annotations
