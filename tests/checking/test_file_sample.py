@@ -62,16 +62,17 @@ def test_lines_of_one_record_each_come_from_further_on_too(tmp_path: Path) -> No
     folder.mkdir()
     rows, notes = sample(path, folder)
     numbers = [int(row[0]) for row in rows[1:]]
-    assert max(numbers) > 10_000
+    assert numbers[-1] == 19_999, "the end is seen: how far the log reaches"
     assert {len(row) for row in rows} == {2}
-    assert "8 places further on" in notes[0]
+    assert "9 places further on" in notes[0]
 
 
-def test_packed_files_give_their_first_rows(tmp_path: Path) -> None:
+def test_packed_files_are_sampled_as_well(tmp_path: Path) -> None:
     path = tmp_path / "orders.csv.gz"
     path.write_bytes(gzip.compress(b"id,n\n" + b"".join(b"%d,%d\n" % (i, i * 7919 % 9973) for i in range(50_000))))
     folder = tmp_path / "copies"
     folder.mkdir()
     rows, notes = sample(path, folder)
     assert [row[0] for row in rows[1:4]] == ["0", "1", "2"]
-    assert "no others" in notes[0]
+    assert rows[-1][0] == "49999"
+    assert "orders.csv.gz" in notes[0]

@@ -53,13 +53,13 @@ _SESSION = {
 class Finding:
     """Something to change: how bad it is, what was seen, and the key.
 
-    `damage` is the share of the rows that it costs, above 1 for what stops the run. `is_share` is whether to print it.
+    `damage` ranks: a share of the rows, above 1 for what stops the run. `share` is the share of the rows to print.
     """
 
     damage: float
     seen: str
     change: str
-    is_share: bool = True
+    share: float | None = None
 
 
 @dataclass
