@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.profile import Catalog, Events
+from shelfkin.tables import EVENTS_REPORT, SCHEMAS
+
 _EXAMPLE_CHARS = 60
-_SCHEMA = "topic string, name string, rows long, read long, empty long, unread long, examples array<string>"
 
 # Columns of the cleaned rows, by the profile's name of the field.
 CATALOG_COLUMNS = {
@@ -30,6 +33,7 @@ EVENT_COLUMNS = {
     "quantity": "quantity",
     "order_id": "order_id",
 }
+
 # Reasons to turn a row away which mean that a value was there and couldn't be read.
 _UNREAD = {
     "bad_time": ("occurred_at", "updated_at"),
@@ -39,6 +43,12 @@ _UNREAD = {
     "product_id_too_long": ("product_id",),
     "invalid_user_id": ("user_id",),
 }
+
+
+def named_columns(section: Catalog | Events) -> dict[str, str]:
+    """Return the fields that a section of a profile names, and their columns in cleaned rows."""
+    every = CATALOG_COLUMNS if isinstance(section, Catalog) else EVENT_COLUMNS
+    return {name: column for name, column in every.items() if getattr(section.fields, name)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class ReportRow:
     rows
         Rows looked at, or of that reason, type or title.
     read, empty, unread
-        Of fields: rows with a value, with none, and with one that couldn't be read.
+        Of fields: rows with a value, with none, and with one that couldn't be read; of reasons, `empty` counts those
+        of blank values.
     examples
         Up to two values, the first and the last in order; of what couldn't be read, where there is any.
     """
@@ -78,11 +89,11 @@ def report_rows(parsed: DataFrame, fields: Mapping[str, str]) -> list[ReportRow]
     fields
         The profile's fields, and their columns there.
     """
-    reasons = _grouped(parsed.where(F.col("reason").isNotNull()), "reason", "detail")
-    rows = [*_fields(parsed, fields, reasons), *[ReportRow("reason", *reason) for reason in reasons]]
+    reasons = _grouped(parsed.where(F.col("reason").isNotNull()), "reason", "reason", "detail")
+    rows = [*_fields(parsed, fields, reasons), *reasons]
     good = parsed.where(F.col("reason").isNull())
     if "event_type" in fields:
-        rows += [ReportRow("event_type", *kind) for kind in _grouped(good, "event_type", "product_id")]
+        rows += _grouped(good, "event_type", "event_type", "product_id")
     if "title" in fields:
         named = good.groupBy("title").agg(F.count_distinct("product_id").alias("n"))
         top = named.where(F.col("n") > 1).orderBy(F.desc("n"), "title").limit(5).collect()
@@ -92,49 +103,59 @@ def report_rows(parsed: DataFrame, fields: Mapping[str, str]) -> list[ReportRow]
 
 def as_table(session: SparkSession, rows: list[ReportRow]) -> DataFrame:
     """Return a report as the table that a stage writes."""
-    return session.createDataFrame([list(asdict(row).values()) for row in rows], _SCHEMA)
+    return session.createDataFrame([list(asdict(row).values()) for row in rows], SCHEMAS[EVENTS_REPORT])
 
 
 def _short(column: Column) -> Column:
     return F.substring(column.cast("string"), 1, _EXAMPLE_CHARS)
 
 
-def _grouped(rows: DataFrame, key: str, example: str) -> list[tuple[str, int, int, int, int, tuple[str, ...]]]:
-    """Return name, number of rows and examples of each value of `key`, the most frequent first."""
+def _grouped(rows: DataFrame, topic: str, key: str, example: str) -> list[ReportRow]:
+    """Return one line for each value of `key`, the most frequent first; `empty` counts blank examples."""
     shown = _short(F.col(example))
-    counts = rows.groupBy(key).agg(F.count("*").alias("n"), F.min(shown).alias("first"), F.max(shown).alias("last"))
+    counts = rows.groupBy(key).agg(
+        F.count("*").alias("n"),
+        F.min(shown).alias("first"),
+        F.max(shown).alias("last"),
+        F.count_if(F.col(example).endswith(" ''")).alias("blank"),
+    )
     found = counts.orderBy(F.desc("n"), key).collect()
-    return [(row[key], row["n"], 0, 0, 0, _distinct(row["first"], row["last"])) for row in found]
+    return [
+        ReportRow(topic, row[key], row["n"], empty=row["blank"], examples=_distinct(row["first"], row["last"]))
+        for row in found
+    ]
 
 
 def _distinct(*examples: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(example for example in examples if example is not None))
 
 
-def _fields(
-    parsed: DataFrame, fields: Mapping[str, str], reasons: list[tuple[str, int, int, int, int, tuple[str, ...]]]
-) -> list[ReportRow]:
+def _fields(parsed: DataFrame, fields: Mapping[str, str], reasons: list[ReportRow]) -> list[ReportRow]:
     figures = [F.count("*").alias("rows")]
     for name, column in fields.items():
         value = F.array_join(column, " > ") if column == "category_path" else F.col(column)
-        figures += [F.count(column).alias(f"{name}:read"), F.min(_short(value)).alias(f"{name}:first")]
-        figures.append(F.max(_short(value)).alias(f"{name}:last"))
+        figures += _figures(name, F.col(column), value)
         if f"unread_{name}" in parsed.columns:
-            unread = F.col(f"unread_{name}")
-            figures += [F.count(unread).alias(f"{name}:unread"), F.min(_short(unread)).alias(f"{name}:unread_first")]
-            figures.append(F.max(_short(unread)).alias(f"{name}:unread_last"))
+            figures += _figures(f"unread_{name}", F.col(f"unread_{name}"), F.col(f"unread_{name}"))
     seen = parsed.agg(*figures).collect()[0].asDict()
-    turned_away = {field: reason for reason in reasons for field in _UNREAD.get(reason[0], ())}
+    turned_away = {field: reason for reason in reasons for field in _UNREAD.get(reason.name, ())}
     rows = []
     for name in fields:
-        unread, examples = (
-            seen.get(f"{name}:unread", 0),
-            _distinct(seen.get(f"{name}:unread_first"), seen.get(f"{name}:unread_last")),
-        )
-        if name in turned_away:
-            unread, examples = unread + turned_away[name][1], examples or turned_away[name][5]
+        unread, examples = seen.get(f"unread_{name}", 0), _examples(seen, f"unread_{name}")
+        reason = turned_away.get(name)
+        if reason is not None and reason.rows > reason.empty:
+            unread, examples = unread + reason.rows - reason.empty, examples or reason.examples
         # An id that breaks its rule was read, and yet is no id.
-        read = min(seen[f"{name}:read"], seen["rows"] - unread)
-        shown = examples or _distinct(seen[f"{name}:first"], seen[f"{name}:last"])
-        rows.append(ReportRow("field", name, seen["rows"], read, seen["rows"] - read - unread, unread, shown))
+        read = min(seen[name], seen["rows"] - unread)
+        empty = seen["rows"] - read - unread
+        rows.append(ReportRow("field", name, seen["rows"], read, empty, unread, examples or _examples(seen, name)))
     return rows
+
+
+def _figures(name: str, counted: Column, shown: Column) -> list[Column]:
+    first, last = F.min(_short(shown)), F.max(_short(shown))
+    return [F.count(counted).alias(name), first.alias(f"{name}:first"), last.alias(f"{name}:last")]
+
+
+def _examples(seen: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return _distinct(seen.get(f"{name}:first"), seen.get(f"{name}:last"))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 PRODUCTS = "products"
 PRODUCTS_QUARANTINE = "products_quarantine"
+PRODUCTS_REPORT = "products_report"
 EVENTS = "events"
 EVENTS_QUARANTINE = "events_quarantine"
+EVENTS_REPORT = "events_report"
 PRODUCT_VECTORS = "product_vectors"
 EMBEDDING_LEDGER = "embedding_ledger"
 EMBEDDING_REFUSED = "embedding_refused"
@@ -27,6 +29,8 @@ BASELINE_PARAMETERS = "baseline_parameters"
 PREPARED_PRODUCTS = "prepared_products"
 TIMELINES = "timelines"
 
+_REPORT = "topic string, name string, rows bigint, read bigint, empty bigint, unread bigint, examples array<string>"
+
 SCHEMAS: dict[str, str] = {
     PRODUCTS: (
         "product_id string, title string, description string, brand string, category_path array<string>, "
@@ -34,10 +38,13 @@ SCHEMAS: dict[str, str] = {
     ),
     # The raw row as one JSON object of the source's own column names, and why it was turned away.
     PRODUCTS_QUARANTINE: "reason string, detail string, raw string",
+    # What became of the raw rows: by field, reason to turn rows away, event type and repeated title (`data_report`).
+    PRODUCTS_REPORT: _REPORT,
     EVENTS: (
         "user_id string, product_id string, event_type string, occurred_at timestamp, quantity double, order_id string"
     ),
     EVENTS_QUARANTINE: "reason string, detail string, raw string",
+    EVENTS_REPORT: _REPORT,
     # One row per distinct embedding text, not per product: exact twins share a vector.
     PRODUCT_VECTORS: "text_hash string, n_products bigint, vector array<float>",
     # One row per request, also of earlier runs that ended without a manifest. `n_tokens` is our count,

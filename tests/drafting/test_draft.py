@@ -164,3 +164,65 @@ def test_ids_that_hardly_join_are_shown(tmp_path: Path) -> None:
     assert (
         "only 0% of the events name a product of the catalogue: Q90X and Q91X in orders, A0 and A1 in articles" in text
     )
+
+
+def fields_of(folder: Path, section: str, **files: list[list[object]]) -> dict[str, str]:
+    """Return the drafted fields of a section, of files given as rows by name."""
+    paths = [put(folder / f"{name}.csv", table(rows)) for name, rows in files.items()]
+    fields: dict[str, str] = yaml.safe_load(draft(folder, *paths))[section]["fields"]
+    return fields
+
+
+def test_ten_digits_may_be_an_id_or_a_time(tmp_path: Path) -> None:
+    sold: list[list[object]] = [["Sale Date", "Item Name", "Buyer", "Listing ID", "Order ID"]]
+    sold += [
+        [f"05/{1 + i % 28:02d}/24", f"Hat {i % 12}", f"b{i % 9}", 1_400_000_000 + i % 12, 3_100_000_000 + i]
+        for i in range(60)
+    ]
+    fields = fields_of(tmp_path, "events", sold=sold)
+    assert fields == {
+        "user_id": "Buyer",
+        "product_id": "Listing ID",
+        "occurred_at": "Sale Date",
+        "order_id": "Order ID",
+    }
+
+
+def test_times_of_nine_digits_are_known_by_their_name(tmp_path: Path) -> None:
+    movies: list[list[object]] = [
+        ["movieId", "title", "genres"],
+        *[[i, f"Film {i} (1995)", "Drama"] for i in range(30)],
+    ]
+    ratings: list[list[object]] = [["userId", "movieId", "rating", "timestamp"]]
+    ratings += [[i % 15, i % 30, 4.0, 964_982_703 + i] for i in range(90)]
+    fields = fields_of(tmp_path, "events", movies=movies, ratings=ratings)
+    assert fields == {"user_id": "userId", "product_id": "movieId", "occurred_at": "timestamp"}
+
+
+def test_views_and_purchases_in_two_files_become_two_types(tmp_path: Path) -> None:
+    views: list[list[object]] = [
+        ["ts", "user", "sku"],
+        *[[1_714_640_400 + i, f"u{i % 9}", f"S{i % 10}"] for i in range(60)],
+    ]
+    bought: list[list[object]] = [["ts", "user", "sku", "qty"], *[[*row, 2] for row in views[1:40]]]
+    catalog: list[list[object]] = [["sku", "name"], *[[f"S{i}", f"Lamp {i}"] for i in range(10)]]
+    paths = [
+        put(tmp_path / f"{name}.csv", table(rows))
+        for name, rows in (("views", views), ("purchases", bought), ("c", catalog))
+    ]
+    events = yaml.safe_load(draft(tmp_path, *paths))["events"]
+    assert list(events["event_types"]) == ["view", "purchase"]
+    assert "1 AS quantity" in events["query"]
+    assert "`qty` AS quantity" in events["query"]
+    assert "'purchase' AS event_type" in events["query"]
+
+
+def test_files_of_one_shop_are_written_in_one_encoding(tmp_path: Path) -> None:
+    products = put(tmp_path / "p.csv", "kod produktu,nazwa\nA1,Łyżka dębowa\nA2,Żółta świeca\n", "cp1250")
+    orders = put(
+        tmp_path / "o.csv",
+        "nr zamówienia,data zamówienia,e-mail,kod produktu,ilość\n1,2024-05-01,a@b.pl,A1,1\n",
+        "cp1250",
+    )
+    profile = yaml.safe_load(draft(tmp_path, products, orders))
+    assert profile["catalog"]["source"]["encoding"] == profile["events"]["source"]["encoding"] == "cp1250"

@@ -23,7 +23,8 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin import sources
 from shelfkin.catalog import clean as catalog_clean
 from shelfkin.checking.file_sample import Sampler
-from shelfkin.data_report import CATALOG_COLUMNS, EVENT_COLUMNS, ReportRow, report_rows
+from shelfkin.checking.likely_cause import likely_cause
+from shelfkin.data_report import ReportRow, named_columns, report_rows
 from shelfkin.errors import ShelfkinError
 from shelfkin.events import clean as events_clean
 from shelfkin.profile import Sourced, StoreProfile, resolve_path
@@ -32,6 +33,8 @@ from shelfkin.sources import RawTable, read_rows
 from shelfkin.spark import build_session
 
 SAMPLE_ROWS = 5_000
+# Ids of the catalogue among which the cause of a bad join is looked for.
+_CAUSE_IDS = 100_000
 _SESSION = {
     "spark.master": "local[2]",
     "spark.ui.enabled": "false",
@@ -48,11 +51,15 @@ _SESSION = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to change: how large a share of the rows it costs, what was seen, and the key."""
+    """Something to change: how bad it is, what was seen, and the key.
+
+    `damage` ranks: a share of the rows, above 1 for what stops the run. `share` is the share of the rows to print.
+    """
 
     damage: float
     seen: str
     change: str
+    share: float | None = None
 
 
 @dataclass
@@ -98,6 +105,7 @@ class Checked:
     named: int | None = None
     strangers: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    cause: str = ""
     errors: list[ShelfkinError] = field(default_factory=list)
 
 
@@ -148,7 +156,8 @@ class Checker:
         frame = _some(raw.frame, looked.notes).persist()
         looked.n_rows = frame.count()
         parsed = self._parse(name, replace(raw, frame=frame)).persist()
-        columns = self._columns(name)
+        section = self._profile.events if name == "events" else None
+        columns = named_columns(section or self._profile.catalog)
         known = parsed.where(~F.col("after_as_of"))
         looked.rows = report_rows(known, columns)
         looked.beside = _beside(frame, parsed, columns)
@@ -158,12 +167,6 @@ class Checker:
         counts = good.groupBy("product_id").count().collect()
         looked.ids = {row["product_id"]: row["count"] for row in counts}
         return looked
-
-    def _columns(self, name: str) -> dict[str, str]:
-        """Return the fields that the profile names, and their columns in cleaned rows."""
-        every = CATALOG_COLUMNS if name == "catalog" else EVENT_COLUMNS
-        of: Any = self._profile.catalog if name == "catalog" else self._profile.events
-        return {field: column for field, column in every.items() if getattr(of.fields, field)}
 
     def _read(self, session: SparkSession, name: str, notes: list[str] | None) -> RawTable:
         """Read a section: a sample of it, where `notes` are to say what the sample is; else all of it."""
@@ -201,8 +204,11 @@ class Checker:
             row["product_id"] for row in every.join(F.broadcast(wanted), "product_id", "left_semi").distinct().collect()
         }
         found.named = sum(n for product, n in found.events.ids.items() if product in named)
-        found.strangers = sorted(set(found.events.ids) - named)[:200]
-        found.known = sorted(found.catalog.ids)[:200]
+        found.strangers = sorted(set(found.events.ids) - named)
+        found.known = sorted(found.catalog.ids)
+        if found.strangers:
+            ids = every.where("product_id IS NOT NULL").limit(_CAUSE_IDS).collect()
+            found.cause = likely_cause(found.strangers, [row["product_id"] for row in ids])
 
 
 @contextmanager
@@ -243,7 +249,7 @@ def _became(row: dict[str, Any]) -> str:
     if row["reason"] is not None:
         return f"turned away as {row['reason']}: {row['detail']}"
     read = [f"{name.partition(':')[2]}={value}" for name, value in row.items() if name.startswith("field:") and value]
-    return "  ".join(read) + ("  (after the run's date)" if row["after_as_of"] else "")
+    return " | ".join(read) + (" (after the run's date)" if row["after_as_of"] else "")
 
 
 def advice(topic: str, name: str, section: str) -> str:

@@ -8,6 +8,7 @@ import gzip
 import io
 import random
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from shelfkin.profile import Source
@@ -17,6 +18,7 @@ WHOLE_BYTES = 2 << 20
 _HEAD_BYTES = 512 << 10
 _BLOCK_BYTES = 64 << 10
 _BLOCKS = 8
+_UNPACKED_MB = 256
 _LINES = ("csv", "tsv", "jsonl")
 
 
@@ -47,15 +49,27 @@ class Sampler:
     def _copy(self, source: Source, path: Path) -> str:
         if source.format not in _LINES or not path.is_file() or path.stat().st_size <= WHOLE_BYTES:
             return str(path)
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        name, path = path.name, _unpacked(path, self.folder)
+        with path.open("rb") as file:
             head = _whole_records(file.read(_HEAD_BYTES), source)
-        blocks = [] if path.suffix == ".gz" or "16" in source.encoding else _later_blocks(path, source, head)
-        copy = self.folder / f"{len(self.notes)}-{path.name.removesuffix('.gz')}"
+        blocks = [] if "16" in source.encoding else _later_blocks(path, source, head)
+        copy = self.folder / f"{len(self.notes)}-{path.name}"
         copy.write_bytes(head + b"".join(blocks))
         rows = sum(block.count(b"\n") for block in [head, *blocks])
-        where = f"from {len(blocks)} places further on" if blocks else "no others"
-        self.notes.append(f"{path.name}: {rows:,} rows, the first {head.count(bytes([10])):,} and {where}")
+        where = f"some from {len(blocks)} places further on" if blocks else "no others"
+        self.notes.append(f"{name}: {rows:,} rows, the first {head.count(bytes([10])):,} and {where}")
         return str(copy)
+
+
+def _unpacked(path: Path, folder: Path) -> Path:
+    """Return a file as plain bytes: of a packed one, a copy of its first bytes."""
+    if path.suffix != ".gz":
+        return path
+    copy = folder / path.name.removesuffix(".gz")
+    with gzip.open(path) as packed, copy.open("wb") as file:
+        for block in islice(iter(lambda: packed.read(1 << 20), b""), _UNPACKED_MB):
+            file.write(block)
+    return copy
 
 
 def _whole_records(block: bytes, source: Source) -> bytes:
@@ -68,13 +82,14 @@ def _whole_records(block: bytes, source: Source) -> bytes:
 
 
 def _later_blocks(path: Path, source: Source, head: bytes) -> list[bytes]:
-    """Return whole lines of random places; places where lines don't fall into the file's columns are left out."""
+    """Return whole lines of random places and of the end; where lines don't fall into the columns, none."""
     size = path.stat().st_size
     places = random.Random(7)
     n_cells = _cells(head.split(b"\n", 1)[0], source)
     found: list[bytes] = []
     with path.open("rb") as file:
-        for start in sorted(places.randrange(len(head), max(len(head) + 1, size)) for _ in range(_BLOCKS)):
+        last = max(len(head), size - _BLOCK_BYTES)
+        for start in [*sorted(places.randint(len(head), last) for _ in range(_BLOCKS)), last]:
             file.seek(start)
             block = file.read(_BLOCK_BYTES)
             lines = block[block.find(b"\n") + 1 : block.rfind(b"\n") + 1]

@@ -24,7 +24,7 @@ def show_checked(found: Checked) -> Iterator[str]:
     yield ""
     yield "WHAT TO CHANGE, the most costly first" if findings else "Nothing to change was found."
     for finding in findings:
-        share = f"{finding.damage:.1%} of rows: " if 0 < finding.damage < 1 else ""
+        share = f"{finding.share:.1%} of rows: " if finding.share is not None else ""
         yield f"  - {share}{_clean(finding.seen, 400)}"
         if finding.change:
             yield f"      change {_clean(finding.change, 400)}"
@@ -100,15 +100,14 @@ def _of_section(found: Checked, looked: Looked) -> Iterator[Finding]:
         what = f"stops the run: {lost:,} of {looked.n_rows:,} rows are turned away"
         yield Finding(1.5, f"{what}; {looked.name}.max_quarantined_share allows {limit:.0%}", "")
     for row in looked.of("reason"):
-        seen = f"turned away as {row.name}, for example {_examples(row)}"
-        yield Finding(row.rows / looked.n_rows, seen, advice("reason", row.name, section))
+        seen, share = f"turned away as {row.name}, for example {_examples(row)}", row.rows / looked.n_rows
+        yield Finding(share, seen, advice("reason", row.name, section), share)
     for row in looked.of("field"):
-        change = advice("unread", row.name, section)
-        if row.unread and change:
-            seen = f"{row.name} can't be read and stays empty: {_examples(row)}"
-            yield Finding(row.unread / looked.n_rows, seen, change)
-        elif row.empty > 0.2 * looked.n_rows and (change := advice("empty", row.name, section)):
-            yield Finding(row.empty / looked.n_rows / 2, f"{row.name} is empty in {row.empty:,} rows", change)
+        unread, empty = row.unread / looked.n_rows, row.empty / looked.n_rows
+        if row.unread and (change := advice("unread", row.name, section)):
+            yield Finding(unread, f"{row.name} can't be read and stays empty: {_examples(row)}", change, unread)
+        elif empty > 0.2 and (change := advice("empty", row.name, section)):
+            yield Finding(empty / 2, f"{row.name} is empty", change, empty)
     repeated = looked.of("repeated_title")
     if looked.name == "catalog" and repeated and repeated[0].rows > 0.1 * len(looked.ids):
         seen = f"{repeated[0].rows:,} of {len(looked.ids):,} products are called {repeated[0].name!r}"
@@ -121,9 +120,9 @@ def _of_join(found: Checked) -> Iterator[Finding]:
     if found.named is None or not total or found.named >= 0.95 * total:
         return
     seen = f"events name no product of the catalogue: {_both(found.strangers)}; it has {_both(found.known)}"
-    yield Finding(
-        1 - found.named / total, seen, "events.fields.product_id, catalog.fields.product_id, or their id rules"
-    )
+    change = found.cause or "events.fields.product_id, catalog.fields.product_id, or their id rules"
+    lost = 1 - found.named / total
+    yield Finding(lost, seen, change, lost)
 
 
 def _of_days(found: Checked) -> Iterator[Finding]:

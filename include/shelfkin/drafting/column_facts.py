@@ -9,7 +9,7 @@ from functools import cached_property
 
 import duckdb
 
-from shelfkin.drafting.field_names import word_list
+from shelfkin.drafting.field_names import name_score, word_list
 from shelfkin.drafting.shop_file import SAMPLE_ROWS, ShopFile, ident
 
 _NUMBER = r"[+-]?\d[\d.,\x27\x{00A0} ]*"
@@ -20,7 +20,7 @@ _MEASURES = {
     "whole": r"^-?\d{1,4}(\.0+)?$",
     "fraction": r"\d[.,]\d{1,2}(\D|$)",
     "dated": r"(^|\D)\d{1,4}[-/.年]\w{1,3}[-/.月]\d{1,4}|^[A-Za-z]{3} \d{1,2}, \d{4}|^\d{1,2} [A-Za-z]{3} \d{4}",
-    "epoch": r"^1(\d{9}([.]\d+)?|\d{12}|\d{15}|\d{18})$",
+    "epoch": r"^[89]\d{8}$|^1(\d{9}([.]\d+)?|\d{12}|\d{15}|\d{18})$",
     "clock": r"^[0-2]?\d:[0-5]\d(:[0-5]\d)?$",
     "spaced": " ",
     "letters": r"\pL{2}|[\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}]",
@@ -58,7 +58,14 @@ class ColumnFacts:
     def time(self) -> TimeFormat | None:
         """How the values are written, if they are times."""
         dated = max(self.share["dated"], self.share["epoch"]) >= 0.9 or self.length in (8.0, 12.0, 14.0)
-        return time_format(self.examples) if dated else None
+        if not dated:
+            return None
+        # Digits alone may be an id of ten digits, or of nine, by chance: then the name decides.
+        named = name_score("occurred_at", self.name)[0] + name_score("updated_at", self.name)[0]
+        an_id = max(name_score(field, self.name)[0] for field in ("product_id", "order_id", "user_id")) >= 0.5
+        if self.share["numeric"] >= 0.9 and not named and (an_id or min(map(len, self.examples)) < 10):
+            return None
+        return time_format(self.examples)
 
     @property
     def distinct_share(self) -> float:
@@ -131,8 +138,8 @@ def time_format(values: tuple[str, ...]) -> TimeFormat | None:
     iso = [value[:10] for value in values if _ISO.match(value)]
     if len(iso) >= needed:
         return TimeFormat(None, "ISO 8601", min(iso), max(iso))
-    numbers = [value.partition(".")[0] for value in values if re.fullmatch(r"1\d{9,18}(\.\d+)?", value)]
-    unit = {10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanoseconds"}.get(
+    numbers = [value.partition(".")[0] for value in values if re.fullmatch(r"[89]\d{8}|1\d{9,18}(\.\d+)?", value)]
+    unit = {9: "seconds", 10: "seconds", 13: "milliseconds", 16: "microseconds", 19: "nanoseconds"}.get(
         len(numbers[0]) if numbers else 0
     )
     if unit and len(numbers) >= needed and len({len(number) for number in numbers}) == 1:

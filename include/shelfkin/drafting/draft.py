@@ -18,7 +18,7 @@ from shelfkin.drafting.plan import Plan, Section, decimal_mark, make_plan, sourc
 from shelfkin.drafting.platforms import draft_of_example, known_platform
 from shelfkin.drafting.query import query_columns, write_query
 from shelfkin.drafting.recognise import Recognised, recognise
-from shelfkin.drafting.shop_file import open_file, remove_folder
+from shelfkin.drafting.shop_file import open_file, remove_folder, strange_lines
 from shelfkin.errors import OptionError, ProfileError, without_controls
 from shelfkin.profile_file import load_profile
 
@@ -82,13 +82,14 @@ def _recognised(session: duckdb.DuckDBPyConnection, paths: list[Path], folder: P
     by_stem: dict[str, list[Path]] = {}
     for path in paths:
         by_stem.setdefault(str(path.parent / re.sub(r"\d+", "#", path.name)), []).append(path)
+    others = b"\n".join(strange_lines(path) for path in paths if path.suffix not in (".parquet", ".orc"))
     opened: list[Recognised] = []
     for group in by_stem.values():
         name = re.sub(r"\W+|\d+$", "_", group[0].name.split(".")[0].lower()).strip("_") or "rows"
         name = re.sub(r"^(?=\d)", "t_", re.sub(r"_\d+$", "", name))
         taken = {each.file.name for each in opened}
         name = name if name not in taken else f"{name}_{len(opened) + 1}"
-        file = open_file(session, group, name, folder)
+        file = open_file(session, group, name, folder, others)
         if len(group) > 1:
             file.saw.append(f"{len(group)} files are read as one: {', '.join(each.name for each in group[:4])}")
         opened.append(recognise(file, column_facts(session, file)))

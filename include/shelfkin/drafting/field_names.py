@@ -47,7 +47,10 @@ def name_score(field: str, column: str) -> tuple[float, str]:
     0.0
     """
     best = (0.0, "")
-    for spelled in {column, column.translate(_GERMAN)}:
+    words = words_of(column)
+    # "id_order" is an order_id.
+    turned = "_".join((*words[1:], "id")) if words[:1] == ("id",) else column
+    for spelled in {column, column.translate(_GERMAN), turned}:
         best = max(best, _score(field, spelled))
     if best[0] == 0 and "." in column:
         # "line_items.name" is a name; "customer.name" isn't, by the words that rule it out.
@@ -84,7 +87,8 @@ def _score(field: str, column: str) -> tuple[float, str]:
 def event_word(value: str) -> str | None:
     """Return the event type (or "ignore", "lost_orders") that a shop's word means, None for an unknown one."""
     joined = "".join(words_of(value.translate(_GERMAN)))
+    singular = joined.removesuffix("s")
     for kind, entry in word_list("event_words").items():
-        if joined in {"".join(words_of(word)) for word in entry["words"]}:
+        if {joined, singular} & {"".join(words_of(word)) for word in entry["words"]}:
             return kind
     return None

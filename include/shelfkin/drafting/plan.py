@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from shelfkin.drafting import id_join
-from shelfkin.drafting.field_names import event_word, word_list
+from shelfkin.drafting.field_names import event_word, word_list, words_of
 from shelfkin.drafting.id_join import Join
 from shelfkin.drafting.recognise import CATALOG_FIELDS, EVENT_FIELDS, Recognised
 from shelfkin.drafting.shop_file import literal, quoted
@@ -45,6 +45,7 @@ class Section:
     fill_down: str | None = None
     unions: list[Recognised] = field(default_factory=list)
     stands_in_for_title: bool = False
+    type_by_file: bool = False
     keys: dict[str, Any] = field(default_factory=dict)
     saw: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
@@ -126,6 +127,7 @@ def _events(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> 
         others = [each for each in direct if each is not section.main]
         section.unions = others
         section.files += others
+        section.type_by_file = bool(others) and not any(each.has("event_type") for each in direct)
     else:
         pair = _orders_and_lines(session, files)
         if pair is None:
@@ -303,10 +305,13 @@ def _name_fields(plan: Plan) -> None:
         sections.append((plan.events, EVENT_FIELDS))
     for section, names in sections:
         for name in names:
-            holder = source_of(section, name)
+            holder = source_of(section, name) or next((each for each in section.unions if each.has(name)), None)
             if holder is not None:
                 section.fields[name] = holder.fields[name]
     if plan.events:
+        user = source_of(plan.events, "user_id")
+        if user and user.fact("user_id").share["float_like"] >= 0.9:
+            plan.events.keys["user_id"] = {"strip_suffix": ".0"}
         _times(plan.events)
         _types(plan.events)
 
@@ -346,7 +351,12 @@ def _times(section: Section) -> None:
 
 def _types(section: Section) -> None:
     """Draft the event types, with their weights, from the words of the type column."""
-    words = word_list("event_words")
+    if section.type_by_file:
+        section.fields["event_type"] = "event_type"
+        kinds = dict.fromkeys(type_of_file(each) for each in section.files)
+        section.keys["event_types"] = {kind: _weight_of(kind) for kind in kinds}
+        section.unsure.append(f"event types are told by the names of the files: {', '.join(kinds)}")
+        return
     if not section.main.has("event_type"):
         section.keys["event_types"] = {"purchase": {"weight": 1.0, "half_life_days": 120}}
         return
@@ -356,19 +366,31 @@ def _types(section: Section) -> None:
     types: dict[str, Any] = {}
     for kind in ("purchase", "cart", "wishlist", "view"):
         if kind in by_kind:
-            types[kind] = {"weight": words[kind]["weight"], "half_life_days": 120 if kind == "purchase" else 30}
+            types[kind] = _weight_of(kind)
             aliases = [value for value in by_kind[kind] if value.lower() != kind]
             if aliases:
                 types[kind]["aliases"] = aliases
     section.keys["event_types"] = types
     ignored = [*by_kind.get("ignore", []), *by_kind.get("lost_orders", []), *by_kind.get("unknown", [])]
     if ignored:
-        section.keys["ignore"] = ignored
+        listed = ", ".join(_in_template(value) for value in ignored)
+        section.wheres["event_type"] = f"coalesce({{}}, '') NOT IN ({listed})"
+        section.saw.append(f"left out, for they say nothing of taste: {', '.join(ignored)}")
     if by_kind.get("unknown"):
         section.unsure.append(
-            f"event types {', '.join(by_kind['unknown'])} are ignored, for nothing here knows them; "
-            "name those that count under event_types"
+            f"event types {', '.join(by_kind['unknown'])} are left out, for nothing here knows them; take those that "
+            "count out of the query's WHERE, and name them under event_types"
         )
+
+
+def _weight_of(kind: str) -> dict[str, Any]:
+    return {"weight": word_list("event_words")[kind]["weight"], "half_life_days": 120 if kind == "purchase" else 30}
+
+
+def type_of_file(of: Recognised) -> str:
+    """Return the event type that a file's name tells."""
+    words = [event_word(word) for word in words_of(of.file.path.rpartition("/")[2])]
+    return next((word for word in words if word not in (None, "ignore", "lost_orders")), None) or "purchase"
 
 
 def _currency(plan: Plan) -> str | None:

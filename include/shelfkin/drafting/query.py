@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from shelfkin.drafting.field_names import event_word, words_of
-from shelfkin.drafting.plan import Section, source_of
+from shelfkin.drafting.plan import Section, source_of, type_of_file
 from shelfkin.drafting.recognise import Recognised
 from shelfkin.drafting.shop_file import quoted
 
@@ -31,13 +30,17 @@ def _select(section: Section, of: Recognised) -> str:
     columns: list[str] = []
     for name in (*section.fields, *section.also):
         columns += _columns(section, of, name)
+    if "occurred_at" in section.fields:
+        # Two lines of one order that say the same must not be taken for copies of one line.
+        row = "concat(number, to_json(entry))" if of.file.unnested else f"to_json(struct({of.file.name}.*))"
+        columns.append(f"{row} AS whole_row")
     conditions = {name: template for name, template in section.wheres.items() if of.has(name) or section.join}
     inside = section.fill_down is not None and of is section.main
     if inside:
         columns += [f"{_filled(section, of, name)} AS {name}" for name in conditions if name not in section.fields]
     joined = "SELECT\n  " + ",\n  ".join(columns) + f"\nFROM {of.file.name}"
     if of.file.unnested:
-        joined += f" LATERAL VIEW explode({quoted(of.file.unnested)}) entries AS entry"
+        joined += f" LATERAL VIEW posexplode({quoted(of.file.unnested)}) entries AS number, entry"
     if section.join and of is section.main:
         joined += f"\n{section.join}"
     if not conditions:
@@ -57,10 +60,12 @@ def _columns(section: Section, of: Recognised, name: str) -> list[str]:
         return [f"{_title(of)} AS title"]
     if isinstance(column, list):
         return [f"{of.file.expressions[each]} AS {name}_{position}" for position, each in enumerate(column, start=1)]
+    if name == "event_type" and not of.has(name):
+        return [f"'{type_of_file(of)}' AS event_type"]
+    if not of.has(name) and not section.join and name not in section.selected:
+        return [f"{'1' if name == 'quantity' else 'NULL'} AS {name}"]
     if of is not section.main:
-        if name == "event_type" and not of.has(name):
-            return [f"'{_type_of_file(of)}' AS event_type"]
-        return [f"{of.file.expressions[of.fields[name]] if of.has(name) else 'NULL'} AS {name}"]
+        return [f"{of.file.expressions[of.fields[name]]} AS {name}"]
     return [f"{_filled(section, of, name)} AS {name}"]
 
 
@@ -84,8 +89,3 @@ def _filled(section: Section, of: Recognised, name: str) -> str:
     if section.fill_down is None or name in _OWN:
         return expression
     return f"max({expression}) OVER (PARTITION BY {of.file.expressions[section.fill_down]})"
-
-
-def _type_of_file(of: Recognised) -> str:
-    words = [event_word(word) for word in words_of(of.file.path.rpartition("/")[2])]
-    return next((word for word in words if word not in (None, "ignore", "lost_orders")), None) or "purchase"

@@ -206,6 +206,13 @@ def recognise(file: ShopFile, facts: dict[str, ColumnFacts]) -> Recognised:
     return found
 
 
+def _as_product_id(found: Recognised, c: ColumnFacts) -> float:
+    """Return how likely a nameless column holds product ids: one a row in a catalogue, one a title in a log."""
+    if not found.has("occurred_at"):
+        return c.distinct_share + c.share["padded"]
+    return -abs(c.distinct - found.fact("title").distinct) if found.has("title") else c.share["padded"]
+
+
 def _headerless(found: Recognised) -> None:
     """Judge columns without names by what they hold: time, text, price, quantity, and what is left as ids."""
     found.fields, found.scores = {}, {}
@@ -224,7 +231,7 @@ def _headerless(found: Recognised) -> None:
     )
     take(
         "description",
-        lambda c: found.has("title") and _text_like(c) and c.length > 1.5 * found.fact("title").length,
+        lambda c: _text_like(c) and c.share["spaced"] > 0.5 and found.has("title") and c.length > 20,
         lambda c: c.length,
     )
     take(
@@ -239,11 +246,7 @@ def _headerless(found: Recognised) -> None:
             lambda c: c.share["whole"] >= 0.95 and 1 < c.distinct <= 200 and c.length < 3,
             lambda c: -c.length,
         )
-    take(
-        "product_id",
-        lambda c: _id_like(c),
-        lambda c: (not found.has("occurred_at")) * c.distinct_share + c.share["padded"],
-    )
+    take("product_id", _id_like, lambda c: _as_product_id(found, c))
     if found.has("occurred_at"):
         take("user_id", _id_like, lambda c: -c.distinct)
         take("order_id", _id_like, lambda c: c.distinct)

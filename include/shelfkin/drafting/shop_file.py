@@ -92,7 +92,9 @@ def ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def open_file(session: duckdb.DuckDBPyConnection, paths: list[Path], name: str, folder: Path) -> ShopFile:
+def open_file(
+    session: duckdb.DuckDBPyConnection, paths: list[Path], name: str, folder: Path, others: bytes = b""
+) -> ShopFile:
     """Read files of one shape into a DuckDB table, and say what they are written in.
 
     Parameters
@@ -103,6 +105,8 @@ def open_file(session: duckdb.DuckDBPyConnection, paths: list[Path], name: str, 
         Name of the table.
     folder
         Where working copies may be put.
+    others
+        Lines of the shop's other files that aren't UTF-8 (`strange_lines`).
 
     Raises
     ------
@@ -123,9 +127,9 @@ def open_file(session: duckdb.DuckDBPyConnection, paths: list[Path], name: str, 
         elif kind == "xml":
             rows = f"read_json({_listed([_xml_rows(path, folder, found)])}, {_JSON})"
         elif kind in ("json", "jsonl"):
-            rows = f"read_json({_listed([_as_utf8(each, folder, found) for each in paths])}, {_JSON})"
+            rows = f"read_json({_listed([_as_utf8(each, folder, found, others) for each in paths])}, {_JSON})"
         else:
-            rows = _csv_rows(session, [_as_utf8(each, folder, found) for each in paths], found)
+            rows = _csv_rows(session, [_as_utf8(each, folder, found, others) for each in paths], found)
         session.execute(f"CREATE OR REPLACE TABLE opened AS SELECT * FROM {rows}")
     except (duckdb.Error, UnicodeError, OSError, ElementTree.ParseError) as error:
         raise SourceError(
@@ -194,8 +198,25 @@ def _bom(start: bytes) -> str | None:
     return next((name for mark, name in _BOMS.items() if start.startswith(mark)), None)
 
 
-def find_encoding(blocks: Iterable[bytes]) -> tuple[str, str | None]:
-    """Return the encoding of a file by blocks of its bytes, and what is unsure about it."""
+def strange_lines(path: Path) -> bytes:
+    """Return lines that aren't ASCII of the first megabyte of a file; none of a file in UTF-8 or UTF-16."""
+    with _unpacked(path) as file:
+        start = file.read(1 << 20)
+    lines = b"\n".join(line for line in start.splitlines() if not line.isascii())
+    if _bom(start) or b"\0" in start:
+        return b""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(lines)
+        return b""
+    except UnicodeDecodeError:
+        return lines[: 50 << 10]
+
+
+def find_encoding(blocks: Iterable[bytes], others: bytes = b"") -> tuple[str, str | None]:
+    """Return the encoding of a file by blocks of its bytes, and what is unsure about it.
+
+    `others` are lines of the shop's other files: a shop's programs mostly write in one encoding.
+    """
     remaining = iter(blocks)
     start = next(remaining, b"")
     marked = _bom(start)
@@ -212,10 +233,19 @@ def find_encoding(blocks: Iterable[bytes]) -> tuple[str, str | None]:
     except UnicodeDecodeError:
         pass  # `block` is the one that isn't UTF-8
     strange = b"\n".join(line for line in block.splitlines() if not line.isascii())[: 200 << 10]
-    encoding = _likeliest(strange)
+    encoding = _likeliest(strange + b"\n" + others)
     read = re.findall(r"[^\W\d_]{3,}", strange.decode(encoding, errors="replace"))
     words = list(dict.fromkeys(word for word in read if not word.isascii()))
     return encoding, f"encoding: {encoding} is a guess, after words such as {', '.join(words[:4])}"
+
+
+def _sensible(before: str, letter: str, after: str) -> bool:
+    """Return whether a letter or sign may stand there: no sign inside a word, no letter before a figure."""
+    if letter.isalpha():
+        return not after.isdigit()
+    if letter in "¿¡":
+        return not before.isalpha()
+    return letter not in "£³¹²½¼±·" or not (before.isalpha() or after.isalpha())
 
 
 def _likeliest(strange: bytes) -> str:
@@ -223,8 +253,9 @@ def _likeliest(strange: bytes) -> str:
     known = word_list("encodings")
     shares: dict[str, float] = {}
     for encoding, letters in known["letters"].items():
-        read = [letter for letter in strange.decode(encoding, errors="replace") if not letter.isascii()]
-        shares[encoding] = sum(letter in letters for letter in read) / len(read)
+        text = f" {strange.decode(encoding, errors='replace')} "
+        read = [text[i - 1 : i + 2] for i, letter in enumerate(text) if not letter.isascii()]
+        shares[encoding] = sum(three[1] in letters and _sensible(*three) for three in read) / len(read)
     best = max(shares, key=lambda encoding: shares[encoding])
     if shares[best] >= 0.9:
         return best
@@ -232,10 +263,10 @@ def _likeliest(strange: bytes) -> str:
     return guess.encoding if guess else best
 
 
-def _as_utf8(path: Path, folder: Path, found: ShopFile) -> Path:
+def _as_utf8(path: Path, folder: Path, found: ShopFile, others: bytes) -> Path:
     """Return a file that DuckDB can read: itself, or a copy as UTF-8 (of its first bytes, if it is large)."""
     with _unpacked(path) as file:
-        encoding, doubt = find_encoding(islice(iter(lambda: file.read(8 << 20), b""), MAX_BYTES >> 23))
+        encoding, doubt = find_encoding(islice(iter(lambda: file.read(8 << 20), b""), MAX_BYTES >> 23), others)
     if encoding != "utf-8":
         found.source["encoding"] = encoding
     if doubt and doubt not in found.unsure:

@@ -1,7 +1,8 @@
 """Clean the catalogue: one row per product, with its text for embedding; rows that aren't products are kept apart.
 
-Writes `products` and `products_quarantine`. The catalogue is an undated file, the newest dated snapshot known before
-the run's date, or derived from the order lines before it, as the profile's `catalog.kind` says.
+Writes `products`, `products_quarantine`, and `products_report`: what became of the rows, field by field. The catalogue
+is an undated file, the newest dated snapshot known before the run's date, or derived from the order lines before it,
+as the profile's `catalog.kind` says.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from pyspark.sql import functions as F  # noqa: N812
 from shelfkin import demo_data
 from shelfkin.app import App
 from shelfkin.catalog import clean
+from shelfkin.data_report import as_table, named_columns, report_rows
 from shelfkin.errors import DataQualityError, without_controls
 from shelfkin.quarantine import as_utc, check_share, good_rows, survey, turned_away
 from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
-from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE
+from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE, PRODUCTS_REPORT
 
 
 def run(stage: Stage) -> None:
@@ -50,6 +52,8 @@ def run(stage: Stage) -> None:
     )
     kept = stage.write(PRODUCTS, clean.with_embedding_text(products, profile.embedding.text))
     quarantined = stage.write(PRODUCTS_QUARANTINE, quarantine)
+    known = parsed.where(~F.col("after_as_of"))
+    stage.write(PRODUCTS_REPORT, as_table(stage.spark, report_rows(known, named_columns(profile.catalog))), n_files=1)
     stage.counts = {
         "rows_in": seen["rows_in"],
         "kept": kept,

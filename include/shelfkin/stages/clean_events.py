@@ -1,6 +1,7 @@
 """Clean the event log: copies are merged, cancellations netted, bad rows kept apart.
 
-Writes `events` and `events_quarantine`. A store without an `events` section gets empty tables and a `skipped_reason`.
+Writes `events`, `events_quarantine`, and `events_report`: what became of the rows, field by field. A store
+without an `events` section gets empty tables and a `skipped_reason`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
 from shelfkin.app import App
+from shelfkin.data_report import as_table, named_columns, report_rows
 from shelfkin.errors import DataQualityError, StaleDataError
 from shelfkin.events import clean
 from shelfkin.quarantine import as_utc, check_share, counts_by_reason, survey, turned_away
 from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
-from shelfkin.tables import EVENTS, EVENTS_QUARANTINE
+from shelfkin.tables import EVENTS, EVENTS_QUARANTINE, EVENTS_REPORT
 
 
 def run(stage: Stage) -> None:
@@ -25,6 +27,7 @@ def run(stage: Stage) -> None:
     if events is None:
         stage.write_empty(EVENTS)
         stage.write_empty(EVENTS_QUARANTINE)
+        stage.write_empty(EVENTS_REPORT)
         stage.metrics["skipped_reason"] = f"store {stage.profile.store} has no events"
         stage.progress("%s: empty tables", stage.metrics["skipped_reason"])
         return
@@ -47,6 +50,8 @@ def run(stage: Stage) -> None:
     settled = clean.settle(clean.drop_copies(parsed), seen["cancellations"] > 0)
     kept = stage.write(EVENTS, settled.events)
     quarantined = stage.write(EVENTS_QUARANTINE, quarantine.unionByName(settled.unmatched))
+    known = parsed.where(~F.col("after_as_of"))
+    stage.write(EVENTS_REPORT, as_table(stage.spark, report_rows(known, named_columns(events))), n_files=1)
     written = stage.spark.read.parquet(stage.table_uri(EVENTS_QUARANTINE))
     by_reason = counts_by_reason(written)
     check_share("events", written, by_reason, seen["known"], events.max_quarantined_share)
