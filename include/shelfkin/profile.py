@@ -5,7 +5,6 @@ Nothing here imports pyspark or Airflow, so that the DAG processor can read prof
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from shelfkin.encodings import charset
 from shelfkin.errors import ProfileError
 
 # Each takes a model of its own to fit; beyond a year of months nothing was tried.
@@ -35,7 +35,7 @@ def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Encoding = Annotated[str, _known_to(codecs.lookup, "a text encoding such as utf-8, latin-1 or cp1252")]
+Encoding = Annotated[str, _known_to(charset, "a text encoding such as utf-8, latin-1 or cp1252")]
 Pattern = Annotated[str, _known_to(re.compile, "a regular expression")]
 Timezone = Annotated[str, _known_to(ZoneInfo, "an IANA time zone such as Europe/London or UTC")]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_numbers_of_json_stay_as_they_are_written(spark: SparkSession, tmp_path:
     assert found == [("0.0000001",), ("007",), ("12345678.50",), ("12345678901234567890123",)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-be", "utf-16-le", "latin-1"])
 def test_json_in_other_encodings(spark: SparkSession, tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": "Käse", "n": NaN}\n{"id": "Brot", "n": 3}\n', encoding=encoding)

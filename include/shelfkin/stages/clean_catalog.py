@@ -37,6 +37,7 @@ def run(stage: Stage) -> None:
             prices_unread=F.count_if("price_unread"),
             descriptions_cut=F.count_if("description_cut"),
         )
+    stage.metrics |= {**raw.metrics, **raw.findings()}
     _check_rows(stage, raw.path, seen)
     stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
 
@@ -64,7 +65,6 @@ def run(stage: Stage) -> None:
         "n_prices_unread": seen["prices_unread"],
         "n_descriptions_cut": seen["descriptions_cut"],
         "point_in_time": profile.point_in_time,
-        **raw.metrics,
     }
 
 
