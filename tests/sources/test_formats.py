@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
+import socket
+import socketserver
+import threading
+import traceback
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -11,6 +17,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -130,14 +137,99 @@ def test_orc(spark: SparkSession, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def database(spark: SparkSession) -> Iterator[str]:
-    """The JDBC URL of a Postgres with two tables; Spark knows its driver."""
+    """The JDBC URL of a Postgres with one table, for the user `reader`; Spark knows its driver."""
     if not DRIVER.exists():
         pytest.skip(f"there is no {DRIVER}: install libpostgresql-jdbc-java")
     spark.sql(f"ADD JAR {DRIVER}")
     with embedded_postgres() as url, psycopg.connect(url, autocommit=True) as db:
-        db.execute("ALTER SYSTEM SET listen_addresses = '127.0.0.1'")
-        yield url
+        db.execute("CREATE TABLE articles (id int, name text, price numeric(8, 2), sold timestamptz)")
+        db.execute("INSERT INTO articles VALUES (7, 'Käse', 3.50, '2024-05-01 10:00+02'), (8, 'Brot', NULL, NULL)")
+        db.execute("CREATE ROLE reader LOGIN PASSWORD 'hunter2'")
+        db.execute("GRANT SELECT ON articles TO reader")
+        with forwarded(f"{db.info.host}/.s.PGSQL.{db.info.port}") as port:
+            yield f"jdbc:postgresql://127.0.0.1:{port}/postgres"
 
 
-def test_a_database_by_jdbc(spark: SparkSession, database: str) -> None:
-    print(database)
+@contextlib.contextmanager
+def forwarded(unix_socket: str) -> Iterator[int]:
+    """Forward a TCP port to a unix socket, which Java's driver doesn't know, and yield the port."""
+
+    class Both(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.connect(unix_socket)
+                ends = {self.request: server, server: self.request}
+                while True:
+                    for ready in select.select(list(ends), [], [])[0]:
+                        some = ready.recv(65_536)
+                        if not some:
+                            return
+                        ends[ready].sendall(some)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Both) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def jdbc(url: str, **options: str) -> dict[str, Any]:
+    options = {"url": url, "dbtable": "articles", "user": "reader", "driver": "org.postgresql.Driver", **options}
+    return {"format": "jdbc", "options": options, "options_from_env": {"password": "SHOP_DB_PASSWORD"}}
+
+
+def test_a_database_by_jdbc(spark: SparkSession, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DB_PASSWORD", "hunter2")
+    raw = read(spark, ("id", "name", "price"), **jdbc(database))
+    assert rows(raw, "text:id", "text:name", "text:price") == [("7", "Käse", "3.50"), ("8", "Brot", None)]
+    tables = {"articles": jdbc(database)}
+    section = Sourced.model_validate({"tables": tables, "query": "SELECT id FROM articles WHERE price IS NULL"})
+    raw = sources.read_rows(spark, section, "catalog", {"a": "id"}, str, date(2024, 6, 1))
+    assert rows(raw, "text:id") == [("8",)]
+    assert raw.metrics["source_tables"]["articles"]["rows"] == 2
+    assert "hunter2" not in repr(raw) + str(raw.metrics)
+
+
+def test_secrets_stay_out_of_messages(
+    spark: SparkSession, database: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SHOP_DB_PASSWORD", raising=False)
+    with pytest.raises(SourceError, match="password comes from the environment variable SHOP_DB_PASSWORD, which is"):
+        read(spark, **jdbc(database))
+    monkeypatch.setenv("SHOP_DB_PASSWORD", "xyzzy-secret")
+    # The driver repeats a URL that it can't read, here with the secret in it.
+    for source in (
+        jdbc(database, dbtable="nothing"),
+        {
+            "format": "jdbc",
+            "options": {"dbtable": "articles", "driver": "org.postgresql.Driver"},
+            "options_from_env": {"url": "SHOP_DB_PASSWORD"},
+        },
+    ):
+        with pytest.raises(SourceError) as error:
+            read(spark, **source)
+        shown = "".join(traceback.format_exception(error.value)) + "".join(capfd.readouterr())
+        assert "xyzzy" not in shown
+        assert "events.source" in error.value.next_step
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"format": "cvs", "path": "p.csv"},
+        {"format": "jdbc", "options": {"url": "jdbc:x", "password": "hunter2"}},
+        {"format": "csv"},
+        {"path": "p.csv", "options": {"mode": "DROPMALFORMED"}},
+        {"path": "p.csv", "options": {"comment": "#"}, "options_from_env": {"comment": "C"}},
+        {"path": []},
+    ],
+)
+def test_sources_that_can_t_work_are_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as error:
+        Source.model_validate(source)
+    assert "must" in str(error.value) or "source" in str(error.value).lower()
+
+
+def test_an_unknown_format_is_said(spark: SparkSession) -> None:
+    with pytest.raises(SourceError, match="can't be read as excel"):
+        read(spark, path="p.xlsx", format="excel", options={"sheet": "1"})
