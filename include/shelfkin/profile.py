@@ -5,7 +5,6 @@ Nothing here imports pyspark or Airflow, so that the DAG processor can read prof
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from shelfkin.encodings import charset
 from shelfkin.errors import ProfileError
 from shelfkin.shared_regex import check_regex
 from shelfkin.time_patterns import check_time_pattern
@@ -39,7 +39,7 @@ def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Encoding = Annotated[str, _known_to(codecs.lookup, "a text encoding such as utf-8, latin-1 or cp1252")]
+Encoding = Annotated[str, _known_to(charset, "a text encoding such as utf-8, latin-1 or cp1252")]
 Pattern = Annotated[str, Field(min_length=1), AfterValidator(check_regex)]
 TimePattern = Annotated[str, AfterValidator(check_time_pattern)]
 Timezone = Annotated[str, _known_to(ZoneInfo, "an IANA time zone such as Europe/London or UTC")]

@@ -90,3 +90,97 @@ def test_names_may_hold_any_sign(spark: SparkSession, tmp_path: Path, name: str,
     (tmp_path / name).write_text("id,name\n1,x\n", encoding="utf-8")
     rows = read(spark, tmp_path / "*.csv" if asterisk else tmp_path / name, {"a": "id", "b": "name"})
     assert [(row["id"], row["name"]) for row in rows] == [("1", "x")]
+
+
+ROWS = [f"S{number},Product {number},{number}.50" for number in range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    ("line", "least"),
+    [
+        ('S7,"Screen 27,7.50', 39),  # swallows all that follows
+        ('S7,Screen,"7.50', 38),  # the same in the last column: the record has the right number of fields
+        ('"S7,Screen,7.50', 39),
+        ('S7,Screen 27",7.50', 40),  # no harm: the field doesn't begin with the quote
+    ],
+)
+@pytest.mark.parametrize("later", ["", 'S99,"a ""quoted"" name",9.50', 'S99,Screen 9",9.50'])
+def test_a_stray_quote_costs_its_own_line(
+    spark: SparkSession, tmp_path: Path, line: str, least: int, later: str
+) -> None:
+    path = tmp_path / "p.csv"
+    lines = ["sku,name,price", *ROWS[:6], line, *ROWS[7:], *([later, "S100,Last,1.00"] if later else [])]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = read(spark, path, {"a": "sku", "b": "name", "c": "price"})
+    good = [row for row in rows if row["malformed"] is None and row["price"] and "\n" not in row["name"]]
+    assert len(good) >= least - 1 + (2 if later else 0) - (1 if later else 0)
+    assert {row["price"] for row in good if row["sku"] in ("S8", "S40")} == {"8.50", "40.50"}
+    # What is lost is counted line by line.
+    assert len(rows) >= len(lines) - 2
+
+
+def test_descriptions_with_line_breaks_stay_whole(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    described = "soft, warm, blue\nred, green, or: grey\n\nwash at 30, 40, never 60\n- a, b, c"
+    path.write_text(f'id,text,n\n1,"{described}",5\n2,"two\nlines",6\n', encoding="utf-8")
+    rows = read(spark, path, {"a": "id", "b": "text", "c": "n"})
+    assert [(row["id"], row["text"], row["n"]) for row in rows] == [("1", described, "5"), ("2", "two\nlines", "6")]
+
+
+def found_damage(spark: SparkSession, path: Path, **source: Any) -> dict[str, int]:
+    section = Sourced(source=Source.model_validate({"path": str(path), **source}))
+    raw = sources.read_rows(spark, section, "catalog", {}, str, AS_OF)
+    raw.frame.collect()
+    return raw.findings()
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz"])
+def test_letters_of_another_encoding_stop_the_stage(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"p.{kind}"
+    raw = "id,name\n1,plain\n2,Bœuf séché\n".encode("cp1252")
+    path.write_bytes(gzip.compress(raw) if kind.endswith("gz") else raw)
+    with pytest.raises(SourceError, match=r"can't be decoded as utf-8: 3 bytes, first in line 3; as cp1252") as error:
+        found_damage(spark, path)
+    assert "catalog.source.encoding" in error.value.next_step
+    assert found_damage(spark, path, encoding="cp1252") == {}
+
+
+def test_a_few_broken_bytes_are_said(spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "p.csv"
+    path.write_bytes("id,name\n1,Käse\n2,Brötchen\n3,x".encode() + b"\xff\n")
+    assert found_damage(spark, path) == {"n_rows_with_unreadable_letters": 1}
+    assert "first in line 4" in caplog.text
+    # A replacement character of the file itself is none of this reading's.
+    path.write_text("id,name\n1,K\ufffdse\n", encoding="utf-8")
+    caplog.clear()
+    found_damage(spark, path)
+    assert "decoded" not in caplog.text
+
+
+def test_backslashes_before_quotes_are_said(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text('id,name,n\n1,"Monitor 27\\" wide",2\n2,"12\\", large",3\n3,"end \\\\",4\n', encoding="utf-8")
+    assert found_damage(spark, path) == {"n_rows_with_backslash_before_quote": 2}
+    assert "set catalog.source.escape: '\\'" in caplog.text
+    rows = read(spark, path, {"a": "name", "b": "n"}, escape="\\")
+    assert [(row["name"], row["n"]) for row in rows] == [
+        ('Monitor 27" wide', "2"),
+        ('12", large', "3"),
+        ("end \\", "4"),
+    ]
+
+
+def test_several_files_by_the_names_of_their_columns(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.csv").write_text("id,name,n\n1,x,5\n,,\n, ,\n,,,\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text('sep=;\r\n"n";"id";"colour"\r\n6;2;red\r\n', encoding="utf-8")
+    (tmp_path / "empty.csv").touch()
+    rows = read(spark, tmp_path / "*.csv", {"a": "id", "b": "name", "c": "n"})
+    assert sorted((row["id"], row["name"], row["n"]) for row in rows) == [("1", "x", "5"), ("2", None, "6")]
+    assert "b.csv: no column name" in caplog.text and "a.csv: no column colour" in caplog.text
+    (tmp_path / "c.csv").write_text("7,y,1\n8,z,2\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"c\.csv .*has the columns 7, y, 1; .*a\.csv has id, name, n"):
+        read(spark, tmp_path / "*.csv", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import logging
@@ -15,10 +14,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
+from shelfkin.encodings import Charset
 from shelfkin.errors import SourceError, without_controls
 from shelfkin.profile import Source
 from shelfkin.sources.files import Head, heads, reader
 from shelfkin.sources.raw_table import BLANKS, MALFORMED, quoted
+from shelfkin.sources.swallowed_lines import give_back
 
 log = logging.getLogger("shelfkin")
 
@@ -35,6 +36,8 @@ class _Layout:
     ----------
     cells
         The header's cells as written; of files without a header, the profile's `columns`.
+    charset
+        How text is encoded.
     separator
         Between fields.
     has_sep_line
@@ -42,14 +45,9 @@ class _Layout:
     """
 
     cells: tuple[str, ...]
+    charset: Charset
     separator: str
     has_sep_line: bool
-
-
-def java_charset(encoding: str) -> str:
-    """Return Java's name of an encoding that the profile names as Python does."""
-    name = codecs.lookup(encoding).name
-    return {"utf-8-sig": "utf-8", "iso8859-1": "ISO-8859-1"}.get(name, name)
 
 
 def read_csv(
@@ -57,7 +55,7 @@ def read_csv(
 ) -> DataFrame:
     """Return the rows of CSV files, columns matched by name; a column that a file lacks is NULL there."""
     files: dict[_Layout, list[str]] = {}
-    for head in heads(session, paths, key):
+    for head in heads(session, paths, key, source.encoding):
         files.setdefault(_layout(source, head), []).append(head.path)
     _compare(files, key)
     # One layout: the paths as they are, so that folders such as month=2024-01 stay columns.
@@ -67,7 +65,7 @@ def read_csv(
 
 
 def _layout(source: Source, head: Head) -> _Layout:
-    text = head.first.decode(source.encoding, errors="replace").removeprefix("\ufeff")
+    text = head.text
     separator = source.separator or ("\t" if source.format == "tsv" else ",")
     sep_line = _SEP_LINE.match(text)
     if sep_line:
@@ -76,7 +74,7 @@ def _layout(source: Source, head: Head) -> _Layout:
     cells = _first_row(text, source, separator) if source.header else source.columns
     if not cells:
         raise SourceError(f"{head.path} holds no line.", next_step="Export the file again and check its size.")
-    return _Layout(tuple(cells), separator, sep_line is not None)
+    return _Layout(tuple(cells), head.charset, separator, sep_line is not None)
 
 
 def _first_row(text: str, source: Source, separator: str) -> Sequence[str]:
@@ -122,8 +120,8 @@ def _read(
         "sep": layout.separator,
         "quote": source.quote,
         "escape": source.escape or source.quote,
-        "encoding": java_charset(source.encoding),
-        "multiLine": str(source.multiline).lower(),
+        "encoding": layout.charset.java,
+        "multiLine": str(source.multiline or layout.charset.is_wide).lower(),
         "mode": "PERMISSIVE",
         "columnNameOfCorruptRecord": MALFORMED,
         # With pruning, a line with too few or too many fields passes unseen when the missing ones aren't asked for.
@@ -138,6 +136,8 @@ def _read(
     frame = reader(session, paths).options(**found).schema(schema).csv(list(paths))
     if layout.has_sep_line:
         frame = frame.where(~_is_sep_line(names) & ~_is_header(names, layout.cells if source.header else ()))
+    if found["multiLine"] == "true":
+        frame = give_back(frame, names, found)
     return frame.where(~_is_blank(names, layout.separator, source.quote))
 
 

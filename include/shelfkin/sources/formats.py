@@ -17,9 +17,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql import types as T  # noqa: N812
 
+from shelfkin.encodings import charset
 from shelfkin.errors import SourceError
 from shelfkin.profile import Source
-from shelfkin.sources.csv_files import java_charset, read_csv
+from shelfkin.sources.csv_files import read_csv
 from shelfkin.sources.files import heads, reader
 from shelfkin.sources.raw_table import MALFORMED, quoted
 
@@ -55,15 +56,19 @@ def _read_json(
     session: SparkSession, source: Source, paths: Sequence[str], options: Mapping[str, str], key: str
 ) -> DataFrame:
     found = {"primitivesAsString": "true", **_PERMISSIVE}
-    files = heads(session, paths, key)
-    if _is_one_document(files[0].first, source.encoding):
+    head = heads(session, paths, key, source.encoding)[0]
+    if _is_one_document(head.text):
         found["multiLine"] = "true"
     else:
         found["lineSep"] = "\n"
-    charset = java_charset(source.encoding)
     # Told UTF-8, which is the default, Spark would write numbers anew: 12345678.5 as 1.23456785E7.
-    if charset.upper() != "UTF-8":
-        found["encoding"] = charset
+    if head.charset.is_wide and head.is_marked and "lineSep" in found:
+        raise SourceError(
+            f"{head.path} ({key}) holds JSON lines in UTF-16 with a byte order mark, which Spark can't read.",
+            next_step="Convert it: iconv -f utf-16 -t utf-8.",
+        )
+    if head.charset.java != "UTF-8":
+        found["encoding"] = head.charset.java
     frame = _inferred(session, "json", paths, found | dict(options), key)
     # Outside of UTF-8 lines, Spark marks numbers that JSON doesn't have by quotes.
     texts = [field.name for field in frame.schema if isinstance(field.dataType, T.StringType)]
@@ -74,9 +79,9 @@ def _read_json(
     return frame.withColumns(columns) if "multiLine" in found or "encoding" in found else frame
 
 
-def _is_one_document(first: bytes, encoding: str) -> bool:
+def _is_one_document(first: str) -> bool:
     """Return whether a JSON file is one array or object over several lines, rather than one object a line."""
-    text = first.decode(encoding, errors="replace").lstrip("\ufeff \t\r\n")
+    text = first.lstrip()
     line = text.split("\n", 1)[0]
     try:
         json.loads(line)
@@ -90,9 +95,9 @@ def _read_xml(
 ) -> DataFrame:
     # A merchant feed's rows are its items. Values stay text, so that ids keep their zeros.
     found = {"rowTag": "item", "inferSchema": "false", **_PERMISSIVE}
-    declared = re.match(rb"\s*<\?xml[^>]*?encoding=[\"']([\w.-]+)[\"']", heads(session, paths, key)[0].first)
-    named = declared[1].decode() if declared and source.encoding == "utf-8" else source.encoding
-    found["charset"] = java_charset(named)
+    head = heads(session, paths, key, source.encoding)[0]
+    declared = re.match(r"\s*<\?xml[^>]*?encoding=[\"']([\w.-]+)[\"']", head.text)
+    found["charset"] = charset(declared[1]).java if declared and source.encoding == "utf-8" else head.charset.java
     return _inferred(session, "xml", paths, found | dict(options), key)
 
 

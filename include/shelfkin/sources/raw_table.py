@@ -7,7 +7,7 @@ that the profile names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,8 @@ class RawTable:
         The profile's key of what was read, for messages.
     secrets
         Values that no message may hold.
+    damage
+        What `findings` asks.
     """
 
     frame: DataFrame
@@ -48,10 +50,21 @@ class RawTable:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     key: str = "source"
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    damage: Callable[[], dict[str, int]] = field(default=dict, repr=False)
 
     def type_of(self, column: str) -> T.DataType:
         """Return the Spark type of one of the source's columns."""
         return self.frame.select(value(column)).schema[0].dataType
+
+    def findings(self) -> dict[str, int]:
+        """Return how many rows reading has damaged, for the manifest; call it after an action has read all rows.
+
+        Raises
+        ------
+        SourceError
+            A file is in another encoding than the profile says.
+        """
+        return self.damage()
 
     @contextmanager
     def reading(self) -> Iterator[None]:

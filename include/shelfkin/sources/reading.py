@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.errors import ProfileError, SourceError, without_controls
 from shelfkin.profile import FILE_FORMATS, Source, Sourced
-from shelfkin.sources import formats, snapshots
+from shelfkin.sources import damage, formats, snapshots
 from shelfkin.sources.files import find_files, list_paths
 from shelfkin.sources.query import described, run_query
 from shelfkin.sources.raw_table import MALFORMED, RawTable, raw_frame
@@ -32,6 +32,13 @@ class _Table:
     path: str
     snapshot: Mapping[str, Any]
     secrets: tuple[str, ...]
+    source: Source
+    files: list[str]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether reading may have decoded it by the wrong encoding."""
+        return self.source.format in FILE_FORMATS and self.source.format not in ("parquet", "orc")
 
 
 def read_rows(
@@ -67,8 +74,19 @@ def read_rows(
     if section.source is not None:
         table = _read(session, section.source, f"{name}.source", resolve, as_of)
         _check_columns(table.frame, table.path, wanted, f"{name}.source")
-        frame = raw_frame(table.frame, wanted.values())
-        return RawTable(frame, table.path, {"source": table.path, **table.snapshot}, f"{name}.source", table.secrets)
+        key, metrics = f"{name}.source", {"source": table.path, **table.snapshot}
+        if not table.is_text:
+            return RawTable(raw_frame(table.frame, wanted.values()), table.path, metrics, key, table.secrets)
+        frame, seen = damage.observed(table.frame)
+        raw = raw_frame(frame, wanted.values())
+        return RawTable(
+            raw,
+            table.path,
+            metrics,
+            key,
+            table.secrets,
+            lambda: damage.check(session, table.source, table.files, seen.get, key),
+        )
     return _read_query(session, section, name, wanted, resolve, as_of)
 
 
@@ -87,7 +105,7 @@ def _read_query(
     }
     # Read once: counted here, and then by the query, however often it names them.
     kept = {table: found.frame.persist() for table, found in tables.items()}
-    counts = {table: _count(kept[table], found, f"{name}.tables.{table}") for table, found in tables.items()}
+    counts = {table: _count(session, kept[table], found, f"{name}.tables.{table}") for table, found in tables.items()}
     readable = {table: frame.where(F.col(MALFORMED).isNull()).drop(MALFORMED) for table, frame in kept.items()}
     result = run_query(session, str(section.query), readable, as_of, key)
     rows = result.withColumn(MALFORMED, F.lit(None).cast("string"))
@@ -108,11 +126,13 @@ def _read_query(
     return RawTable(raw_frame(rows, wanted.values()), path, metrics, key, secrets)
 
 
-def _count(frame: DataFrame, table: _Table, key: str) -> dict[str, Any]:
+def _count(session: SparkSession, frame: DataFrame, table: _Table, key: str) -> dict[str, Any]:
     with explained(f"{table.path} can't be read", key, table.secrets):
-        row = frame.agg(F.count("*").alias("rows"), F.count(MALFORMED).alias("malformed")).collect()[0]
+        counts = [F.count("*").alias("rows"), F.count(MALFORMED).alias("malformed")]
+        row = frame.agg(*counts, *(damage.marks(frame) if table.is_text else [])).collect()[0]
     log.info("%s: %s rows from %s", key, f"{row['rows']:,}", table.path)
-    return {**row.asDict(), "path": table.path, **table.snapshot}
+    found = damage.check(session, table.source, table.files, row.asDict(), key) if table.is_text else {}
+    return {"rows": row["rows"], "malformed": row["malformed"], **found, "path": table.path, **table.snapshot}
 
 
 def _read(session: SparkSession, source: Source, key: str, resolve: Callable[[str], str], as_of: date) -> _Table:
@@ -129,6 +149,7 @@ def _read(session: SparkSession, source: Source, key: str, resolve: Callable[[st
         written = [found.path]
         snapshot = {"snapshot_date": found.snapshot_date.isoformat(), "revision": found.revision}
     options, secrets = _options(source, key)
+    files: list[str] = []
     path = ", ".join(written) or f"format {source.format} ({key})"
     with explained(f"{path} can't be read as {source.format}", f"{key}.format, encoding and options", secrets):
         if source.format in FILE_FORMATS:
@@ -136,7 +157,7 @@ def _read(session: SparkSession, source: Source, key: str, resolve: Callable[[st
             frame = formats.read_files(session, source, files, options, key)
         else:
             frame = formats.read_other(session, source, written, options)
-    return _Table(frame, path, snapshot, secrets)
+    return _Table(frame, path, snapshot, secrets, source, files)
 
 
 def _options(source: Source, key: str) -> tuple[dict[str, str], tuple[str, ...]]:

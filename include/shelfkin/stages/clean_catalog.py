@@ -40,6 +40,7 @@ def run(stage: Stage) -> None:
             **{f"unread_{name}": F.count(f"unread_{name}") for name in clean.UNREAD},
             descriptions_cut=F.count_if("description_cut"),
         )
+    stage.metrics |= {**raw.metrics, **raw.findings()}
     _check_rows(stage, raw.path, seen)
     stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
 
@@ -71,7 +72,6 @@ def run(stage: Stage) -> None:
         "unread": _unread(stage, parsed, seen),
         "n_descriptions_cut": seen["descriptions_cut"],
         "point_in_time": profile.point_in_time,
-        **raw.metrics,
     }
 
 

@@ -40,6 +40,7 @@ def run(stage: Stage) -> None:
     ).persist()
     with raw.reading():
         seen = survey(parsed, "occurred_at", cancellations=F.count_if("is_cancellation"))
+    stage.metrics |= {**raw.metrics, **raw.findings()}
     _check_time(stage, raw.path, seen)
     stage.progress(
         "%s rows, %s of them known before %s", f"{seen['rows_in']:,}", f"{seen['known']:,}", stage.as_of.isoformat()
@@ -65,7 +66,6 @@ def run(stage: Stage) -> None:
         "after_as_of": seen["rows_in"] - seen["known"] - seen["ignored"],
         "quarantined_by_reason": by_reason,
     }
-    stage.metrics |= raw.metrics
     stage.metrics |= {
         "n_purchases_reduced": settled.reduced,
         "last_event_at": None if seen["last_known"] is None else as_utc(seen["last_known"]).isoformat(),
