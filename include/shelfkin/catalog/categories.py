@@ -11,6 +11,7 @@ from pyspark.sql import types as T  # noqa: N812
 from shelfkin import sources
 from shelfkin.profile import Catalog, columns_of
 from shelfkin.sources import RawTable
+from shelfkin.values.missing import constant
 
 # The levels of a path are tried for these in order; the first that occurs splits it.
 _SEPARATORS = (">", "›", "»", "→", "|", "::", "/")
@@ -76,9 +77,11 @@ def _split(path: Column, separator: str | None) -> Column:
 def _paths(parts: Column, missing: list[str]) -> Column:
     """Return paths of trimmed levels without blank ones; what is left empty is no path."""
 
+    nothing = constant(["", *missing], "array<string>")
+
     def named(path: Column) -> Column:
         trimmed = F.transform(path, lambda level: F.btrim(level))
-        return F.filter(trimmed, lambda level: level.isNotNull() & ~level.isin("", *missing))
+        return F.filter(trimmed, lambda level: level.isNotNull() & ~F.array_contains(nothing, level))
 
     return F.filter(F.transform(F.coalesce(parts, F.array()), named), lambda path: F.size(path) > 0)
 

@@ -159,7 +159,7 @@ def _repaired(raw: RawTable, profile: StoreProfile) -> DataFrame:
         "*",
         (F.coalesce("plain_price", "read.amount") if is_text else F.col("plain_price")).alias("price"),
         (currency.otherwise(F.col("read.currency")) if is_text else currency).alias("currency"),
-    ).withColumn("brand", missing.without(F.col("brand"), missing.brandless_words(catalog.placeholder_brands)))
+    ).withColumn("brand", missing.without("brand", missing.brandless_words(catalog.placeholder_brands)))
 
 
 def _price_column(profile: StoreProfile) -> str | None:

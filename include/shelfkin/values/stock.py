@@ -7,7 +7,7 @@ import re
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.values.missing import data
+from shelfkin.values.missing import constant, data
 from shelfkin.values.numbers import let, parse_number
 
 _FILLERS = r"[\s\u00A0_.-]+|!+$"
@@ -22,17 +22,14 @@ def parse_in_stock(written: Column, decimal_mark: str | None = None) -> Column:
 
 def _by_word(word: Column, decimal_mark: str | None) -> Column:
     words = data("words.toml")
-    known = {True: sorted(map(bare, words["in_stock"])), False: sorted(map(bare, words["out_of_stock"]))}
+    meanings = dict.fromkeys(map(bare, words["in_stock"]), True) | dict.fromkeys(
+        map(bare, words["out_of_stock"]), False
+    )
+    meaning = constant(meanings, "map<string, boolean>")
     units = "|".join(words["pieces"])
     pieces = F.regexp_replace(word, rf"^[<>≥≤~]=?\s*|(?<=\d)(?:\s*(?:{units})\.?|\+)$", "")
-    return let(
-        F.regexp_replace(word, rf"^https?://schema\.org/|{_FILLERS}", ""),
-        lambda found: (
-            F.when(found.isin(known[True]), True)
-            .when(found.isin(known[False]), False)
-            .otherwise(parse_number(pieces, decimal_mark) > 0)
-        ),
-    )
+    stripped = F.regexp_replace(word, rf"^https?://schema\.org/|{_FILLERS}", "")
+    return F.coalesce(meaning[stripped], parse_number(pieces, decimal_mark) > 0)
 
 
 def bare(word: str) -> str:

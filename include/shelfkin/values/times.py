@@ -8,7 +8,7 @@ from pyspark.sql import types as T  # noqa: N812
 
 from shelfkin import sources
 from shelfkin.sources import RawTable
-from shelfkin.values.missing import data
+from shelfkin.values.missing import constant, data
 from shelfkin.values.numbers import let
 
 # Date and time of day without a zone, as most logs write them: Spark casts these at once.
@@ -96,7 +96,7 @@ def _zone(written: Column) -> Column:
 
 def _named_zone(zone: Column) -> Column:
     upper = F.upper(zone)
-    names = F.create_map(*[F.lit(each) for pair in data("times.toml")["zones"].items() for each in pair])
+    names = constant(data("times.toml")["zones"], "map<string, string>")
     hours = F.lpad(F.regexp_extract(upper, _OFFSET, 2), 2, "0")
     minutes = F.regexp_extract(upper, _OFFSET, 3)
     sign, seconds = F.regexp_extract(upper, _OFFSET, 1), F.regexp_extract(upper, _OFFSET, 4)
