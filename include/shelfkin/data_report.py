@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin.profile import Catalog, Events
+from shelfkin.quarantine import IGNORED
 from shelfkin.tables import EVENTS_REPORT, SCHEMAS
 
 _EXAMPLE_CHARS = 60
@@ -58,7 +59,8 @@ class ReportRow:
     Attributes
     ----------
     topic
-        ``field``; ``reason``, why rows are turned away; ``event_type``; ``repeated_title``.
+        ``field``; ``reason``, why rows are turned away; ``ignored``, events that aren't wanted; ``event_type``;
+        ``repeated_title``.
     name
         The field's, the reason code, the event type or the title.
     rows
@@ -89,8 +91,11 @@ def report_rows(parsed: DataFrame, fields: Mapping[str, str]) -> list[ReportRow]
     fields
         The profile's fields, and their columns there.
     """
-    reasons = _grouped(parsed.where(F.col("reason").isNotNull()), "reason", "reason", "detail")
-    rows = [*_fields(parsed, fields, reasons), *reasons]
+    is_ignored = F.coalesce(F.col("reason") == IGNORED, F.lit(False))
+    wanted = parsed.where(~is_ignored)
+    reasons = _grouped(wanted.where(F.col("reason").isNotNull()), "reason", "reason", "detail")
+    rows = [*_fields(wanted, fields, reasons), *reasons]
+    rows += _grouped(parsed.where(is_ignored), "ignored", "reason", "detail")
     good = parsed.where(F.col("reason").isNull())
     if "event_type" in fields:
         rows += _grouped(good, "event_type", "event_type", "product_id")

@@ -190,9 +190,8 @@ class Checker:
         profile = self._profile
         if name == "catalog" or profile.events is None:
             return catalog_clean.parse_catalog(raw, profile, self._cutoff)
-        return events_clean.parse_events(
-            raw, profile.events, profile.catalog.product_id, profile.timezone, self._cutoff
-        )
+        rule, words = profile.catalog.product_id, profile.missing_words
+        return events_clean.parse_events(raw, profile.events, rule, profile.timezone, self._cutoff, words)
 
     def _join(self, found: Checked) -> None:
         """Look up the ids of the sampled events among all ids of the catalogue."""

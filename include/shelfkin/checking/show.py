@@ -45,6 +45,8 @@ def _section(looked: Looked) -> Iterator[str]:
         yield f"  {row.name:<14}{row.read:>9,}{row.empty:>9,}{row.unread:>9,}  {what}{_examples(row)}"
     for row in looked.of("event_type"):
         yield f"  event type {_clean(row.name, 40)}: {row.rows:,} rows"
+    for row in looked.of("ignored"):
+        yield f"  ignored, as the profile says: {row.rows:,} rows, {_examples(row)}"
     for row in looked.of("reason"):
         yield f"  turned away as {row.name}: {row.rows:,} rows, {_examples(row)}"
     for row in looked.of("repeated_title"):
@@ -121,8 +123,11 @@ def _of_join(found: Checked) -> Iterator[Finding]:
         return
     seen = f"events name no product of the catalogue: {_both(found.strangers)}; it has {_both(found.known)}"
     change = found.cause or "events.fields.product_id, catalog.fields.product_id, or their id rules"
-    lost = 1 - found.named / total
-    yield Finding(lost, seen, change, lost)
+    lost, limit = 1 - found.named / total, found.profile.events.min_joined_share if found.profile.events else 0.0
+    if 1 - lost < limit:
+        yield Finding(1.8, f"stops the run: events.min_joined_share asks for {limit:.0%}; {seen}", change, lost)
+    else:
+        yield Finding(lost, seen, change, lost)
 
 
 def _of_days(found: Checked) -> Iterator[Finding]:

@@ -373,13 +373,11 @@ def _types(section: Section) -> None:
     section.keys["event_types"] = types
     ignored = [*by_kind.get("ignore", []), *by_kind.get("lost_orders", []), *by_kind.get("unknown", [])]
     if ignored:
-        listed = ", ".join(_in_template(value) for value in ignored)
-        section.wheres["event_type"] = f"coalesce({{}}, '') NOT IN ({listed})"
-        section.saw.append(f"left out, for they say nothing of taste: {', '.join(ignored)}")
+        section.keys["ignore"] = ignored
     if by_kind.get("unknown"):
         section.unsure.append(
-            f"event types {', '.join(by_kind['unknown'])} are left out, for nothing here knows them; take those that "
-            "count out of the query's WHERE, and name them under event_types"
+            f"event types {', '.join(by_kind['unknown'])} are ignored, for nothing here knows them; "
+            "name those that count under event_types"
         )
 
 
