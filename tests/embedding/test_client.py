@@ -107,10 +107,11 @@ def test_what_each_failure_is_called(server: Server, fault: faulty.Fault, status
 
 
 def test_an_answer_that_was_billed_and_is_of_no_use_says_what_was_billed(server: Server) -> None:
-    server.faults = [faulty.too_few, faulty.truncated_json]
-    with pytest.raises(RequestFailedError) as caught:
-        send(server.base_url)
-    assert caught.value.billed == 7
+    server.faults = [faulty.too_few, faulty.no_data, faulty.truncated_json]
+    for _ in range(2):
+        with pytest.raises(RequestFailedError) as caught:
+            send(server.base_url)
+        assert caught.value.billed == 7
     with pytest.raises(RequestFailedError) as caught:
         send(server.base_url)
     assert caught.value.billed is None

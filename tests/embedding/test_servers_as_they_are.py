@@ -20,6 +20,7 @@ from shelfkin.artifacts import Root
 from shelfkin.embedding.admission import Admission
 from shelfkin.embedding.client import EmbeddingClient
 from shelfkin.embedding.concurrency import ConcurrencyLimit
+from shelfkin.embedding.failures import failure_said
 from shelfkin.embedding.journal import JournalWriter
 from shelfkin.embedding.packing import Text
 from shelfkin.embedding.provider import Provider
@@ -31,6 +32,7 @@ from shelfkin.errors import EmbeddingUnavailableError, ShelfkinError
 from shelfkin.profile import Embedding
 
 KEY = "pa-PLANTED0123456789abcdef"
+PROVIDER = Provider("compatible", "http://x/v1", "some-model", DIMENSIONS, True)
 TITLES = [f"Teekanne Nr. {i}" for i in range(40)]
 GUILTY = TITLES[29]
 
@@ -204,11 +206,18 @@ def test_requests_get_smaller_until_they_pass(tmp_path: Path, quick: None, statu
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 405, 500])
-def test_a_person_reads_the_servers_words(tmp_path: Path, quick: None, status: int, body: dict[str, Any]) -> None:
-    with running_ruled_server([{"status": status, **body}]) as server:
+def test_the_servers_words_are_found(status: int, body: dict[str, Any]) -> None:
+    sent = json.dumps(body["json"]) if "json" in body else body["text"]
+    failed = failure_said(status, sent.encode(), PROVIDER, KEY)
+    assert "this shelf is too high" in failed.said
+    assert failed.error is None or "this shelf is too high" in failed.error.message
+
+
+@pytest.mark.parametrize("status", [200, 400, 405, 500])
+def test_a_person_reads_the_servers_words(tmp_path: Path, quick: None, status: int) -> None:
+    with running_ruled_server([{"status": status, "json": {"detail": [{"msg": "too high"}]}}]) as server:
         came = run(server, tmp_path, TITLES[:2], deadline_s=0.3)
-    assert came.stored == set() and came.error is not None
-    assert "this shelf is too high" in came.read
+    assert came.stored == set() and came.error is not None and "too high" in came.read
 
 
 @pytest.mark.parametrize(
@@ -226,7 +235,7 @@ _ECHOES = [
 ]
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 402, 403, 404, 418, 429, 500])
+@pytest.mark.parametrize("status", [200, 401, 500])
 @pytest.mark.parametrize("body", _ECHOES)
 def test_a_key_that_the_server_echoes_is_shown_to_nobody(
     tmp_path: Path, quick: None, status: int, body: dict[str, Any]

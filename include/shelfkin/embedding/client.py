@@ -58,7 +58,7 @@ class Answer:
             if self.failure_said is not None and not _HAS_VECTORS.search(self.body):
                 said = self.failure_said(200, self.body)
                 error = said if _TELLS_ERROR.search(self.body) else unusable(f"{unread.said}; {said.said}")
-            error.headers, error.latency_s = self.headers, self.latency_s
+            error.headers, error.latency_s, error.billed = self.headers, self.latency_s, unread.billed
             raise error from None
 
 
