@@ -11,6 +11,7 @@ or of its cluster where the store has no categories; equals in random order.
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -87,8 +88,9 @@ def judge_cold(known: Known, cut: str, horizon_days: int, purchases: pd.DataFram
     found["category popularity"] = mean_recall(everybody, wanted)
     content_only = SignalModel.of_one_signal("content", items, fitted.histories, content=1.0)
     found["content only"] = mean_recall(lists_of({"it": (content_only, policy)}, users)["it"], wanted)
-    (rankers,) = training_set.rankers([window for task, window in training_set.rows if task == "new"])
-    ranker = rankers["new"]
+    with ThreadPoolExecutor(1) as pool:
+        rankers = training_set.rankers(pool, [window for task, window in training_set.rows if task == "new"])
+    ranker = rankers["new"].result()
     learned = FittedRanker(ranker, fitted.ranking_inputs) if ranker else None
     ours = SignalModel("shelfkin", items, fitted.histories, blend, learned)
     found["shelfkin"] = mean_recall(lists_of({"it": (ours, policy)}, users)["it"], wanted)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
+from threadpoolctl import threadpool_limits
 
 from shelfkin.recommending.als import Als
 from shelfkin.recommending.interactions import HISTORY_COLUMNS
@@ -60,7 +61,9 @@ class AlsModel:
         self, block: UserBlock, candidates: np.ndarray, policies: Sequence[RepurchasePolicy]
     ) -> Iterator[list[np.ndarray]]:
         """Yield the items of each user's lists, best first, one list for each policy."""
-        users = self.als.users(block.matrix(block.strengths, self.items.n_items))
+        # One user's equations are small: threads of BLAS would spend more time on waiting for each other.
+        with threadpool_limits(1, "blas"):
+            users = self.als.users(block.matrix(block.strengths, self.items.n_items))
         scores = users @ self.als.factors[candidates].astype(np.float64).T
         for user in range(block.n_users):
             past = block.items[block.of(user)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -84,12 +84,9 @@ class TrainingSet:
         by_user.unpersist()
         self.rows |= {(task, window): rows_of_task for task, rows_of_task in rows.items()}
 
-    def rankers(self, *windows: list[Window]) -> list[dict[str, Ranker | None]]:
-        """Return for each list of windows the rankers by task that have seen these and nothing else."""
-        # Trees grow more quickly side by side than each on all cores.
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            trained = [{task: pool.submit(self._train, task, seen) for task in TASKS} for seen in windows]
-        return [{task: ranker.result() for task, ranker in by_task.items()} for by_task in trained]
+    def rankers(self, pool: Executor, windows: list[Window]) -> dict[str, Future[Ranker | None]]:
+        """Start to train the rankers by task that have seen these windows, which are all added, and nothing else."""
+        return {task: pool.submit(self._train, task, windows) for task in TASKS}
 
     def _train(self, task: str, windows: list[Window]) -> Ranker | None:
         if not windows:
@@ -137,9 +134,13 @@ def learn(
         if window == earlier[0]:
             tuned = tune(window, past)
         past.histories.unpersist()
-    fitted = fit(backtest)
     newest = [backtest, *earlier][:n_windows]
-    if newest:
-        training_set.add(backtest, fitted)
-    of_backtest, of_production = training_set.rankers(earlier, newest)
-    return fitted, Rankers(of_backtest, of_production, backtest.end.date()), tuned
+    # Trees grow more quickly side by side than each on all cores, and some while the store is fitted: that often waits.
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        of_backtest = training_set.rankers(pool, earlier)
+        fitted = fit(backtest)
+        if newest:
+            training_set.add(backtest, fitted)
+        of_production = training_set.rankers(pool, newest)
+    trained = ({task: one.result() for task, one in started.items()} for started in (of_backtest, of_production))
+    return fitted, Rankers(*trained, backtest.end.date()), tuned

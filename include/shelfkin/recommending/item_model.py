@@ -69,7 +69,8 @@ def content_relations(
     target = np.where(near >= 0, representative[near], -1)
     keep = (target >= 0) & (cosine > 0)
     rows = np.broadcast_to(np.arange(n_items)[:, None], near.shape)
-    return sp.csr_array((cosine[keep].astype(np.float32), (rows[keep], target[keep])), shape=(n_items, n_items))
+    places = rows[keep].astype(np.int32), target[keep].astype(np.int32)
+    return sp.csr_array((cosine[keep].astype(np.float32), places), shape=(n_items, n_items))
 
 
 def group_representatives(groups: np.ndarray, allowed: np.ndarray, rank: np.ndarray, n_groups: int) -> np.ndarray:

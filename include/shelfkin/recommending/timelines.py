@@ -129,9 +129,9 @@ class Entries:
 
 
 def flattened(lists: pa.ListArray | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each row's values begin, (n_rows + 1,) int64, and the values of all rows, end to end."""
+    """Return where each row's values begin, (n_rows + 1,) int32, and the values of all rows, end to end."""
     lengths = np.asarray(pc.list_value_length(lists))
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.asarray(pc.list_flatten(lists))
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), np.asarray(pc.list_flatten(lists))
 
 
 def entries_before(batch: pa.RecordBatch, as_of: datetime) -> Entries:
