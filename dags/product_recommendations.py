@@ -194,7 +194,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         events = stage("clean_events", (), [], in_date_order=True)
         # One slot: two stages that embed at the same time would each believe that they own the API quota.
         vectors = stage(
-            "embed_products", (catalog,), embedding, pool=EMBEDDING_POOL, execution_timeout=timedelta(hours=12)
+            "embed_products", (catalog, events), embedding, pool=EMBEDDING_POOL, execution_timeout=timedelta(hours=12)
         )
         chosen_k = stage("select_k", (vectors,), flags("k"))
         clusters = stage("cluster_products", (catalog, vectors, chosen_k), [])

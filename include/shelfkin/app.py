@@ -81,6 +81,8 @@ class App:
         The stage's work.
     inputs
         Names of the stages whose manifests must be given with ``--input``.
+    optional_inputs
+        Those whose manifests may be given too.
     add_flags
         Adds the stage's own flags.
     description
@@ -90,6 +92,7 @@ class App:
     name: str
     run: Callable[[Stage], None]
     inputs: tuple[str, ...] = ()
+    optional_inputs: tuple[str, ...] = ()
     add_flags: Callable[[argparse.ArgumentParser], None] | None = None
     description: str | None = None
 
@@ -115,7 +118,7 @@ class App:
             options = vars(parser.parse_args(arguments))
             flags, _ = shared.parse_known_args(arguments)
             own = {key: value for key, value in options.items() if key not in flags}
-            stage = _open_stage(self.name, flags, argparse.Namespace(**own), self.inputs)
+            stage = _open_stage(self.name, flags, argparse.Namespace(**own), self.inputs, self.optional_inputs)
             # A retry must not find the error of the try before it.
             stage.paths.root.remove(stage.paths.error_uri(self.name))
             log.info("%s for store %s as of %s", self.name, stage.profile.store, stage.as_of)
@@ -147,7 +150,13 @@ def check_not_in_the_future(as_of: date) -> None:
         )
 
 
-def _open_stage(name: str, flags: argparse.Namespace, options: argparse.Namespace, needed: Sequence[str]) -> Stage:
+def _open_stage(
+    name: str,
+    flags: argparse.Namespace,
+    options: argparse.Namespace,
+    needed: Sequence[str],
+    wanted: Sequence[str],
+) -> Stage:
     check_not_in_the_future(flags.as_of)
     # Flags, not defaults: on a worker this package runs from a zip, and knows nothing of the project's folders.
     given_folders = {
@@ -172,7 +181,7 @@ def _open_stage(name: str, flags: argparse.Namespace, options: argparse.Namespac
         settings=settings,
         attempt=f"attempt-{flags.attempt}-{os.urandom(3).hex()}",
         options=options,
-        inputs={stage: given[stage] for stage in needed},
+        inputs={stage: given[stage] for stage in (*needed, *wanted) if stage in given},
     )
 
 

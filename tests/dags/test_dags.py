@@ -78,7 +78,7 @@ def test_edges_are_the_documented_flow(dags: dict[str, DAG]) -> None:
     assert edges == {
         "clean_catalog": [],
         "clean_events": [],
-        "embed_products": ["clean_catalog"],
+        "embed_products": ["clean_catalog", "clean_events"],
         "select_k": ["embed_products"],
         "cluster_products": ["clean_catalog", "embed_products", "select_k"],
         "evaluate_recommenders": ["clean_catalog", "clean_events", "cluster_products", "embed_products"],

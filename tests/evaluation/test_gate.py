@@ -36,3 +36,10 @@ def test_the_gate(
     verdict = decide(n_users, 0.3, comparisons, last, max_fall=0.25)
     assert verdict.word == word
     assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("n_users", [1, MIN_USERS - 1, 500])
+def test_lists_that_are_wrong_for_everybody_are_refused_however_few_could_be_judged(n_users: int) -> None:
+    verdict = decide(n_users, 0.0, LEVEL, None, max_fall=0.25)
+    assert (verdict.word, "NDCG@10 is 0" in verdict.reason) == ("refuse", True)
+    assert decide(0, 0.0, {}, None, max_fall=0.25).word == "abstain"

@@ -56,6 +56,11 @@ def decide(
     max_fall
         Share of the earlier figure that may be lost, in [0, 1].
     """
+    # However few they are: a list that was wrong for everybody is no list.
+    if n_users and ours == 0:
+        return Verdict(
+            "refuse", f"no list holds what its customer bought next: NDCG@10 is 0 for each of {n_users:,} users"
+        )
     if n_users < MIN_USERS:
         return Verdict("abstain", f"only {n_users} users could be judged; below {MIN_USERS} the gate stays open")
     better = [name for name, comparison in sorted(comparisons.items()) if comparison.high < 0]

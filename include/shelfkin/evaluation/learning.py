@@ -142,5 +142,9 @@ def learn(
         if newest:
             training_set.add(backtest, fitted)
         of_production = training_set.rankers(pool, newest)
-    trained = ({task: one.result() for task, one in started.items()} for started in (of_backtest, of_production))
-    return fitted, Rankers(*trained, backtest.end.date()), tuned
+    rankers = Rankers(_results(of_backtest), _results(of_production), backtest.end.date())
+    return fitted, rankers, tuned
+
+
+def _results(trained: Mapping[str, Future[Ranker | None]]) -> dict[str, Ranker | None]:
+    return {task: ranker.result() for task, ranker in trained.items()}

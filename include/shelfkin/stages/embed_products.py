@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name every PySpark re
 
 from shelfkin.app import App, optional
 from shelfkin.artifacts import Manifest
+from shelfkin.checking.joined import check_joined
 from shelfkin.driver_memory import DriverMemory
 from shelfkin.embedding import texts
 from shelfkin.embedding.embedding_run import EmbeddingRun
@@ -35,6 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(stage: Stage) -> None:
     """Embed what is new, then write all vectors of this run's products."""
+    check_events(stage)
     embedding = EmbeddingRun(stage)
     parts = embedding.distinct_parts(stage.read("clean_catalog", PRODUCTS)).persist()
     counts = texts.count_texts(parts)
@@ -64,6 +66,20 @@ def run(stage: Stage) -> None:
         generation=generation.number,
         vector_store={"path": stage.paths.root.relative(embedding.store.uri), "generation": generation.number},
     )
+
+
+def check_events(stage: Stage) -> None:
+    """Refuse events that hardly name a product of the catalogue, before the catalogue's vectors are paid for.
+
+    An estimate reads no events.
+    """
+    events = stage.profile.events
+    if events is None or "clean_events" not in stage.inputs:
+        return
+    share = check_joined(stage.inputs["clean_catalog"], stage.inputs["clean_events"], events.min_joined_share)
+    if share is not None:
+        stage.metrics["events_joined_share"] = round(share, 6)
+        stage.progress("%.1f%% of the events name a product of the catalogue", 100 * share)
 
 
 def check_memory(stage: Stage, n_texts: int, dimensions: int | None) -> None:
@@ -143,4 +159,11 @@ def length_of(vectors: DataFrame) -> int | None:
     return len(first["vector"]) if first is not None else None
 
 
-APP = App("embed_products", run, inputs=("clean_catalog",), add_flags=add_flags, description=__doc__)
+APP = App(
+    "embed_products",
+    run,
+    inputs=("clean_catalog",),
+    optional_inputs=("clean_events",),
+    add_flags=add_flags,
+    description=__doc__,
+)
