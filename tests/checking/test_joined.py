@@ -30,7 +30,7 @@ def manifests(folder: Path, catalogue: list[str], events: list[str]) -> tuple[Ma
 def test_the_share_counts_events_and_not_products(tmp_path: Path) -> None:
     catalog, events = manifests(tmp_path, ["a", "b"], ["a", "a", "a", "x"])
     assert check_joined(catalog, events, 0.75) == 0.75
-    with pytest.raises(DataQualityError, match="3 of 4 events name a product of the catalogue.*asks for 80%"):
+    with pytest.raises(DataQualityError, match=r"3 of 4 events name a product of the catalogue.*asks for 80%"):
         check_joined(catalog, events, 0.8)
 
 
