@@ -116,7 +116,8 @@ def ignored_types(events: Events) -> list[Rule]:
     """Return the rule of events that the profile doesn't want; it comes before all others."""
     if not events.ignore:
         return []
-    written = F.lower(sources.text(events.fields.event_type))
+    # Of the raw row itself: rules see the cleaned columns, which don't hold the texts of the source any more.
+    written = F.lower(F.btrim(sources.value(events.fields.event_type).cast("string")))
     unwanted = F.col("malformed").isNull() & written.isin([word.strip().lower() for word in events.ignore])
     return [Rule(IGNORED, unwanted, F.lit(None).cast("string"))]
 
