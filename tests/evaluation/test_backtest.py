@@ -229,6 +229,24 @@ def test_popularity_counts_orders_buyers_and_who_is_new(spark: SparkSession) -> 
     assert not found.loc[1].any()
 
 
+def test_a_bots_orders_count_as_those_of_one_eager_customer(spark: SparkSession) -> None:
+    rows = [event(user, "a", 1, order=f"{user}{n}") for user in ("bot", None) for n in range(400)]
+    rows += [event("u", "a", 1, order="u1"), event("u", "a", 1, order="u2")]
+    found = item_popularity(timelines_of(spark, rows, ["a"]), BOUGHT, AS_OF, 4.0, 1).loc[0]
+    # 366 of the bot's; those of nobody known may be of many.
+    assert found["total"] == 366 + 400 + 2
+    fading = 0.5 ** (1 / 7)
+    assert found["trend"] == pytest.approx(min(366, 400 * fading) + 402 * fading, abs=1e-6)
+
+
+def test_of_a_bots_orders_the_newest_are_baskets(spark: SparkSession) -> None:
+    rows = [event("bot", "b" if age > 1_000 else "a", age, order=f"{age}") for age in range(1, 1_004)]
+    rows += [event("u", "b", 9, order="u")]
+    found = collect_baskets(timelines_of(spark, rows, ["a", "b"]), BOUGHT, AS_OF, 2, 9_999)
+    assert found.items.sum(axis=0).tolist() == [1_000, 1]
+    assert np.bincount(found.users).tolist() == [1_000, 1]
+
+
 def test_baskets_stand_by_user_and_time(spark: SparkSession) -> None:
     rows = [
         event("v", "b", 1, order="1"),

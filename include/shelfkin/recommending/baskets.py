@@ -20,6 +20,9 @@ from shelfkin.recommending.timelines import USER, entries_before, flattened, mic
 # Added to the root of both products' order counts, so that two rare products don't follow each other by chance.
 SEQUENCE_SHRINKAGE = 5.0
 
+# Of a customer with more orders the newest count, three a day for a year: nobody but a bot has so many.
+MAX_ORDERS = 1_000
+
 
 @dataclass(frozen=True)
 class Baskets:
@@ -88,15 +91,25 @@ def _orders(batch: pa.RecordBatch, bought: int, as_of: datetime) -> pa.RecordBat
     entries = entries.only(np.lexsort((entries.items, entries.orders, entries.rows)))
     first = entries.firsts(entries.rows, entries.orders)
     offsets = pa.array(np.append(first, len(entries.rows)), pa.int32())
-    return pa.RecordBatch.from_arrays(
+    ages = np.minimum.reduceat(entries.ages, first)
+    orders = pa.RecordBatch.from_arrays(
         [
             batch.column("id").take(pa.array(entries.rows[first])),
             pa.array(entries.orders[first]),
-            pa.array(np.round(np.minimum.reduceat(entries.ages, first), DECIMALS)),
+            pa.array(np.round(ages, DECIMALS)),
             pa.ListArray.from_arrays(offsets, pa.array(entries.items)),
         ],
         names=["user_id", "number", "days", "items"],
     )
+    return orders.filter(pa.array(_newest(entries.rows[first], ages)))
+
+
+def _newest(rows: np.ndarray, ages: np.ndarray) -> np.ndarray:
+    """Return which orders are among the newest `MAX_ORDERS` of their customer; `rows` rise."""
+    by_age = np.lexsort((ages, rows))
+    place = np.empty(len(rows), dtype=np.int64)
+    place[by_age] = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    return place < MAX_ORDERS
 
 
 def decayed_baskets(baskets: Baskets, half_life_days: float) -> sp.csr_array:

@@ -18,7 +18,8 @@ from shelfkin.recommending.timelines import USER, entries_before
 TREND_HALF_LIFE_DAYS = 7.0
 MONTH_HALF_LIFE_DAYS = 30.0
 USUAL_HALF_LIFE_DAYS = 120.0
-
+# Orders of one product by one customer that count, one a day for a year: a bot's thousands say nothing of taste.
+MAX_ORDERS_OF_A_PRODUCT = 366
 
 _SPEEDS = ("recent", "trend", "month", "usual")
 _COUNTS = (*_SPEEDS, "total", "buyers", "repeat_buyers", "new_buyers_week", "new_buyers_month")
@@ -28,6 +29,8 @@ def item_popularity(
     timelines: DataFrame, bought: int, as_of: datetime, popular_half_life_days: float, n_items: int
 ) -> pd.DataFrame:
     """Count the orders and the buyers of each item, orders fading at four speeds; anonymous orders count too.
+
+    Of one customer's orders of one item, `MAX_ORDERS_OF_A_PRODUCT` count at most.
 
     Parameters
     ----------
@@ -82,9 +85,14 @@ def _count(batch: pa.RecordBatch, bought: int, as_of: datetime, speeds: Sequence
     n_orders = np.diff(first, append=len(entries.rows))
     oldest, newest = np.maximum.reduceat(entries.ages, first), np.minimum.reduceat(entries.ages, first)
     known = np.asarray(batch.column("kind"))[entries.rows[first]] == USER
+    # A row of unknown customers may be of many.
+    most = np.where(known, MAX_ORDERS_OF_A_PRODUCT, n_orders)
     of_pairs = [
-        *(np.add.reduceat(exact(decay(entries.ages, half_life)), first) for half_life in speeds),
-        n_orders,
+        *(
+            np.minimum(np.add.reduceat(exact(decay(entries.ages, half_life)), first), exact(most))
+            for half_life in speeds
+        ),
+        np.minimum(n_orders, most),
         *(known & condition for condition in (True, n_orders > 1, oldest < 7, oldest < 30)),
     ]
     by_item = np.argsort(entries.items[first], kind="stable")
