@@ -9,7 +9,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -135,15 +135,23 @@ class Checker:
     def look(self) -> Checked:
         """Return what became of a sample of both sections, and how many events name a product."""
         found = Checked(self._profile, self._as_of)
-        with ThreadPoolExecutor(2) as pool:
-            parts = [pool.submit(self._section, name) for name in self._names()]
-            for name, part in zip(self._names(), parts, strict=True):
+        joining: Future[tuple[set[str], list[str]]] | None = None
+        with ThreadPoolExecutor(3) as pool:
+            parts = {name: pool.submit(self._section, name) for name in self._names()}
+            # Events first: their ids are looked up while the texts of the catalogue are still being cleaned.
+            for name in reversed(parts):
                 try:
-                    setattr(found, name, part.result())
+                    setattr(found, name, parts[name].result())
                 except ShelfkinError as error:
                     found.errors.append(error)
-        if self._profile.catalog.kind != "events" and found.catalog and found.events:
-            self._join(found)
+                if name == "events" and found.events and self._profile.catalog.kind != "events":
+                    joining = pool.submit(self._look_up, sorted(found.events.ids))
+        if joining is not None and found.catalog and found.events:
+            named, known = joining.result()
+            found.named = sum(n for product, n in found.events.ids.items() if product in named)
+            found.strangers = sorted(set(found.events.ids) - named)
+            found.known = sorted(found.catalog.ids)
+            found.cause = likely_cause(found.strangers, known) if found.strangers else ""
         return found
 
     def _names(self) -> list[str]:
@@ -193,21 +201,17 @@ class Checker:
         rule, words = profile.catalog.product_id, profile.missing_words
         return events_clean.parse_events(raw, profile.events, rule, profile.timezone, self._cutoff, words)
 
-    def _join(self, found: Checked) -> None:
-        """Look up the ids of the sampled events among all ids of the catalogue."""
-        assert found.catalog and found.events  # noqa: S101 - for mypy: the caller has looked
+    def _look_up(self, ids: list[str]) -> tuple[set[str], list[str]]:
+        """Return which ids the whole catalogue has; if some are missing, also ids of it, to tell why."""
         session = self._session.newSession()
-        wanted = session.createDataFrame([(each,) for each in found.events.ids] or [("",)], "product_id string")
+        wanted = session.createDataFrame([(each,) for each in ids] or [("",)], "product_id string")
         every = self._parse("catalog", self._read(session, "catalog", None)).select("product_id")
-        named = {
-            row["product_id"] for row in every.join(F.broadcast(wanted), "product_id", "left_semi").distinct().collect()
-        }
-        found.named = sum(n for product, n in found.events.ids.items() if product in named)
-        found.strangers = sorted(set(found.events.ids) - named)
-        found.known = sorted(found.catalog.ids)
-        if found.strangers:
-            ids = every.where("product_id IS NOT NULL").limit(_CAUSE_IDS).collect()
-            found.cause = likely_cause(found.strangers, [row["product_id"] for row in ids])
+        found = every.join(F.broadcast(wanted), "product_id", "left_semi").distinct().collect()
+        named = {row["product_id"] for row in found}
+        if named.issuperset(ids):
+            return named, []
+        some = every.where("product_id IS NOT NULL").limit(_CAUSE_IDS).collect()
+        return named, [row["product_id"] for row in some]
 
 
 @contextmanager
