@@ -69,7 +69,7 @@ _NO_WORDS = {"amp", "lt", "gt", "quot", "nbsp"}
 # text it would be a word of capitals that ends in a small letter or in Ò, Ó, Ô, Ù. Not Â, with which damaged signs
 # begin ("Â»").
 _CAPITALS = re.compile(
-    "([A-Z][A-ZÀ-ÖØ-Þ]+[ÀÁÃ-ÖØ-Þ](?=[»«”“’‘®™©°ºª…–—•·¹²³\u00a0](?![^\\W\\d_]))|[A-Z][ÀÁÃ-ÖØ-Þ](?=[»”’®™](?![^\\W\\d_])))"
+    "([A-ZÀÁÃ-ÖØ-Þ][A-ZÀ-ÖØ-Þ]+[ÀÁÃ-ÖØ-Þ](?=[»«”“’‘®™©°ºª…–—•·¹²³\u00a0](?![^\\W\\d_]))|[A-Z][ÀÁÃ-ÖØ-Þ](?=[»”’®™](?![^\\W\\d_])))"
 )
 
 
