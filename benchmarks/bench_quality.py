@@ -46,8 +46,8 @@ class Shop:
 
     def run_stage(self, as_of: str, name: str, *flags: str) -> Any:
         """Run a Spark app in this process as of a date; return its manifest."""
+        from shelfkin.app import app_of
         from shelfkin.artifacts import Manifest, Root, RunPaths
-        from shelfkin.stages import app_of
 
         paths = RunPaths(Root.at(str(self.artifacts)), self.store, date.fromisoformat(as_of), f"bench{''.join(flags)}")
         uri = paths.manifest_uri(name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import listening
 
 
 class Server:
@@ -37,11 +38,6 @@ def running() -> Iterator[Server]:
         def log_message(self, *_: object) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Server(f"http://127.0.0.1:{http.server_port}/v1")
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    try:
+    with listening(Handler) as base_url:
+        found = Server(base_url)
         yield found
-    finally:
-        http.shutdown()
-        http.server_close()

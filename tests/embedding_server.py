@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
+
+from loopback import listening
 
 DIMENSIONS = 8
 
@@ -152,12 +154,5 @@ def as_floats(handler: Handler, texts: list[str]) -> None:
 def running_server() -> Iterator[Server]:
     scripted = Server()
     handler = type("ScriptedHandler", (Handler,), {"scripted": scripted})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        scripted.base_url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield scripted
-        finally:
-            http.shutdown()
-            thread.join()
+    with listening(handler) as scripted.base_url:
+        yield scripted

@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
 
 from embedding_server import DIMENSIONS, vector_of
+from loopback import listening
 
 
 @dataclass
@@ -93,12 +94,5 @@ class _Handler(BaseHTTPRequestHandler):
 def running_ruled_server(rules: list[dict[str, Any]]) -> Iterator[RuledServer]:
     shared = RuledServer(rules)
     handler = type("Handler", (_Handler,), {"server_of_rules": shared})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        shared.base_url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield shared
-        finally:
-            http.shutdown()
-            thread.join()
+    with listening(handler) as shared.base_url:
+        yield shared

@@ -8,8 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from shelfkin.app import app_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.stages import STAGES, app_of
+from shelfkin.stages import STAGES
 
 
 @dataclass

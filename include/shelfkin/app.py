@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from importlib import import_module
 from typing import Any
 
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled, utc_now
@@ -129,6 +130,12 @@ class App:
         except Exception as error:  # noqa: BLE001 - the last frame of a program: everything becomes error.json
             _report_failure(self.name, _failed_paths(shared, arguments), error)
             raise SystemExit(1) from None
+
+
+def app_of(stage: str) -> App:
+    """Return a stage as a program. Its module is imported only now: each stage needs other libraries."""
+    app: App = import_module(f"shelfkin.stages.{stage}").APP
+    return app
 
 
 def _configure_logging() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from shelfkin.profile import Catalog, Events
+from shelfkin.profile import StoreProfile
 from shelfkin.quarantine import IGNORED
 from shelfkin.tables import EVENTS_REPORT, SCHEMAS
 
@@ -46,10 +46,16 @@ _UNREAD = {
 }
 
 
-def named_columns(section: Catalog | Events) -> dict[str, str]:
+def named_columns(profile: StoreProfile, section: Literal["catalog", "events"]) -> dict[str, str]:
     """Return the fields that a section of a profile names, and their columns in cleaned rows."""
-    every = CATALOG_COLUMNS if isinstance(section, Catalog) else EVENT_COLUMNS
-    return {name: column for name, column in every.items() if getattr(section.fields, name)}
+    if section == "events":
+        fields = profile.events.fields if profile.events else None
+        return {name: column for name, column in EVENT_COLUMNS.items() if getattr(fields, name, None)}
+    named = {name for name in CATALOG_COLUMNS if getattr(profile.catalog.fields, name)}
+    # A catalogue that is made of order lines has their prices.
+    if profile.catalog_events is not None and profile.catalog_events.fields.price:
+        named.add("price")
+    return {name: column for name, column in CATALOG_COLUMNS.items() if name in named}
 
 
 @dataclass(frozen=True)
@@ -91,14 +97,13 @@ def report_rows(parsed: DataFrame, fields: Mapping[str, str]) -> list[ReportRow]
     fields
         The profile's fields, and their columns there.
     """
-    is_ignored = F.coalesce(F.col("reason") == IGNORED, F.lit(False))
-    wanted = parsed.where(~is_ignored)
-    reasons = _grouped(wanted.where(F.col("reason").isNotNull()), "reason", "reason", "detail")
+    reasons = _reasons(parsed)
+    wanted = parsed.where(~F.col("reason").eqNullSafe(IGNORED))
     rows = [*_fields(wanted, fields, reasons), *reasons]
-    rows += _grouped(parsed.where(is_ignored), "ignored", "reason", "detail")
     good = parsed.where(F.col("reason").isNull())
     if "event_type" in fields:
-        rows += _grouped(good, "event_type", "event_type", "product_id")
+        counts = good.groupBy("event_type").count().orderBy(F.desc("count"), "event_type").collect()
+        rows += [ReportRow("event_type", row["event_type"], row["count"]) for row in counts]
     if "title" in fields:
         named = good.groupBy("title").agg(F.count_distinct("product_id").alias("n"))
         top = named.where(F.col("n") > 1).orderBy(F.desc("n"), "title").limit(5).collect()
@@ -115,20 +120,29 @@ def _short(column: Column) -> Column:
     return F.substring(column.cast("string"), 1, _EXAMPLE_CHARS)
 
 
-def _grouped(rows: DataFrame, topic: str, key: str, example: str) -> list[ReportRow]:
-    """Return one line for each value of `key`, the most frequent first; `empty` counts blank examples."""
-    shown = _short(F.col(example))
-    counts = rows.groupBy(key).agg(
-        F.count("*").alias("n"),
-        F.min(shown).alias("first"),
-        F.max(shown).alias("last"),
-        F.count_if(F.col(example).endswith(" ''")).alias("blank"),
+def _reasons(parsed: DataFrame) -> list[ReportRow]:
+    """Return one line for each reason to leave rows out, the most frequent first, ignored rows last."""
+    counts = (
+        parsed.where(F.col("reason").isNotNull())
+        .groupBy("reason")
+        .agg(
+            F.count("*").alias("n"),
+            _short(F.min("detail")).alias("first"),
+            _short(F.max("detail")).alias("last"),
+            F.count_if(F.col("detail").endswith(" ''")).alias("blank"),
+        )
     )
-    found = counts.orderBy(F.desc("n"), key).collect()
-    return [
-        ReportRow(topic, row[key], row["n"], empty=row["blank"], examples=_distinct(row["first"], row["last"]))
-        for row in found
+    rows = [
+        ReportRow(
+            "ignored" if row["reason"] == IGNORED else "reason",
+            row["reason"],
+            row["n"],
+            empty=row["blank"],
+            examples=_distinct(row["first"], row["last"]),
+        )
+        for row in counts.collect()
     ]
+    return sorted(rows, key=lambda row: (row.topic == "ignored", -row.rows, row.name))
 
 
 def _distinct(*examples: str | None) -> tuple[str, ...]:
@@ -138,10 +152,9 @@ def _distinct(*examples: str | None) -> tuple[str, ...]:
 def _fields(parsed: DataFrame, fields: Mapping[str, str], reasons: list[ReportRow]) -> list[ReportRow]:
     figures = [F.count("*").alias("rows")]
     for name, column in fields.items():
-        value = F.array_join(column, " > ") if column == "category_path" else F.col(column)
-        figures += _figures(name, F.col(column), value)
+        figures += _figures(name, column)
         if f"unread_{name}" in parsed.columns:
-            figures += _figures(f"unread_{name}", F.col(f"unread_{name}"), F.col(f"unread_{name}"))
+            figures += _figures(f"unread_{name}", f"unread_{name}")
     seen = parsed.agg(*figures).collect()[0].asDict()
     turned_away = {field: reason for reason in reasons for field in _UNREAD.get(reason.name, ())}
     rows = []
@@ -157,9 +170,11 @@ def _fields(parsed: DataFrame, fields: Mapping[str, str], reasons: list[ReportRo
     return rows
 
 
-def _figures(name: str, counted: Column, shown: Column) -> list[Column]:
-    first, last = F.min(_short(shown)), F.max(_short(shown))
-    return [F.count(counted).alias(name), first.alias(f"{name}:first"), last.alias(f"{name}:last")]
+def _figures(name: str, column: str) -> list[Column]:
+    # Of whole values, and cut afterwards: a text cut in every row would be made a million times.
+    ends = F.min(column), F.max(column)
+    first, last = (F.array_join(end, " > ") if column == "category_path" else end for end in ends)
+    return [F.count(column).alias(name), _short(first).alias(f"{name}:first"), _short(last).alias(f"{name}:last")]
 
 
 def _examples(seen: Mapping[str, Any], name: str) -> tuple[str, ...]:

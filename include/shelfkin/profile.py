@@ -1,4 +1,4 @@
-"""Store profiles: one YAML file that describes one shop.
+"""Store profiles: one YAML file that describes one shop. Every key, its default and its limits are declared here.
 
 Nothing here imports pyspark or Airflow, so that the DAG processor can read profile names and schedules.
 """

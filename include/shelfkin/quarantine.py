@@ -223,13 +223,16 @@ def check_share(
         sample = quarantine.where(F.col("reason") == reason).select("detail").distinct().orderBy("detail").limit(3)
         examples = "; ".join(str(row["detail"]) for row in sample.collect())
         lines.append(f"  {reason}: {by_reason[reason]:,} rows, for example {examples}")
-        lines.append(f"    see {key_to_change(reason, section)}")
+        lines.append(f"    see {advice('reason', reason, section)}")
     raise DataQualityError(
         "\n".join(lines), next_step=f"Correct these keys of the profile; if the examples are expected, raise {key}."
     )
 
 
-def key_to_change(reason: str, section: str) -> str:
-    """Return the key of the profile that decides about a reason code, and what it may say, in words."""
-    advice = tomllib.loads(files("shelfkin").joinpath("advice.toml").read_text(encoding="utf-8"))["reason"]
-    return str(advice.get(reason, "{section}.fields")).format(section=section)
+def advice(topic: Literal["reason", "unread", "empty"], name: str, section: str) -> str:
+    """Return which key of the profile decides about a reason code, or about a field, and what it may say, in words.
+
+    Empty if ``advice.toml`` doesn't speak of it.
+    """
+    known = tomllib.loads(files("shelfkin").joinpath("advice.toml").read_text(encoding="utf-8"))
+    return str(known[topic].get(name, "")).replace("{section}", section)

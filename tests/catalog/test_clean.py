@@ -14,12 +14,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
-from shelfkin.app import parse_as_of
+from shelfkin.app import app_of, parse_as_of
 from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled
 from shelfkin.catalog import categories, clean, text
 from shelfkin.events import clean as events_clean
 from shelfkin.profile import StoreProfile
-from shelfkin.stages import app_of
 
 pytestmark = pytest.mark.spark
 

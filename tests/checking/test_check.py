@@ -105,6 +105,16 @@ def test_what_would_stop_a_run_comes_first(spark: SparkSession, tmp_path: Path) 
     assert "stops the run: 66 of 180 rows are turned away" in text[3]
 
 
+def test_a_wrong_encoding_is_said_before_anybody_waits_for_a_run(spark: SparkSession, tmp_path: Path) -> None:
+    stores = shop(tmp_path)
+    articles = tmp_path / "articles.csv"
+    articles.write_bytes(articles.read_text().replace("Lamp", "Käselampe").encode("latin-1"))
+    text = "\n".join(check_store(settings_of(stores), "faulty", None)).split("WHAT TO CHANGE")[1].splitlines()
+    assert "stops the run" in text[1]
+    assert "can't be decoded as utf-8" in text[1]
+    assert "catalog.source.encoding" in text[2]
+
+
 def test_the_stages_leave_the_same_report(checked: Checked, tmp_path: Path) -> None:
     run = Run(tmp_path / "stores", tmp_path / "artifacts", "faulty", "2024-06-01")
     for stage, name, looked in (

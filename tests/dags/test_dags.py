@@ -28,6 +28,7 @@ from finished_run import stamped_rows, write_run
 from shelfkin.artifacts import FORMAT_VERSION
 from shelfkin.errors import PublishUnavailableError
 from shelfkin.settings import Settings
+from shelfkin.stages import STAGES
 from shelfkin_airflow import operators
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
@@ -35,16 +36,6 @@ pytestmark = pytest.mark.airflow
 
 PROJECT = Path(__file__).resolve().parents[2]
 DAG_FILE = PROJECT / "dags" / "product_recommendations.py"
-
-SPARK_STAGES = [
-    "clean_catalog",
-    "clean_events",
-    "embed_products",
-    "select_k",
-    "cluster_products",
-    "evaluate_recommenders",
-    "build_recommendations",
-]
 
 
 def load_dag_file() -> ModuleType:
@@ -89,7 +80,7 @@ def test_edges_are_the_documented_flow(dags: dict[str, DAG]) -> None:
             "embed_products",
             "evaluate_recommenders",
         ],
-        "publish_recommendations": sorted(SPARK_STAGES),
+        "publish_recommendations": sorted(STAGES),
     }
 
 
@@ -219,7 +210,7 @@ def golden(command: list[str], tmp_path: Path) -> str:
     )
 
 
-@pytest.mark.parametrize("task_id", SPARK_STAGES)
+@pytest.mark.parametrize("task_id", STAGES)
 def test_spark_submit_command_lines_are_golden(task_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This is what a cluster sees. After a change that is meant, write the files anew with UPDATE_GOLDEN=1."""
     monkeypatch.setenv("ARTIFACT_ROOT", str(tmp_path / "artifacts"))

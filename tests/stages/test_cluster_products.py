@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import chat_server
+from shelfkin.app import app_of
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.clustering import choose_k, k_rule
 from shelfkin.clustering.members import count_members, fingerprint
@@ -22,7 +23,6 @@ from shelfkin.errors import ArtifactError, DataQualityError, OptionError
 from shelfkin.profile import StoreProfile
 from shelfkin.settings import Settings
 from shelfkin.stage import Stage
-from shelfkin.stages import app_of
 
 pytestmark = pytest.mark.spark
 

@@ -261,41 +261,12 @@ def ga4(data: Path) -> None:
 def rees46(data: Path) -> None:
     """Two products, one without brand and category."""
     columns = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"
+    phone = (1003461, 2053013555631882655, "electronics.smartphone", "xiaomi", 489.07, 520088904, "a")
     rows = listed(
         columns,
-        (
-            "2019-11-01 00:00:00 UTC",
-            "view",
-            1003461,
-            2053013555631882655,
-            "electronics.smartphone",
-            "xiaomi",
-            489.07,
-            520088904,
-            "a",
-        ),
-        (
-            "2019-11-01 00:01:00 UTC",
-            "cart",
-            1003461,
-            2053013555631882655,
-            "electronics.smartphone",
-            "xiaomi",
-            489.07,
-            520088904,
-            "a",
-        ),
-        (
-            "2019-11-01 00:02:00 UTC",
-            "purchase",
-            1003461,
-            2053013555631882655,
-            "electronics.smartphone",
-            "xiaomi",
-            489.07,
-            520088904,
-            "a",
-        ),
+        ("2019-11-01 00:00:00 UTC", "view", *phone),
+        ("2019-11-01 00:01:00 UTC", "cart", *phone),
+        ("2019-11-01 00:02:00 UTC", "purchase", *phone),
         ("2019-11-01 00:03:00 UTC", "view", 26500543, 2053013563651392361, "", "", 286.86, 518957665, "b"),
     )
     write(data / "rees46/2019-Nov.csv", columns, rows)

@@ -46,7 +46,8 @@ def hostile_rows() -> Rows:
     return rows
 
 
-@pytest.fixture(scope="session")
+# Of the module: what it sets in the environment must not outlast these tests.
+@pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A browser without a login (None), or with one of a role (``""``: a user without any permission)."""
     from airflow import settings

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -154,18 +152,19 @@ class Checker:
             found.cause = likely_cause(found.strangers, known) if found.strangers else ""
         return found
 
-    def _names(self) -> list[str]:
+    def _names(self) -> list[Literal["catalog", "events"]]:
         return ["catalog", "events"] if self._profile.events else ["catalog"]
 
-    def _section(self, name: str) -> Looked:
+    def _section(self, name: Literal["catalog", "events"]) -> Looked:
         session = self._session.newSession()
         looked = Looked(name, [])
         raw = self._read(session, name, looked.notes)
-        frame = _some(raw.frame, looked.notes).persist()
-        looked.n_rows = frame.count()
+        with raw.reading():
+            frame = _some(raw.frame, looked.notes).persist()
+            looked.n_rows = frame.count()
+        raw.findings()
         parsed = self._parse(name, replace(raw, frame=frame)).persist()
-        section = self._profile.events if name == "events" else None
-        columns = named_columns(section or self._profile.catalog)
+        columns = named_columns(self._profile, name)
         known = parsed.where(~F.col("after_as_of"))
         looked.rows = report_rows(known, columns)
         looked.beside = _beside(frame, parsed, columns)
@@ -253,12 +252,6 @@ def _became(row: dict[str, Any]) -> str:
         return f"turned away as {row['reason']}: {row['detail']}"
     read = [f"{name.partition(':')[2]}={value}" for name, value in row.items() if name.startswith("field:") and value]
     return " | ".join(read) + (" (after the run's date)" if row["after_as_of"] else "")
-
-
-def advice(topic: str, name: str, section: str) -> str:
-    """Return which key to change, from advice.toml; empty if nothing there speaks of it."""
-    known = tomllib.loads(files(__package__).joinpath("advice.toml").read_text(encoding="utf-8"))
-    return str(known[topic].get(name, "")).replace("{section}", section)
 
 
 def check_store(settings: Settings, store: str, as_of: date | None) -> Iterator[str]:

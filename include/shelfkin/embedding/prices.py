@@ -1,4 +1,4 @@
-"""What a token costs, by the dated price table that comes with the package, and what a run may spend."""
+"""What a token costs, and what a run may spend. The prices themselves stand, with their dates, in data/prices.yaml."""
 
 from __future__ import annotations
 

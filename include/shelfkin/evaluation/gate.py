@@ -1,4 +1,7 @@
-"""Whether lists are good enough to be published: no worse than a plain baseline, no sudden fall."""
+"""Whether lists are good enough to be published: no worse than a plain baseline, no sudden fall.
+
+How large a fall may be is the profile's `recommending.max_fall`, declared in `profile`.
+"""
 
 from __future__ import annotations
 

@@ -143,10 +143,13 @@ def _read_parquet(session: SparkSession, paths: Sequence[str], options: Mapping[
 
 def _merged(load: Any, paths: Sequence[str]) -> DataFrame:
     """Return the frame with the columns of all files; files whose types differ are read with the first one's."""
+    frame: DataFrame = load.option("mergeSchema", "false").parquet(*paths)
+    if len(frame.inputFiles()) == 1:  # To merge, Spark runs a job of its own.
+        return frame
     try:
         return load.option("mergeSchema", "true").parquet(*paths)
     except AnalysisException:
-        return load.option("mergeSchema", "false").parquet(*paths)
+        return frame
 
 
 def _from_nanoseconds(session: SparkSession, frame: DataFrame) -> dict[str, Any]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
 from shelfkin.app import App
 from shelfkin.catalog import clean
-from shelfkin.data_report import as_table, named_columns, report_rows
+from shelfkin.data_report import ReportRow, as_table, named_columns, report_rows
 from shelfkin.errors import DataQualityError, without_controls
-from shelfkin.quarantine import as_utc, check_share, good_rows, survey, turned_away
+from shelfkin.quarantine import as_utc, check_share, survey, turned_away
 from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
 from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE, PRODUCTS_REPORT
@@ -37,7 +36,6 @@ def run(stage: Stage) -> None:
             parsed,
             "seen_at",
             good_ids=F.count_distinct("product_id"),
-            **{f"unread_{name}": F.count(f"unread_{name}") for name in clean.UNREAD},
             descriptions_cut=F.count_if("description_cut"),
         )
     stage.metrics |= {**raw.metrics, **raw.findings()}
@@ -54,7 +52,8 @@ def run(stage: Stage) -> None:
     kept = stage.write(PRODUCTS, clean.with_embedding_text(products, profile.embedding.text))
     quarantined = stage.write(PRODUCTS_QUARANTINE, quarantine)
     known = parsed.where(~F.col("after_as_of"))
-    stage.write(PRODUCTS_REPORT, as_table(stage.spark, report_rows(known, named_columns(profile.catalog))), n_files=1)
+    report = report_rows(known, named_columns(profile, "catalog"))
+    stage.write(PRODUCTS_REPORT, as_table(stage.spark, report), n_files=1)
     stage.counts = {
         "rows_in": seen["rows_in"],
         "kept": kept,
@@ -66,23 +65,23 @@ def run(stage: Stage) -> None:
         "quarantined_by_reason": seen["by_reason"],
     }
     n_texts = stage.spark.read.parquet(stage.table_uri(PRODUCTS)).select("text_hash").distinct().count()
+    unread = _unread(stage, report)
     stage.metrics |= {
         "n_distinct_texts": n_texts,
-        "n_prices_unread": seen["unread_price"],
-        "unread": _unread(stage, parsed, seen),
+        "n_prices_unread": unread.get("price", {}).get("n", 0),
+        "unread": unread,
         "n_descriptions_cut": seen["descriptions_cut"],
         "point_in_time": profile.point_in_time,
     }
 
 
-def _unread(stage: Stage, parsed: DataFrame, seen: dict[str, Any]) -> dict[str, Any]:
-    """Return, and tell, how many values of each field couldn't be read, with examples."""
-    fields: dict[str, Any] = {name: {"n": seen[f"unread_{name}"]} for name in clean.UNREAD if seen[f"unread_{name}"]}
-    for name, unread in fields.items():
-        values = good_rows(parsed).select(F.col(f"unread_{name}").alias("value")).where("value IS NOT NULL").distinct()
-        unread["examples"] = [without_controls(row["value"][:80]) for row in values.orderBy("value").limit(5).collect()]
-        stage.progress("%s can't be read in %s rows, and is left empty: %s", name, unread["n"], unread["examples"])
-    return fields
+def _unread(stage: Stage, report: list[ReportRow]) -> dict[str, Any]:
+    """Return, and tell, how many values can't be read of each field that is left empty then, with examples."""
+    fields = [row for row in report if row.topic == "field" and row.name in clean.UNREAD and row.unread]
+    for row in fields:
+        shown = [without_controls(example) for example in row.examples]
+        stage.progress("%s can't be read in %s rows, and is left empty: %s", row.name, f"{row.unread:,}", shown)
+    return {row.name: {"n": row.unread, "examples": list(row.examples)} for row in fields}
 
 
 def _check_rows(stage: Stage, path: str, seen: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def run(stage: Stage) -> None:
     kept = stage.write(EVENTS, settled.events)
     quarantined = stage.write(EVENTS_QUARANTINE, quarantine.unionByName(settled.unmatched))
     known = parsed.where(~F.col("after_as_of"))
-    stage.write(EVENTS_REPORT, as_table(stage.spark, report_rows(known, named_columns(events))), n_files=1)
+    stage.write(EVENTS_REPORT, as_table(stage.spark, report_rows(known, named_columns(profile, "events"))), n_files=1)
     written = stage.spark.read.parquet(stage.table_uri(EVENTS_QUARANTINE))
     by_reason = counts_by_reason(written)
     check_share("events", written, by_reason, seen["known"], events.max_quarantined_share)

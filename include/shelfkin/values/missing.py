@@ -12,6 +12,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.sources.raw_table import quoted
+
 
 @cache
 def data(name: str) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def blanked(frame: DataFrame, words: Collection[str]) -> DataFrame:
     """Return a raw frame in which every `text:` column is NULL where the whole of it is one of the words."""
     return frame.select(
         *[
-            without(name, words).alias(name) if name.startswith("text:") else F.col(_quoted(name))
+            without(name, words).alias(name) if name.startswith("text:") else F.col(quoted(name))
             for name in frame.columns
         ]
     )
@@ -48,17 +50,13 @@ def blanked(frame: DataFrame, words: Collection[str]) -> DataFrame:
 def without(name: str, words: Collection[str]) -> Column:
     """Return a text column, NULL where the whole of it is one of the words."""
     if not words:
-        return F.col(_quoted(name))
+        return F.col(quoted(name))
     # As SQL: a hundred words as literals of their own cost a hundred trips to the JVM.
     escaped = (word.replace("\\", "\\\\").replace("'", "\\'") for word in words)
     listed = ", ".join(f"'{word}'" for word in escaped)
-    return F.expr(f"CASE WHEN {_quoted(name)} NOT IN ({listed}) THEN {_quoted(name)} END")
+    return F.expr(f"CASE WHEN {quoted(name)} NOT IN ({listed}) THEN {quoted(name)} END")
 
 
 def constant(value: Any, kind: str) -> Column:
     """Return a list or a dictionary as one literal of a Spark type, for the same reason."""
     return F.from_json(F.lit(json.dumps(value)), kind)
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

@@ -30,7 +30,7 @@ _AROUND = re.compile(r"(\D*?)((?:(?<![^\W\d_])(?<!/)[.,])?\d(?:.*\d)?)(\D*)")
 _SIGN_AS_MARK = re.compile(r"(\d[\d .,']*?) ?([^\d .,'-]+) ?(\d\d)")
 # In threes, or as India groups: by two, and three at the end. One sign throughout.
 _GROUPED = re.compile(r"\d+|\d{1,3}([ '.,])\d{3}(?:\1\d{3})*|\d{1,2}([ ',])\d{2}(?:\2\d{2})*\2\d{3}")
-_MARKS = str.maketrans("٫٬，．’‘ʼ`´−–—", ".,,.''''---" if False else ".,,.'''''---")
+_MARKS = str.maketrans("٫٬，．’‘ʼ`´−–—", ".,,.'''''---")
 
 
 @functools.cache
@@ -38,7 +38,11 @@ def _signs() -> dict[str, tuple[str, ...]]:
     """Return the currencies that a sign, an abbreviation or an ISO code stands for, the likeliest first."""
     tables = data("currencies.toml")
     written = [*tables["signs"].items(), *tables["ambiguous"].items()]
-    codes = {code.lower(): (code,) for code in get_global("all_currencies") if code not in ("XXX", "XTS")}
+    spent = {
+        code for used in get_global("territory_currencies").values() for code, _, _, is_tender in used if is_tender
+    }
+    # Codes that begin with X belong to no single state. Some are money (XOF), others metals, tests, or no currency.
+    codes = {code.lower(): (code,) for code in get_global("all_currencies") if code[0] != "X" or code in spent}
     return codes | {_key(sign): tuple(currencies.split()) for sign, currencies in written}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
-from shelfkin.artifacts import Manifest
+from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.lineage import read_lineage, stale_line
 from shelfkin_airflow.ui.shop import Shop
 
@@ -45,14 +46,24 @@ class History:
 def shop_history(shop: Shop, n_days: int = N_DAYS) -> History:
     """Return the newest published days of a shop."""
     published = shop.days()
-    days = [_day(shop, as_of, pointer) for as_of in published[:n_days] if (pointer := shop.pointer(as_of))]
+    days = [_day(shop.root, shop.store, as_of, _state(shop.run(as_of, ""))) for as_of in published[:n_days]]
     return History(days, len(published), _to_do(shop, days))
 
 
-def _day(shop: Shop, as_of: date, pointer: Mapping[str, Any]) -> Day:
+def _state(paths: RunPaths) -> tuple[str, ...]:
+    """Return what changes when the files of a day do: its pointer and its lineage."""
+    root = paths.root
+    return tuple(root.fs.ukey(uri) for uri in (paths.published_uri(), paths.lineage_uri()) if root.exists(uri))
+
+
+@lru_cache(maxsize=4096)
+def _day(root: Root, store: str, as_of: date, _state: tuple[str, ...]) -> Day:
+    """Return one day; read anew only when its files change, because a lineage holds a large shop's every product."""
+    pointer = root.read_json(RunPaths(root, store, as_of, "").published_uri())
     metrics, tables = pointer["metrics"], pointer["tables"]
-    clusters, embedded = (_metrics(shop, pointer, stage) for stage in ("cluster_products", "embed_products"))
-    built = _metrics(shop, pointer, "build_recommendations")
+    clusters, embedded, built = (
+        _metrics(root, pointer, stage) for stage in ("cluster_products", "embed_products", "build_recommendations")
+    )
     task = metrics.get("task")
     return Day(
         as_of=as_of,
@@ -67,13 +78,13 @@ def _day(shop: Shop, as_of: date, pointer: Mapping[str, Any]) -> Day:
         gate=metrics.get("gate"),
         moved=clusters.get("share_moved"),
         cost_usd=embedded.get("cost_usd"),
-        stale=stale_line(read_lineage(shop.root, shop.store, as_of)),
+        stale=stale_line(read_lineage(root, store, as_of)),
     )
 
 
-def _metrics(shop: Shop, pointer: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+def _metrics(root: Root, pointer: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     uri = pointer.get("manifests", {}).get(stage)
-    return Manifest.read(shop.root, uri).content["metrics"] if uri and shop.root.exists(uri) else {}
+    return Manifest.read(root, uri).content["metrics"] if uri and root.exists(uri) else {}
 
 
 def _to_do(shop: Shop, days: list[Day]) -> list[str]:

@@ -13,19 +13,12 @@ from shelfkin.artifacts import Manifest, Root, RunPaths, published_days
 from shelfkin.errors import ArtifactError, ShelfkinError
 from shelfkin.profile import StoreProfile, store_names
 from shelfkin.serving.index import ServingIndex, open_index
+from shelfkin.serving.publish import STAGE as PUBLISH
 from shelfkin.settings import Settings
+from shelfkin.stages import STAGES
 
-# In the order of a run. `shelfkin.stages` has the list too, but importing it needs pyspark.
-TASKS = (
-    "clean_catalog",
-    "clean_events",
-    "embed_products",
-    "select_k",
-    "cluster_products",
-    "evaluate_recommenders",
-    "build_recommendations",
-    "publish_recommendations",
-)
+# In the order of a run.
+TASKS = (*STAGES, PUBLISH)
 _CACHE = Path.home() / ".cache" / "shelfkin"
 
 
