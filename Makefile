@@ -26,7 +26,7 @@ FORCE ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all compose-check lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
 
 test-all: test ## every test, with the drills on a real scheduler and a Spark cluster
 	$(PY) -m pytest -m slow
+
+compose-check: setup ## docker-compose.yaml against its specification and this project, without Docker
+	$(PY) -m pytest -q tests/test_compose_file.py
 
 bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=throughput: the stage on an unlimited server
 	$(PY) benchmarks/bench_embed.py $(or $(PART),quota) $(if $(TEXTS),--texts $(TEXTS))
