@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # Airflow reads its configuration when it is first imported, so this can't wait for a fixture.
 HOME = Path(tempfile.mkdtemp(prefix="shelfkin-airflow-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ.update(
     {
         "AIRFLOW_HOME": str(HOME),
