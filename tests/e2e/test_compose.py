@@ -172,7 +172,7 @@ def test_a_run_goes_through_every_service(machine: Machine) -> None:
         machine.wait_until_healthy(name, part, number)
 
     url = f"http://127.0.0.1:{machine.port('api-server:8080')}"
-    assert httpx.get(f"{url}/shelfkin/", timeout=30).status_code in (401, 403)
+    assert httpx.get(f"{url}/shelfkin/dags/{DAG_ID}", timeout=30).status_code == 401
     login = {"username": "admin", "password": machine.variables["ADMIN_PASSWORD"]}
     token = httpx.post(f"{url}/auth/token", json=login, timeout=30).raise_for_status().json()["access_token"]
     client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
@@ -195,6 +195,9 @@ def test_a_run_goes_through_every_service(machine: Machine) -> None:
     spark = httpx.get(f"http://127.0.0.1:{machine.port('spark-master:8081')}/json/", timeout=30).json()
     assert len(spark["workers"]) == 2
     assert len(spark["completedapps"]) == 7 and {app["cores"] for app in spark["completedapps"]} == {2}
+    # The pages show it.
+    page = client.get(f"/shelfkin/dags/{DAG_ID}").raise_for_status().text
+    assert "2024-06-01" in page
     # The shop's database has the run.
     with psycopg.connect(f"postgresql://shop@/shop?host={machine.socket_folder}") as db:
         rows = db.execute("SELECT count(*) FROM shelfkin_corner_shop.user_recommendations").fetchone()
