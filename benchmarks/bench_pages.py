@@ -37,7 +37,7 @@ from shelfkin.serving.publish import publish_run
 from shelfkin.settings import Settings
 
 N_CALLS = 200
-MEMORY_AT = tuple(int(n) for n in os.environ.get("M","100,1000,10000").split(","))
+MEMORY_AT = tuple(int(n) for n in os.environ.get("M", "100,1000,10000").split(","))
 PROJECT = Path(__file__).resolve().parents[1]
 MADE_UP = "made_up"
 PROFILE = f"""store: {MADE_UP}

@@ -5,14 +5,14 @@ for (const form of document.querySelectorAll("form[data-search]")) {
   const input = form.querySelector("input[type=search]");
   const list = form.querySelector(".found");
   const day = new URLSearchParams(location.search).get("as_of");
-  let asked = 0;
+  let asked = 0, answered = Promise.resolve();
   const address = (id) => {
     const url = new URL(form.dataset.open, location.href);
     form.dataset.adds ? url.searchParams.append("id", id) : url.searchParams.set("id", id);
     if (day) url.searchParams.set("as_of", day);
     return url;
   };
-  input.addEventListener("input", async () => {
+  const search = async () => {
     const mine = ++asked;
     const url = new URL(form.dataset.search, location.href);
     url.searchParams.set("q", input.value);
@@ -24,16 +24,22 @@ for (const form of document.querySelectorAll("form[data-search]")) {
       const item = document.createElement("li");
       const link = document.createElement("a");
       link.href = address(product.id);
+      link.dataset.id = product.id;
       link.textContent = `${product.title}  ${product.id}`;
       item.append(link);
       return item;
     }));
     if (!products.length && input.value.trim()) list.replaceChildren(Object.assign(document.createElement("li"), { textContent: "Nothing found." }));
     list.hidden = !input.value.trim();
-  });
-  form.addEventListener("submit", (event) => {
-    const first = list.querySelector("a");
-    if (first) { event.preventDefault(); location.href = first.href; }
+  };
+  input.addEventListener("input", () => { answered = search(); });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    // Whoever types fast gets what the whole word finds, and an id before what only begins like it.
+    await answered;
+    const links = [...list.querySelectorAll("a")];
+    const found = links.find((link) => link.dataset.id === input.value.trim()) || links[0];
+    if (found) location.href = found.href; else if (!form.dataset.adds) form.submit();
   });
 }
 
