@@ -47,18 +47,21 @@ def started_chromium() -> Iterator[Browser]:
 class Watch:
     """What a page did that none may do: errors on the console (a refusal by the content security policy is one),
     dialogs, and requests to anything but this machine. Chromium also reports an answer of an error's status there:
-    `allowed_status` is one that was asked for."""
+    `allowed_status` is one that was asked for. Where other pages are looked at as well, `console_of` is what the
+    addresses of ours hold."""
 
-    def __init__(self, page: Page, allowed_status: int = 200) -> None:
+    def __init__(self, page: Page, allowed_status: int = 200, console_of: str = "") -> None:
         self.complaints: list[str] = []
         self._allowed = f"status of {allowed_status}"
+        self._console_of = console_of
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
         page.on("dialog", self._dialog)
         page.on("request", lambda request: self._request(request.url))
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and self._allowed not in message.text:
+        ours = self._console_of in message.location.get("url", "")
+        if ours and message.type == "error" and self._allowed not in message.text:
             self.complaints.append(f"console: {message.text}")
 
     def _dialog(self, dialog: Dialog) -> None:

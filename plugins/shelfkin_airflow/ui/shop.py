@@ -12,6 +12,7 @@ from typing import Any
 from shelfkin.artifacts import Manifest, Root, RunPaths, published_days, published_pointer
 from shelfkin.errors import ArtifactError, ShelfkinError
 from shelfkin.profile import StoreProfile, store_names
+from shelfkin.profile_file import load_profile
 from shelfkin.serving.index import ServingIndex, open_index
 from shelfkin.serving.publish import STAGE as PUBLISH
 from shelfkin.settings import Settings
@@ -81,14 +82,20 @@ def shops(settings: Settings | None = None) -> dict[str, Shop]:
     settings = settings or Settings.from_env()
     found = {}
     for store in store_names(settings.stores_dir):
-        try:
-            profile = settings.profile(store)
-        except ShelfkinError:
-            continue
-        if profile.enabled:
+        profile = _profile(path := settings.stores_dir / f"{store}.yaml", path.stat().st_mtime_ns)
+        if profile is not None and profile.enabled:
             dag_id = settings.dag_id(store)
             found[dag_id] = Shop(dag_id, profile, Root.at(settings.artifact_root))
     return found
+
+
+@lru_cache(maxsize=1024)
+def _profile(path: Path, _changed_at: int) -> StoreProfile | None:
+    """Return a profile, read anew only when its file changes: every request looks at all of them."""
+    try:
+        return load_profile(path)
+    except ShelfkinError:
+        return None
 
 
 def day_of_run(conf: Mapping[str, Any], profile: StoreProfile, interval_end: date | None, run_after: date) -> date:
