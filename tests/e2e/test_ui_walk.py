@@ -118,25 +118,25 @@ def look_at_runs_and_tasks(page: Page, run_id: str) -> None:
 
 def explore(page: Page) -> None:
     shop = open_tab(page, f"/dags/{DAG_ID}", "Shop")
-    shop.get_by_role("link", name="Clusters").click()
+    shop.get_by_role("navigation").get_by_role("link", name="Clusters").click()
     expect(shop.get_by_role("heading", name="clusters as of")).to_be_visible()
     expect(shop.locator("#map canvas")).to_be_visible()
     shop.locator("#clusters a").first.click()
     expect(shop.get_by_role("heading", name="Stand for it")).to_be_visible()
 
-    shop.get_by_role("link", name="Products").click()
+    shop.get_by_role("navigation").get_by_role("link", name="Products").click()
     shop.get_by_label("Find a product").press_sequentially("cheddar")
     expect(shop.locator(".found a").first).to_contain_text(re.compile("cheddar", re.IGNORECASE))
     shop.get_by_label("Find a product").press("Enter")
     expect(shop.locator("h1")).to_contain_text(re.compile("cheddar", re.IGNORECASE))
     expect(shop.get_by_role("heading", name="Similar products")).to_be_visible()
 
-    shop.get_by_role("link", name="Customers").click()
+    shop.get_by_role("navigation").get_by_role("link", name="Customers").click()
     shop.locator("form.search a").first.click()
     expect(shop.get_by_role("heading", name="Recommended")).to_be_visible()
     expect(shop.locator("table")).to_contain_text("bought")
 
-    shop.get_by_role("link", name="Session").click()
+    shop.get_by_role("navigation").get_by_role("link", name="Session").click()
     expect(shop.get_by_role("heading", name="Popular in the shop")).to_be_visible()
     shop.get_by_label("Add a product").press_sequentially("cheddar")
     shop.get_by_label("Add a product").press("Enter")

@@ -33,6 +33,8 @@ for (const form of document.querySelectorAll("form[data-search]")) {
     list.hidden = !input.value.trim();
   };
   input.addEventListener("input", () => { answered = search(); });
+  // What was typed before this script was there.
+  if (input.value) answered = search();
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     // Whoever types fast gets what the whole word finds, and an id before what only begins like it.
