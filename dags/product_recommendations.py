@@ -30,10 +30,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, CronDataIntervalTimetable, DeadlineAlert, Param, SyncCallback
 
 from shelfkin.profile import MAX_RANKER_WINDOWS, StoreProfile
 from shelfkin.settings import Settings
+from shelfkin_airflow.deadline import PublishBy
+from shelfkin_airflow.notifications import RunNotifier
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -141,6 +143,18 @@ def run_params(profile: StoreProfile) -> dict[str, Param]:
     }
 
 
+def late_alert(profile: StoreProfile) -> DeadlineAlert | None:
+    """Return the alert for a scheduled run that hasn't ended by the shop's ``publish_by``."""
+    if profile.publish_by is None:
+        return None
+    return DeadlineAlert(
+        name=f"published by {profile.publish_by}",
+        reference=PublishBy(profile.publish_by, profile.timezone),
+        interval=timedelta(0),
+        callback=SyncCallback(RunNotifier),
+    )
+
+
 def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
     """Return one store's DAG: wiring only, every stage is a Spark app of the task's name."""
     dag_id, zone = settings.dag_id(profile.store), ZoneInfo(profile.timezone)
@@ -154,6 +168,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         catchup=False,
         max_active_runs=1,
         params=run_params(profile),
+        deadline=late_alert(profile),
         tags=["shelfkin", profile.store],
         default_args={
             "owner": "shelfkin",
@@ -162,6 +177,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             "retry_exponential_backoff": True,
             "max_retry_delay": timedelta(minutes=15),
             "execution_timeout": timedelta(hours=2),
+            "on_failure_callback": RunNotifier(),
         },
     )
     of_run = {"store": profile.store, "as_of": AS_OF, "run_id": "{{ run_id }}"}

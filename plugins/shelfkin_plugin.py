@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
+from shelfkin_airflow.deadline import PublishBy
 from shelfkin_airflow.ui.app import URL_PREFIX, app
 
 
@@ -24,6 +25,7 @@ class ShelfkinPlugin(AirflowPlugin):
 
     name = "shelfkin"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": URL_PREFIX, "name": "shelfkin"}]
+    deadline_references: ClassVar[list[Any]] = [PublishBy]
     external_views: ClassVar[list[dict[str, Any]]] = [
         _view("Recommendations", "nav", "shops", "shops"),
         _view("Shop", "dag", "shop", "dags/{DAG_ID}"),
