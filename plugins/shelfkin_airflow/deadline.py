@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 from airflow.sdk.definitions.deadline import BaseDeadlineReference
+from croniter import croniter
+
+from shelfkin.profile import StoreProfile
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -53,3 +56,29 @@ class PublishBy(BaseDeadlineReference):
         deadline = self.after(run.run_after)
         is_past = deadline < datetime.now(UTC) - timedelta(days=1)
         return None if run.run_type != DagRunType.SCHEDULED or is_past else deadline
+
+
+def overdue(profile: StoreProfile, newest: date | None, now: datetime) -> date | None:
+    """Return the newest day that should be published by now, if it isn't; without ``publish_by`` a run has a day.
+
+    Parameters
+    ----------
+    newest
+        The newest published day, or None.
+    """
+    if profile.schedule is None or profile.start_date is None:
+        return None
+    turns = croniter(profile.schedule, now.astimezone(ZoneInfo(profile.timezone)), ret_type=datetime)
+    turn = turns.get_prev()
+    while _due(profile, turn) > now:
+        turn = turns.get_prev()
+    # As the DAG's template says it: the end of the data interval, in UTC.
+    expected = turn.astimezone(UTC).date()
+    is_published = newest is not None and newest >= expected
+    return None if is_published or expected <= profile.start_date else expected
+
+
+def _due(profile: StoreProfile, turn: datetime) -> datetime:
+    if profile.publish_by is None:
+        return turn + timedelta(days=1)
+    return PublishBy(profile.publish_by, profile.timezone).after(turn)

@@ -21,7 +21,7 @@ from shelfkin.artifacts import Root, RunPaths, failure_account
 from shelfkin.errors import EmbeddingError, ProfileError
 from shelfkin.settings import Settings
 from shelfkin_airflow import notifications
-from shelfkin_airflow.deadline import PublishBy
+from shelfkin_airflow.deadline import PublishBy, overdue
 from shelfkin_airflow.notifications import RunNotifier
 from shelfkin_airflow.operators import PublishOperator
 
@@ -233,3 +233,36 @@ def test_a_deadline_is_on_the_shops_clock(moment: str, due: str) -> None:
     reference = PublishBy("06:00", "Europe/Berlin")
     again = PublishBy.deserialize_reference(reference.serialize_reference())
     assert again.after(datetime.fromisoformat(f"{moment}:00+00:00")) == datetime.fromisoformat(f"{due}:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("publish_by", "newest", "now", "late"),
+    [
+        ("06:00", "2024-06-01", "2024-06-02T03:59", None),
+        ("06:00", "2024-06-01", "2024-06-02T04:01", "2024-06-02"),
+        ("06:00", "2024-06-02", "2024-06-02T04:01", None),
+        ("06:00", None, "2024-06-02T04:01", "2024-06-02"),
+        ("06:00", None, "2024-01-01T04:01", None),  # no run has been due yet
+        (None, "2024-06-01", "2024-06-03T00:59", None),
+        (None, "2024-06-01", "2024-06-03T01:01", "2024-06-02"),
+    ],
+)
+def test_a_day_is_late_from_its_deadline_on(
+    paths: RunPaths, publish_by: str | None, newest: str | None, now: str, late: str | None
+) -> None:
+    profile = Settings.from_env().profile("shop").model_copy(update={"publish_by": publish_by})
+    found = overdue(profile, date.fromisoformat(newest) if newest else None, datetime.fromisoformat(f"{now}:00+00:00"))
+    assert found == (date.fromisoformat(late) if late else None)
+
+
+def test_the_overview_marks_a_late_shop(paths: RunPaths, tmp_path: Path) -> None:
+    from shelfkin.serving.publish import publish_run
+    from shelfkin_airflow.ui.history import shop_history
+    from shelfkin_airflow.ui.shop import shops
+
+    written, uris = write_run(tmp_path / "artifacts", stamped_rows(1), run_id=RUN_ID)
+    publish_run(written, uris, publish=True)
+    (late,) = shop_history(shops()[DAG_ID]).to_do
+    assert late.startswith("Late: ") and late.endswith(
+        "published by 06:00 (Europe/Berlin); the newest published day is 2024-06-01."
+    )
