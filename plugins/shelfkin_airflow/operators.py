@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.sdk.log import mask_secret
 
 from shelfkin.artifacts import Manifest, Root, RunPaths, failure_account
-from shelfkin.errors import ShelfkinError
+from shelfkin.errors import GateError, ShelfkinError
 from shelfkin.packaging import package_zip
 from shelfkin.run_progress import report, reported
 from shelfkin.settings import Settings
@@ -173,7 +173,7 @@ class PublishOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish, and return the pointer's path and whether ``latest.json`` moved."""
         with reported(self.task_id):
-            result = self._publish()
+            result = self._publish(context)
             for line in result.log_lines:
                 self.log.info(line)
                 report("line", line)
@@ -184,7 +184,7 @@ class PublishOperator(BaseOperator):
             )
         return result.xcom()
 
-    def _publish(self) -> PublishResult:
+    def _publish(self, context: Context) -> PublishResult:
         from shelfkin.serving.publish import publish_run
 
         paths = run_paths(self.artifact_root, **self.of_run)
@@ -204,6 +204,8 @@ class PublishOperator(BaseOperator):
             paths.root.put_json(paths.error_uri(self.task_id), failure_account(self.task_id, error))
             if error.retryable:
                 raise
+            if isinstance(error, GateError):
+                context["ti"].xcom_push(key="note", value=f"{error.message}\n{error.next_step}"[:1000])
             # `from None`: the message is made to be shown; what lies behind it may not be.
             raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from None
 

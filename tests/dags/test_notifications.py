@@ -116,6 +116,7 @@ def test_a_task_that_left_no_account_is_told_with_airflows_words(inbox: type[Inb
 
 
 def test_a_run_that_the_gate_refuses_is_told_as_such(inbox: type[Inbox], paths: RunPaths, tmp_path: Path) -> None:
+    notes: dict[str, str] = {}
     refused = {"gate": "refuse", "gate_reason": "popularity is better", "task": "all"}
     written, uris = write_run(tmp_path / "artifacts", stamped_rows(1), run_id=RUN_ID, metrics=refused)
     assert written.as_of == date(2024, 6, 1)
@@ -127,7 +128,8 @@ def test_a_run_that_the_gate_refuses_is_told_as_such(inbox: type[Inbox], paths: 
         input_manifests=uris,
     )
     with pytest.raises(AirflowFailException) as caught:
-        publish.execute({})
+        publish.execute({"ti": SimpleNamespace(xcom_push=lambda key, value: notes.update({key: value}))})  # type: ignore[typeddict-item]
+    assert notes["note"].startswith("Nothing was published: popularity is better.\nLook at the run's")
     context = failed("publish_recommendations", caught.value)
     context["dag_run"].conf = {"as_of": "2024-06-01"}
     RunNotifier()(context)
