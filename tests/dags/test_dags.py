@@ -136,6 +136,15 @@ def test_invalid_params_are_refused(dags: dict[str, DAG], name: str, value: Any)
         dags["product_recommendations"].params.get_param(name).resolve(value)
 
 
+def test_the_common_fields_come_first_and_the_rest_stands_in_sections(dags: dict[str, DAG]) -> None:
+    params = dags["product_recommendations"].params
+    sections = [params.get_param(name).schema.get("section") for name in params]
+    assert list(params)[:3] == ["as_of", "publish", "list_length"]
+    assert sections[:3] == [None] * 3 and all(sections[3:])
+    # A section that is left and entered again would stand twice.
+    assert len([one for one, before in zip(sections, [None, *sections], strict=False) if one != before]) == 3
+
+
 def write_store(folder: Path, **changes: Any) -> None:
     profile = yaml.safe_load((PROJECT / "include" / "stores" / "online_retail.yaml").read_text())
     profile.update(changes)
