@@ -5,13 +5,17 @@ from __future__ import annotations
 import airflow_home  # noqa: F401  isort: skip
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
 from finished_run import Rows, stamped_rows, write_run
 from shelfkin import tables
+from shelfkin.artifacts import RunPaths
 from shelfkin.serving.publish import publish_run
 
 DAG_ID = "product_recommendations__shop"
@@ -72,6 +76,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         "secret_word": HOSTILE[0],
     }
     paths, uris = write_run(folder / "artifacts", hostile_rows(), run_id=RUN_ID, metrics=metrics)
+    _add_report(paths)
     publish_run(paths, uris, publish=True)
     import_all_models()
     settings.configure_orm()
@@ -90,6 +95,32 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
             return made
 
         yield browser
+
+
+def _add_report(paths: RunPaths) -> None:
+    """Let clean_catalog have left its report, with the worst that fields and titles could hold."""
+    schema = pa.schema(
+        {
+            **dict.fromkeys(("topic", "name"), pa.string()),
+            **dict.fromkeys(("rows", "read", "empty", "unread"), pa.int64()),
+            "examples": pa.list_(pa.string()),
+        }
+    )
+    lines = [
+        {"topic": "field", "name": "price", "rows": 10, "read": 7, "empty": 0, "unread": 3, "examples": HOSTILE[:2]},
+        {"topic": "field", "name": "title", "rows": 10, "read": 10, "empty": 0, "unread": 0, "examples": HOSTILE},
+        *(
+            {"topic": "repeated_title", "name": title, "rows": 2, "read": 0, "empty": 0, "unread": 0, "examples": []}
+            for title in HOSTILE
+        ),
+    ]
+    folder = Path(paths.attempt_uri("clean_catalog", "report")) / tables.PRODUCTS_REPORT
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(lines, schema=schema), folder / "part-0.parquet")
+    uri = paths.manifest_uri("clean_catalog")
+    manifest = paths.root.read_json(uri)
+    manifest["tables"][tables.PRODUCTS_REPORT] = {"path": paths.root.relative(str(folder)), "rows": len(lines)}
+    paths.root.put_json(uri, manifest)
 
 
 def _add_run(dag_id: str, run_id: str, conf: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from sqlalchemy import select, text
 
 from shelfkin.errors import ArtifactError
 from shelfkin.profile import StoreProfile
 from shelfkin.serving.index import MAP_POINT
+from shelfkin_airflow import run_note
 from shelfkin_airflow.ui.app import app
 from shelfkin_airflow.ui.shop import day_of_run
 
@@ -217,3 +219,42 @@ def test_a_runs_day_is_what_the_dags_template_says(
     assert day_of_run(conf, profile, interval_end, date(2024, 9, 9)) == day
     with pytest.raises(ArtifactError, match="no date"):
         day_of_run({"as_of": "soon"}, profile, None, date(2024, 9, 9))
+
+
+def test_a_cleaning_task_shows_what_became_of_each_field(client: Client) -> None:
+    text = client("VIEWER").get(f"{RUN}/tasks/clean_catalog").text
+    row = re.search(r"<tr><td>price</td>(.*?)</tr>", text, re.S)
+    assert row is not None
+    assert re.findall(r'class="number">(\d+)<', row[1]) == ["7", "0", "3"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;; " in row[1] and "catalog.source.decimal_mark" in row[1]
+    assert "Titles that several products carry" in text and "Event types" not in text
+
+
+@pytest.mark.parametrize(("by", "shown"), [(None, "Published.\n7 texts"), ("ann", "mine")])
+def test_what_the_publishing_task_says_becomes_the_runs_note_unless_a_person_wrote_one(
+    client: Client, by: str | None, shown: str
+) -> None:
+    from airflow import settings
+    from airflow.models.dagrun import DagRun
+    from airflow.models.xcom import XComModel
+
+    with settings.Session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.dag_id == FILLED["dag_id"])).one()
+        session.execute(text("PRAGMA foreign_keys=OFF"))  # the XCom's task instance isn't there
+        session.add(
+            XComModel(
+                dag_run_id=run.id,
+                dag_id=run.dag_id,
+                run_id=run.run_id,
+                task_id="publish_recommendations",
+                map_index=-1,
+                key="note",
+                value="Published.\n7 texts",
+            )
+        )
+        run.note = ("mine", by)
+        session.flush()
+        run_note.on_dag_run_success(dag_run=run)
+        assert run.note == shown
+        session.rollback()
+        session.execute(text("PRAGMA foreign_keys=ON"))
