@@ -89,13 +89,13 @@ def _metrics(root: Root, pointer: Mapping[str, Any], stage: str) -> Mapping[str,
 
 
 def _to_do(shop: Shop, days: list[Day]) -> list[str]:
-    if not days:
-        return ["Nothing is published yet: trigger the DAG."]
+    newest = days[0] if days else None
     lines = [f"{day.as_of}: {day.stale}" for day in days if day.stale]
-    newest = days[0]
-    if late := overdue(shop.profile, newest.as_of, datetime.now(UTC)):
+    if late := overdue(shop.profile, newest.as_of if newest else None, datetime.now(UTC)):
         by = f" by {shop.profile.publish_by} ({shop.profile.timezone})" if shop.profile.publish_by else ""
-        lines.append(f"Late: {late} should have been published{by}; the newest published day is {newest.as_of}.")
+        lines.append(f"Late: {late} should have been published{by}.")
+    if newest is None:
+        return [*lines, "Nothing is published yet: trigger the DAG."]
     if newest.gate == "abstain":
         lines.append(f"{newest.as_of}: too little was known to judge the lists; they were published unjudged.")
     return lines
