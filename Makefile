@@ -23,10 +23,12 @@ RECENT ?=
 N ?=
 FILES ?=
 FORCE ?=
+KEEP ?=
+YES ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume prune recommend test test-fast test-all lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -84,6 +86,9 @@ pause: setup ## keep what readers get as it is, while runs go on (STORE=..., REA
 
 resume: setup ## let the next published run become what readers get
 	@$(PY) -m shelfkin resume --store '$(STORE)'
+
+prune: setup ## which old runs may go: make prune STORE=... KEEP=90; with YES=1 they are removed
+	@$(PY) -m shelfkin prune --store '$(STORE)' $(if $(KEEP),--keep '$(KEEP)') $(if $(YES),--yes)
 
 recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
 	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')

@@ -7,6 +7,7 @@ python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 python -m shelfkin rollback --as-of D --reason WHY [--store S]
 python -m shelfkin pause --reason WHY [--store S]
 python -m shelfkin resume [--store S]
+python -m shelfkin prune [--store S] [--keep N] [--yes]
 """
 
 from __future__ import annotations
@@ -120,6 +121,26 @@ def resume(settings: Settings, store: str) -> None:
     print(f"The next published run of {store} becomes what readers get.")
 
 
+def prune(settings: Settings, store: str, keep: int, yes: bool) -> None:
+    """Print which runs may go and, if told to, remove them."""
+    from shelfkin.serving.retention import old_runs, remove_runs
+
+    settings.profile(store)
+    root = Root.at(settings.artifact_root)
+    old = old_runs(root, store, keep)
+    for folder, n_bytes in old.folders:
+        print(f"{n_bytes / 2**20:>9,.1f} MB  {folder}")
+    size = sum(n_bytes for _, n_bytes in old.folders) / 2**20
+    what = f"{len(old.folders)} runs of {size:,.1f} MB and {len(old.days)} published days"
+    if not old.folders and not old.days:
+        print("Nothing may go.")
+    elif not yes:
+        print(f"{what} may go. Remove them: make prune STORE={store} KEEP={keep} YES=1")
+    else:
+        remove_runs(root, store, old)
+        print(f"Removed {what}.")
+
+
 def _who() -> str:
     return getpass.getuser()
 
@@ -148,6 +169,9 @@ def main() -> int:
     for command in (back, stop):
         command.add_argument("--reason", required=True, help="why, in a few words; it is recorded with your name")
     go_on = commands.add_parser("resume", help="let the next published run become the latest again")
+    tidied = commands.add_parser("prune", help="which runs may go; with --yes, remove them")
+    tidied.add_argument("--keep", type=int, default=90, help="published days that stay (default: 90)")
+    tidied.add_argument("--yes", action="store_true", help="remove them")
     actions = {
         drafted: profile,
         checked: check,
@@ -156,6 +180,7 @@ def main() -> int:
         back: rollback,
         stop: pause,
         go_on: resume,
+        tidied: prune,
     }
     for command, action in actions.items():
         command.add_argument("--store", default="", required=command is drafted)
