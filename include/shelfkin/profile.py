@@ -69,8 +69,15 @@ def _check_cron(line: str) -> str:
     return line
 
 
+def _check_clock(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError(f"{text!r} is not a time of day from 00:00 to 23:59, such as 06:00")
+    return text
+
+
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
 Cron = Annotated[str, AfterValidator(_check_cron)]
+Clock = Annotated[str, AfterValidator(_check_clock)]
 
 
 class _Section(BaseModel):
@@ -531,7 +538,7 @@ class StoreProfile(_Section):
 
     ``schedule`` is a cron expression on the clock of ``timezone``, where the day ``start_date`` begins as well. Without
     one the store is frozen and runs only when triggered, then usually with ``default_as_of``, which also pre-fills the
-    trigger form.
+    trigger form. ``publish_by``, a time of day on the same clock, is when a scheduled run is late.
     """
 
     store: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -540,6 +547,7 @@ class StoreProfile(_Section):
     timezone: Timezone = "UTC"
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
     schedule: Cron | None = None
+    publish_by: Clock | None = None
     start_date: date | None = Field(None, ge=date(1970, 1, 1))
     default_as_of: date | None = None
     max_staleness_days: int | None = Field(None, ge=1)
@@ -560,6 +568,8 @@ class StoreProfile(_Section):
             raise ValueError("catalog.kind: events needs an `events` section")
         if self.schedule is not None and self.start_date is None:
             raise ValueError("schedule needs start_date, the first day that a backfill may reach")
+        if self.publish_by is not None and self.schedule is None:
+            raise ValueError("publish_by needs a schedule: a run by hand is never late")
         return self
 
     @model_validator(mode="after")

@@ -15,8 +15,8 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 from airflow.sdk.log import mask_secret
 
-from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.errors import ShelfkinError
+from shelfkin.artifacts import Manifest, Root, RunPaths, failure_account
+from shelfkin.errors import GateError, ShelfkinError
 from shelfkin.packaging import package_zip
 from shelfkin.run_progress import report, reported
 from shelfkin.settings import Settings
@@ -96,6 +96,8 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Run the stage and return ``{manifest, manifest_sha256, rows_*, scalars}``."""
+        # Whoever is notified of a failure must not read the error of the try before it.
+        self.paths.root.remove(self.paths.error_uri(self.task_id))
         if self.in_date_order:
             wait_for_older_days(context)
         with reported(self.task_id):
@@ -107,7 +109,6 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def _submit(self, context: Context) -> None:
         require_java()
-        self.paths.root.remove(self.paths.error_uri(self.task_id))
         self.application_args = self.command_line(context["ti"].try_number)
         airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
         self.py_files = str(package_zip(airflow_home / "py_files"))
@@ -172,7 +173,7 @@ class PublishOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish, and return the pointer's path and whether ``latest.json`` moved."""
         with reported(self.task_id):
-            result = self._publish()
+            result = self._publish(context)
             for line in result.log_lines:
                 self.log.info(line)
                 report("line", line)
@@ -183,23 +184,28 @@ class PublishOperator(BaseOperator):
             )
         return result.xcom()
 
-    def _publish(self) -> PublishResult:
+    def _publish(self, context: Context) -> PublishResult:
         from shelfkin.serving.publish import publish_run
 
+        paths = run_paths(self.artifact_root, **self.of_run)
+        paths.root.remove(paths.error_uri(self.task_id))
         try:
             postgres = Settings.from_env().publish_postgres
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())
             return publish_run(
-                run_paths(self.artifact_root, **self.of_run),
+                paths,
                 [str(uri) for uri in self.input_manifests],
                 publish=self.publish == "True",
                 override_gate=self.override_gate == "True",
                 postgres=postgres,
             )
         except ShelfkinError as error:
+            paths.root.put_json(paths.error_uri(self.task_id), failure_account(self.task_id, error))
             if error.retryable:
                 raise
+            if isinstance(error, GateError):
+                context["ti"].xcom_push(key="note", value=f"{error.message}\n{error.next_step}"[:1000])
             # `from None`: the message is made to be shown; what lies behind it may not be.
             raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from None
 

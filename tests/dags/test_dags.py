@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -23,6 +24,7 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     ParamValidationError,
 )
+from airflow.utils.types import DagRunType
 
 from finished_run import stamped_rows, write_run
 from shelfkin.artifacts import FORMAT_VERSION
@@ -30,6 +32,7 @@ from shelfkin.errors import PublishUnavailableError
 from shelfkin.settings import Settings
 from shelfkin.stages import STAGES
 from shelfkin_airflow import operators
+from shelfkin_airflow.notifications import RunNotifier
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
 
 pytestmark = pytest.mark.airflow
@@ -131,6 +134,15 @@ def test_every_param_describes_itself(dags: dict[str, DAG]) -> None:
 def test_invalid_params_are_refused(dags: dict[str, DAG], name: str, value: Any) -> None:
     with pytest.raises(ParamValidationError):
         dags["product_recommendations"].params.get_param(name).resolve(value)
+
+
+def test_the_common_fields_come_first_and_the_rest_stands_in_sections(dags: dict[str, DAG]) -> None:
+    params = dags["product_recommendations"].params
+    sections = [params.get_param(name).schema.get("section") for name in params]
+    assert list(params)[:3] == ["as_of", "publish", "list_length"]
+    assert sections[:3] == [None] * 3 and all(sections[3:])
+    # A section that is left and entered again would stand twice.
+    assert len([one for one, before in zip(sections, [None, *sections], strict=False) if one != before]) == 3
 
 
 def write_store(folder: Path, **changes: Any) -> None:
@@ -373,15 +385,51 @@ def test_only_a_scheduled_store_is_told_how_to_backfill(tmp_path: Path, monkeypa
     assert "backfill create" not in str(dags["product_recommendations__frozen_shop"].doc_md)
 
 
-def test_the_password_of_a_shops_database_stands_in_no_dag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_a_shops_database_and_the_webhook_stand_in_no_dag(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     monkeypatch.setenv("SHELFKIN_PUBLISH_POSTGRES", "postgresql://keeper:c0ffee@127.0.0.1:1/shop")
+    monkeypatch.setenv("SHELFKIN_NOTIFY_WEBHOOK", "https://hooks.example/c0ffee")
     module = load_dag_file()
-    assert module.SETTINGS.publish_postgres is not None
+    assert module.SETTINGS.publish_postgres is not None and module.SETTINGS.notify_webhook is not None
     for dag in dags_of(module).values():
         assert "c0ffee" not in json.dumps(DagSerialization.to_dict(dag))
         assert "c0ffee" not in repr([vars(task) for task in dag.tasks])
+
+
+def test_every_failure_is_told(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        for task in dag.tasks:
+            assert [type(told) for told in task.on_failure_callback] == [RunNotifier], task.task_id
+
+
+def test_a_shop_with_publish_by_has_a_deadline_that_airflow_can_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.serialization.decoders import decode_deadline_alert
+    from airflow.serialization.encoders import encode_deadline_alert
+
+    daily = {"schedule": "0 3 * * *", "start_date": "2011-10-01", "timezone": "Europe/London"}
+    write_store(tmp_path, store="timely_shop", publish_by="06:00", **daily)
+    write_store(tmp_path, store="easy_shop", **daily)
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    dags = dags_of(load_dag_file())
+    assert not dags["product_recommendations__easy_shop"].deadline
+    (alert,) = dags["product_recommendations__timely_shop"].deadline
+    read_back = decode_deadline_alert(encode_deadline_alert(alert))
+    assert read_back.callback.path == "shelfkin_airflow.notifications.RunNotifier"
+
+    def due(run_type: DagRunType, run_after: datetime) -> datetime | None:
+        run = SimpleNamespace(run_type=run_type, run_after=run_after)
+        session: Any = SimpleNamespace(scalars=lambda _: SimpleNamespace(one=lambda: run))
+        return read_back.reference.evaluate_with(session=session, interval=alert.interval, dag_id="d", run_id="r")
+
+    now = datetime.now(UTC)
+    deadline = due(DagRunType.SCHEDULED, now)
+    assert deadline is not None and now < deadline <= now + timedelta(days=1)
+    assert deadline.astimezone(ZoneInfo("Europe/London")).strftime("%H:%M") == "06:00"
+    assert due(DagRunType.SCHEDULED, now - timedelta(days=3)) is None
+    assert due(DagRunType.MANUAL, now) is None and due(DagRunType.BACKFILL_JOB, now) is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 from shelfkin.artifacts import Manifest, Root, RunPaths
 from shelfkin.lineage import read_lineage, stale_line
+from shelfkin_airflow.deadline import overdue
 from shelfkin_airflow.ui.shop import Shop
 
 N_DAYS = 60
@@ -92,9 +93,9 @@ def _to_do(shop: Shop, days: list[Day]) -> list[str]:
         return ["Nothing is published yet: trigger the DAG."]
     lines = [f"{day.as_of}: {day.stale}" for day in days if day.stale]
     newest = days[0]
-    age = (datetime.now(UTC).date() - newest.as_of).days
-    if shop.profile.schedule and age > 1:
-        lines.append(f"The newest published day is {newest.as_of}, {age} days ago, although runs are scheduled.")
+    if late := overdue(shop.profile, newest.as_of, datetime.now(UTC)):
+        by = f" by {shop.profile.publish_by} ({shop.profile.timezone})" if shop.profile.publish_by else ""
+        lines.append(f"Late: {late} should have been published{by}; the newest published day is {newest.as_of}.")
     if newest.gate == "abstain":
         lines.append(f"{newest.as_of}: too little was known to judge the lists; they were published unjudged.")
     return lines
