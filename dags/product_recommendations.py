@@ -30,11 +30,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, Param
 
 from shelfkin.profile import MAX_RANKER_WINDOWS, StoreProfile
 from shelfkin.settings import Settings
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
+from shelfkin_airflow.timetable import CronWithCatchup
 
 PROJECT = Path(__file__).resolve().parents[1]
 EMBEDDING_POOL = "embedding"
@@ -149,9 +150,11 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         dag_display_name=f"Recommendations: {profile.title}",
         description=f"Clusters, similar products and recommendations for {profile.title}",
         doc_md=(__doc__ or "") + (BACKFILL_DOC.format(dag_id=dag_id) if profile.schedule else FROZEN_DOC),
-        schedule=CronDataIntervalTimetable(profile.schedule, timezone=profile.timezone) if profile.schedule else None,
+        schedule=CronWithCatchup(profile.schedule, profile.timezone, profile.catchup_runs)
+        if profile.schedule
+        else None,
         start_date=datetime.combine(profile.start_date, datetime.min.time(), zone) if profile.start_date else None,
-        catchup=False,
+        catchup=False,  # beyond the schedule's own
         max_active_runs=1,
         params=run_params(profile),
         tags=["shelfkin", profile.store],
@@ -165,11 +168,6 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         },
     )
     of_run = {"store": profile.store, "as_of": AS_OF, "run_id": "{{ run_id }}"}
-    folders = {
-        "artifact_root": settings.artifact_root,
-        "stores_dir": str(settings.stores_dir),
-        "data_dir": str(settings.data_dir),
-    }
     with dag:
 
         def stage(
@@ -178,7 +176,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             return SparkStageOperator(
                 task_id=task_id,
                 spark_apps_dir=str(PROJECT / "spark_apps"),
-                folders=folders,
+                folders=settings.folders,
                 of_run=of_run,
                 stage_flags=stage_flags,
                 input_manifests=[upstream.output["manifest"] for upstream in reads],

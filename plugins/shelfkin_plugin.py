@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
+from shelfkin_airflow.timetable import CronWithCatchup
 from shelfkin_airflow.ui.app import URL_PREFIX, app
 
 
@@ -20,9 +21,10 @@ def _view(name: str, destination: str, route: str, page: str) -> dict[str, Any]:
 
 
 class ShelfkinPlugin(AirflowPlugin):
-    """Pages for shops, runs and tasks."""
+    """Pages for shops, runs and tasks, and the schedule of shops."""
 
     name = "shelfkin"
+    timetables: ClassVar[list[type[CronWithCatchup]]] = [CronWithCatchup]
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": URL_PREFIX, "name": "shelfkin"}]
     external_views: ClassVar[list[dict[str, Any]]] = [
         _view("Recommendations", "nav", "shops", "shops"),
