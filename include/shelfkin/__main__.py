@@ -7,6 +7,7 @@ python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 python -m shelfkin rollback --as-of D --reason WHY [--store S]
 python -m shelfkin pause --reason WHY [--store S]
 python -m shelfkin resume [--store S]
+python -m shelfkin new-revision [--from D]
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import getpass
 import shlex
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,22 @@ def resume(settings: Settings, store: str) -> None:
     print(f"The next published run of {store} becomes what readers get.")
 
 
+def new_revision(settings: Settings, _store: str, first: str) -> None:
+    """Deliver the living shop's catalogues again, from those that the run as of a day reads."""
+    from shelfkin import living_shop
+
+    folder = settings.data_dir / living_shop.STORE
+    since = parse_as_of(first) - timedelta(days=1) if first else None
+    day, n_products = living_shop.rename_shelf(folder, since)
+    old, new = living_shop.RENAMED
+    print(
+        f"Revision 2 of the catalogues from {day} on: shelf {old!r} is now {new!r} ({n_products} products at the end)."
+    )
+    first_run, today = day + timedelta(days=1), datetime.now(UTC).date()
+    days = f"STORE={living_shop.STORE} FROM={first_run} TO={max(first_run, today)}"
+    print(f"What a backfill would do: make forecast {days}")
+
+
 def _who() -> str:
     return getpass.getuser()
 
@@ -148,6 +166,8 @@ def main() -> int:
     for command in (back, stop):
         command.add_argument("--reason", required=True, help="why, in a few words; it is recorded with your name")
     go_on = commands.add_parser("resume", help="let the next published run become the latest again")
+    revised = commands.add_parser("new-revision", help="rename a shelf in the living shop's newest catalogues")
+    revised.add_argument("--from", dest="first", default="", help="first day whose run reads them")
     actions = {
         drafted: profile,
         checked: check,
@@ -156,6 +176,7 @@ def main() -> int:
         back: rollback,
         stop: pause,
         go_on: resume,
+        revised: new_revision,
     }
     for command, action in actions.items():
         command.add_argument("--store", default="", required=command is drafted)
