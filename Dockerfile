@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir uv==0.13.9 \
  && uv pip install --system --no-cache --no-deps --require-hashes --requirement requirements.lock
 COPY --chown=airflow . .
 RUN uv pip install --system --no-cache --no-deps --editable . \
- && install --directory --owner=airflow /opt/airflow /opt/artifacts /opt/data
+ && install --directory --owner=airflow /opt/airflow /opt/airflow/logs /opt/artifacts /opt/data
 
 USER airflow
 ENV AIRFLOW_HOME=/opt/airflow \

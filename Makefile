@@ -25,10 +25,12 @@ FILES ?=
 FORCE ?=
 KEEP ?=
 YES ?=
+FROM ?=
+TO ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume prune recommend test test-fast test-all lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -75,6 +77,15 @@ up: setup ## start Airflow on 127.0.0.1:8080 (PORT=...) and print the login
 down: ## stop Airflow and everything that it started
 	@$(PY) bin/local_airflow.py down
 
+new-revision: setup ## the living shop delivers catalogues again, with one shelf renamed (FROM=the first day that reads them)
+	@$(PY) -m shelfkin new-revision --from '$(FROM)'
+
+forecast: setup ## what a backfill would change and embed, before it is made (STORE=..., FROM=..., TO=...)
+	@$(PY) bin/forecast.py --store '$(STORE)' --from '$(FROM)' --to '$(TO)'
+
+backfill: setup ## run days again, on the Airflow of make up (STORE=..., FROM=..., TO=...)
+	@$(PY) bin/local_airflow.py backfill --store '$(STORE)' --from '$(FROM)' --to '$(TO)'
+
 show: setup ## print clusters, a product with its neighbours and three customers of the newest run (STORE=..., AS_OF=...)
 	@$(PY) -m shelfkin show --store '$(STORE)' --as-of '$(AS_OF)'
 
@@ -101,6 +112,9 @@ test-fast: $(STAMP) ## the tests that need neither Spark nor Airflow
 
 test-all: test ## every test, with the drills on a real scheduler and a Spark cluster
 	$(PY) -m pytest -m slow
+
+compose-check: setup ## docker-compose.yaml against its specification and this project, without Docker
+	$(PY) -m pytest -q tests/test_compose_file.py
 
 bench-embed: setup ## benchmark: use of the quota against four usual ways; PART=throughput: the stage on an unlimited server
 	$(PY) benchmarks/bench_embed.py $(or $(PART),quota) $(if $(TEXTS),--texts $(TEXTS))

@@ -62,7 +62,6 @@ def local_environment(port: int = 8080) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": _kept_secret("api_secret_key"),
         "AIRFLOW__API_AUTH__JWT_SECRET": _kept_secret("jwt_secret"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[*]"}),
         "PYSPARK_PYTHON": sys.executable,
         # Spark otherwise looks up the machine's host name, which on many laptops and in containers leads nowhere.

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, DeadlineAlert, Param, SyncCallback
+from airflow.sdk import DAG, DeadlineAlert, Param, SyncCallback
 
 from shelfkin.profile import StoreProfile
 from shelfkin.run_form import run_form
@@ -38,6 +38,7 @@ from shelfkin.settings import Settings
 from shelfkin_airflow.deadline import PublishBy
 from shelfkin_airflow.notifications import RunNotifier
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
+from shelfkin_airflow.timetable import CronWithCatchup
 
 PROJECT = Path(__file__).resolve().parents[1]
 EMBEDDING_POOL = "embedding"
@@ -84,9 +85,11 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         dag_display_name=f"Recommendations: {profile.title}",
         description=f"Clusters, similar products and recommendations for {profile.title}",
         doc_md=(__doc__ or "") + (BACKFILL_DOC.format(dag_id=dag_id) if profile.schedule else FROZEN_DOC),
-        schedule=CronDataIntervalTimetable(profile.schedule, timezone=profile.timezone) if profile.schedule else None,
+        schedule=CronWithCatchup(profile.schedule, profile.timezone, profile.catchup_runs)
+        if profile.schedule
+        else None,
         start_date=datetime.combine(profile.start_date, datetime.min.time(), zone) if profile.start_date else None,
-        catchup=False,
+        catchup=False,  # beyond the schedule's own
         max_active_runs=1,
         params={name: Param(**field) for name, field in run_form(profile).items()},
         deadline=late_alert(profile),
@@ -102,11 +105,6 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         },
     )
     of_run = {"store": profile.store, "as_of": AS_OF, "run_id": "{{ run_id }}"}
-    folders = {
-        "artifact_root": settings.artifact_root,
-        "stores_dir": str(settings.stores_dir),
-        "data_dir": str(settings.data_dir),
-    }
     with dag:
 
         def stage(
@@ -115,7 +113,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             return SparkStageOperator(
                 task_id=task_id,
                 spark_apps_dir=str(PROJECT / "spark_apps"),
-                folders=folders,
+                folders=settings.folders,
                 of_run=of_run,
                 stage_flags=stage_flags,
                 input_manifests=[upstream.output["manifest"] for upstream in reads],

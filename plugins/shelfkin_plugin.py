@@ -8,6 +8,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from shelfkin_airflow import run_note
 from shelfkin_airflow.deadline import PublishBy
+from shelfkin_airflow.timetable import CronWithCatchup
 from shelfkin_airflow.ui.app import URL_PREFIX, app
 
 
@@ -22,9 +23,10 @@ def _view(name: str, destination: str, route: str, page: str) -> dict[str, Any]:
 
 
 class ShelfkinPlugin(AirflowPlugin):
-    """Pages for shops, runs and tasks."""
+    """Pages for shops, runs and tasks, and the schedule of shops."""
 
     name = "shelfkin"
+    timetables: ClassVar[list[type[CronWithCatchup]]] = [CronWithCatchup]
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": URL_PREFIX, "name": "shelfkin"}]
     listeners: ClassVar[list[Any]] = [run_note]
     deadline_references: ClassVar[list[Any]] = [PublishBy]

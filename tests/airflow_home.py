@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # Airflow reads its configuration when it is first imported, so this can't wait for a fixture.
 HOME = Path(tempfile.mkdtemp(prefix="shelfkin-airflow-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ.update(
     {
         "AIRFLOW_HOME": str(HOME),
@@ -17,7 +20,6 @@ os.environ.update(
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
         "AIRFLOW__API_AUTH__JWT_SECRET": "of no use outside this test, and long enough for HS512: " + "x" * 64,
         "AIRFLOW_CONN_SPARK_DEFAULT": '{"conn_type": "spark", "host": "local[2]"}',

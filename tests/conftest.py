@@ -20,6 +20,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The shared local session: two threads, few partitions, no UI."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from shelfkin.spark import build_session
+    from shelfkin.spark_submit import shared_classes
 
     session = build_session(
         "tests",
@@ -34,7 +35,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
             "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-            "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+            "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC -XX:TieredStopAtLevel=1 {shared_classes()}",
         },
     )
     # Its connections close when Python ends, and would say so to a stream that pytest has closed.

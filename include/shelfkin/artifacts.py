@@ -266,6 +266,11 @@ def latest_pointer_uri(root: Root, store: str) -> str:
     return root.join("stores", store, "published", "latest.json")
 
 
+def forecast_uri(root: Root, store: str) -> str:
+    """Return where the newest forecast of a backfill of a store stands."""
+    return root.join("stores", store, "backfill", "forecast.json")
+
+
 def lineage_dates(root: Root, store: str) -> list[date]:
     """Return the dates that have a lineage, oldest first."""
     return _dates(root, store, "lineage")

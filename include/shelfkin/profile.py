@@ -538,7 +538,8 @@ class StoreProfile(_Section):
 
     ``schedule`` is a cron expression on the clock of ``timezone``, where the day ``start_date`` begins as well. Without
     one the store is frozen and runs only when triggered, then usually with ``default_as_of``, which also pre-fills the
-    trigger form. ``publish_by``, a time of day on the same clock, is when a scheduled run is late.
+    trigger form. ``publish_by``, a time of day on the same clock, is when a scheduled run is late. When the DAG was
+    paused, new or down, its newest ``catchup_runs`` missed runs are made up, no older ones.
     """
 
     store: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -549,10 +550,11 @@ class StoreProfile(_Section):
     schedule: Cron | None = None
     publish_by: Clock | None = None
     start_date: date | None = Field(None, ge=date(1970, 1, 1))
+    catchup_runs: int = Field(1, ge=1, le=366, description="newest scheduled runs that are made up after a pause")
     default_as_of: date | None = None
     max_staleness_days: int | None = Field(None, ge=1)
     enabled: bool = True
-    materialise: Literal["complete_journey"] | None = None
+    materialise: Literal["complete_journey", "living_shop"] | None = None
     missing_words: tuple[str, ...] | None = Field(
         None, description="texts that mean no value, in any field; default: those of values/words.toml"
     )

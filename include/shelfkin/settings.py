@@ -151,6 +151,15 @@ class Settings:
         """Return the id of a store's DAG."""
         return "product_recommendations" + ("" if store == self.default_store else f"__{store}")
 
+    @property
+    def folders(self) -> dict[str, str]:
+        """The folders that a stage's command line names."""
+        return {
+            "artifact_root": self.artifact_root,
+            "stores_dir": str(self.stores_dir),
+            "data_dir": str(self.data_dir),
+        }
+
     def path_variables(self) -> dict[str, str | None]:
         """Return what ``${...}`` in a profile's paths may stand for."""
         return {

@@ -39,13 +39,12 @@ def submit_conf(extra: str | None) -> dict[str, str]:
         ``SHELFKIN_SPARK_CONF``: a JSON object of further settings, which win over ours; blank or None for none.
     """
     given = json_object(extra or "{}", "SHELFKIN_SPARK_CONF", ProfileError)
-    ours = {**_CONF, "spark.driver.extraJavaOptions": _driver_java_options()}
+    ours = {**_CONF, "spark.driver.extraJavaOptions": f"{DRIVER_JAVA_OPTIONS} {shared_classes()}".rstrip()}
     return ours | {key: str(value) for key, value in given.items()}
 
 
-def _driver_java_options() -> str:
-    if not SPARK_CLASSES.is_file():
-        return DRIVER_JAVA_OPTIONS
+def shared_classes() -> str:
+    """Return the Java option that takes Spark's classes from the file that `make setup` keeps; blank without it."""
     # Another Java than the one that it was made with does without, and need not say so.
     quiet = "-Xshare:auto -Xlog:disable -Xlog:all=error:stderr"
-    return f'{DRIVER_JAVA_OPTIONS} "-XX:SharedArchiveFile={SPARK_CLASSES}" {quiet}'
+    return f'"-XX:SharedArchiveFile={SPARK_CLASSES}" {quiet}' if SPARK_CLASSES.is_file() else ""

@@ -1,4 +1,4 @@
-"""Ten made shops: the draft of a profile, with at most five edited lines, keeps the right rows."""
+"""Ten made shops: the draft of a profile, with at most five edited lines, keeps the right rows and leads to lists."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from drafting.made_shops import SHOPS, MadeShop
 from shelfkin.drafting.draft import draft_profile
+from shelfkin.serving.publish import publish_run
 from stage_runs import Run
 
 pytestmark = pytest.mark.spark
@@ -58,3 +59,20 @@ def test_a_draft_keeps_the_right_rows(spark: SparkSession, tmp_path: Path, name:
     assert events.content["counts"]["kept"] == shop.n_events, (events.content["counts"], text)
     rows = kept_rows(run, "clean_events", "events")
     assert any(holds(row, shop.event) for row in rows), (rows[:5], text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHOPS)
+def test_a_draft_leads_to_published_lists(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    shop = SHOPS[name](tmp_path)
+    drafted(shop, tmp_path)
+    run = Run(tmp_path / "stores", tmp_path / "artifacts", "made", shop.as_of).all_stages()
+    manifests = [manifest.uri for manifest in run.manifests.values()]
+    result = publish_run(run.paths, manifests, publish=True, override_gate=False, postgres=None)
+    assert result.published, result.log_lines
+    users = {row["user_id"] for row in kept_rows(run, "clean_events", "events")}
+    lists = kept_rows(run, "build_recommendations", "user_recommendations")
+    assert {row["user_id"] for row in lists} == users
+    known = {row["product_id"] for row in kept_rows(run, "clean_catalog", "products")}
+    assert {row["product_id"] for row in lists} <= known
+    assert kept_rows(run, "build_recommendations", "similar_products")

@@ -15,6 +15,7 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 
+from airflow_api import DEADLINE_S, Api
 from installation import Installation, temporary_folder
 from shelfkin.artifacts import Root, RunPaths
 from small_shop import events, products, write_csv, write_shop
@@ -24,31 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 
 STORE = "corner_shop"
 DAG_ID = "product_recommendations"
-DEADLINE_S = 1500
-
-
-class Api:
-    """Airflow's REST API with the login that `up` printed."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self.url = url
-        self.token = ""
-        self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        response = httpx.request(method, self.url + path, json=body, headers=headers, timeout=30)
-        response.raise_for_status()
-        return dict(response.json())
-
-    def wait_for(self, run_id: str) -> str:
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            state = self.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}")["state"]
-            if state in ("success", "failed"):
-                return str(state)
-            time.sleep(3)
-        raise TimeoutError(f"{run_id} did not end within {DEADLINE_S} s")
 
 
 @pytest.fixture(scope="module")

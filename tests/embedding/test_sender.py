@@ -269,6 +269,20 @@ def test_too_many_refusals_end_the_run_and_none_of_them_stands(bench: Bench) -> 
     assert bench.stored() == {} and len(bench.server.sent) < 15
 
 
+def test_two_odd_texts_do_not_stop_the_rest_of_a_run(bench: Bench) -> None:
+    # Of 8 texts that are left of 3,000, a hundredth is none: yet the 6 others were embedded.
+    bench.server.poison, bench.max_inputs = {"title 5", "title 7"}, 2
+    assert bench.run(max_refused=30, max_refused_unanswered=1).stopped_by is None
+    assert len(bench.stored()) == 8
+
+
+def test_a_wrong_setting_stops_a_day_with_few_new_texts(bench: Bench) -> None:
+    bench.server.poison, bench.max_inputs = set(TEXTS), 2
+    error = bench.run(max_refused=30, max_refused_unanswered=1).stopped_by
+    assert isinstance(error, TooManyRefusedError) and "refused 2 texts" in error.message
+    assert bench.stored() == {}
+
+
 def test_requests_get_smaller_until_they_pass(bench: Bench) -> None:
     # A server that says 429 to any request above a size, and nothing else: waiting can't help.
     bench.server.largest_request, bench.max_inputs = 1_000, 400

@@ -29,6 +29,7 @@ from shelfkin.profile import Sourced, StoreProfile, resolve_path
 from shelfkin.settings import Settings
 from shelfkin.sources import RawTable, read_rows
 from shelfkin.spark import build_session
+from shelfkin.spark_submit import shared_classes
 
 SAMPLE_ROWS = 5_000
 # Ids of the catalogue among which the cause of a bad join is looked for.
@@ -43,7 +44,7 @@ _SESSION = {
     # The session lives for seconds: compiling costs more than it saves.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC -XX:TieredStopAtLevel=1 {shared_classes()}",
 }
 
 

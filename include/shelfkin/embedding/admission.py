@@ -87,6 +87,8 @@ class Admission:
         Longest wait for a server that holds us off, or for a day's limit; beyond, the run stops.
     max_refused
         Texts that the server may refuse for good before the run stops.
+    max_refused_unanswered
+        As many where no more texts than that were embedded: then the settings are to blame, not the texts.
     clock
         Monotonic seconds.
 
@@ -102,6 +104,7 @@ class Admission:
     budget: Budget = Budget()  # noqa: RUF009 - frozen
     patience_s: float = 300.0
     max_refused: int | None = None
+    max_refused_unanswered: int | None = None
     clock: Callable[[], float] = time.monotonic
     totals: Totals = field(default_factory=Totals)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -248,8 +251,11 @@ class Admission:
     def refused(self, said: str) -> None:
         """Count a text that the server refuses for good."""
         self.totals.refused_texts += 1
-        if self.max_refused is not None and self.totals.refused_texts > self.max_refused:
-            self.stop(_too_many_refused(self.totals.refused_texts, self.max_refused, said))
+        n_refused = self.totals.refused_texts
+        limits = [self.max_refused, self.max_refused_unanswered if n_refused >= self.totals.texts else None]
+        for limit in limits:
+            if limit is not None and n_refused > limit:
+                return self.stop(_too_many_refused(n_refused, limit, said))
 
     def not_sent(self, permit: Permit) -> None:
         """Take back a request that never left."""

@@ -121,8 +121,8 @@ class EmbeddingRun:
         if cost and counts.tokens > pending.n_tokens:
             progress("without the vector store it would cost $%.4f", counts.tokens * usd)
 
-    def send(self, parts: DataFrame, pending: PendingTexts) -> None:
-        """Embed what is missing; raises the error of what stopped it, with everything finished kept."""
+    def send(self, parts: DataFrame, pending: PendingTexts, counts: TextCounts) -> None:
+        """Embed what is missing of `counts`; raises the error of what stopped it, with everything finished kept."""
         began = time.monotonic()
         check_key(self._key)
         self._check_budget_can_bind()
@@ -133,7 +133,7 @@ class EmbeddingRun:
             self._send_in_batches(pending if wanted else None)
             pending = self.pending(parts)
         if pending.n_texts:
-            self._send_at_once(pending)
+            self._send_at_once(pending, counts.sent)
         self._stage.metrics["seconds_sending"] = round(time.monotonic() - began, 3)
 
     def tidy(self) -> Generation:
@@ -207,13 +207,13 @@ class EmbeddingRun:
             self.store.adopt_orphans()
         self._budget = self._budget.after(batches.tokens_submitted, usd)
 
-    def _send_at_once(self, pending: PendingTexts) -> None:
+    def _send_at_once(self, pending: PendingTexts, n_distinct: int) -> None:
         """Embed texts under the quota."""
         journal = self.store.journal(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_slug(self._stage.attempt)}")
         journal.open(self._manifest)
         self._own_journals.add(journal.name)
         try:
-            asyncio.run(self._send(journal, pending))
+            asyncio.run(self._send(journal, pending, n_distinct))
         finally:
             self.store.adopt_orphans()  # what requests that were cut off have still stored
             journal.end()
@@ -223,9 +223,9 @@ class EmbeddingRun:
             return LocalClient()
         return EmbeddingClient(self.provider, self._key, timeout_s=self.section.timeout_s)
 
-    async def _send(self, journal: Journal, pending: PendingTexts) -> None:
+    async def _send(self, journal: Journal, pending: PendingTexts, n_distinct: int) -> None:
         section, provider = self.section, self.provider
-        admission = self._admission(pending.n_texts)
+        admission = self._admission(pending.n_texts, n_distinct)
         async with self._client() as client:
             sender = Sender(
                 client,
@@ -253,7 +253,7 @@ class EmbeddingRun:
             self._stage.progress("stopped: %s vectors of this run are kept", f"{admission.totals.texts:,}")
             raise admission.stopped_by
 
-    def _admission(self, n_texts: int) -> Admission:
+    def _admission(self, n_pending: int, n_distinct: int) -> Admission:
         section = self.section
         highest = _LOCAL_UNDER_WAY if self.provider.kind == "local" else section.max_requests_under_way
         return Admission(
@@ -262,7 +262,10 @@ class EmbeddingRun:
             usd_per_token=self.price().usd_per_token,
             budget=self._budget,
             patience_s=section.deadline_s,
-            max_refused=self.max_refused(n_texts),
+            max_refused=self.max_refused(n_distinct),
+            # A share of the whole catalogue would let a wrong setting refuse all that is new of a day. Of what is new
+            # alone, two odd texts would stop a run that has little left to send.
+            max_refused_unanswered=self.max_refused(n_pending),
         )
 
 

@@ -50,7 +50,7 @@ def run(stage: Stage) -> None:
         pending.delete()
         return stage.progress("an estimate: nothing was sent")
     if pending.n_texts or embedding.has_open_batches():
-        embedding.send(parts, pending)
+        embedding.send(parts, pending, counts)
     pending.delete()
 
     generation = embedding.tidy()
