@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +14,7 @@ from airflow.sdk import BaseNotifier, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from finished_run import stamped_rows, write_run
-from loopback import listening
+from inbox import Inbox, open_inbox
 from shelfkin.artifacts import Root, RunPaths, failure_account
 from shelfkin.errors import EmbeddingError, ProfileError
 from shelfkin.settings import Settings
@@ -32,35 +30,11 @@ DAG_ID = "product_recommendations__shop"
 INTERVAL_END = datetime(2024, 6, 2, 1, tzinfo=UTC)
 
 
-class Inbox(BaseHTTPRequestHandler):
-    """A webhook that keeps what it gets, and answers with `status`; None: never."""
-
-    status: int | None = 200
-    got: list[dict[str, Any]]
-    released: threading.Event
-
-    def do_POST(self) -> None:
-        if self.status is None:
-            self.released.wait(20)
-            return
-        self.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(self.status)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
-
-
 @pytest.fixture
 def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Inbox]]:
-    class Ours(Inbox):
-        got: list[dict[str, Any]] = []  # noqa: RUF012 - this class is one test's
-        released = threading.Event()
-
-    with listening(Ours) as url:
-        monkeypatch.setenv("SHELFKIN_NOTIFY_WEBHOOK", f"{url}/T0P/5ECRET?token=c0ffee")
-        yield Ours
-        Ours.released.set()
+    with open_inbox() as (ours, url):
+        monkeypatch.setenv("SHELFKIN_NOTIFY_WEBHOOK", url)
+        yield ours
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from airflow_api import DEADLINE_S, Api
+from inbox import Inbox, open_inbox
 from installation import Installation, temporary_folder
 from shelfkin.artifacts import Root, RunPaths
 from small_shop import events, products, write_csv, write_shop
@@ -60,12 +61,18 @@ def scheduled_shop(folder: Path) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def api(scheduled: Installation) -> Iterator[Api]:
+def inbox() -> Iterator[tuple[type[Inbox], str]]:
+    with open_inbox() as ours:
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def api(scheduled: Installation, inbox: tuple[type[Inbox], str]) -> Iterator[Api]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     before = {process.pid for process in psutil.process_iter()}
-    started = scheduled.airflow("up", "--port", str(port))
+    started = scheduled.airflow("up", "--port", str(port), SHELFKIN_NOTIFY_WEBHOOK=inbox[1])
     assert started.returncode == 0, started.stdout + started.stderr
     password = started.stdout.split("password")[1].split()[0]
     try:
@@ -125,11 +132,26 @@ def test_rest_trigger_with_params(api: Api, scheduled: Installation) -> None:
         assert {"manifest", "manifest_sha256", key} <= keys, (task, keys)
     chosen = api.call("GET", f"{base}/select_k/xcomEntries/k")["value"]
     assert int(chosen) == 6
+    note = api.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}")["note"]
+    assert note.startswith("What-if run: not published. 6 clusters; ") and note.count("\n") == 1
     # publish=False: a what-if run moves no pointer and sends no Asset event.
     assert not Path(
         RunPaths(Root.at(scheduled.environment["ARTIFACT_ROOT"]), STORE, date(2024, 5, 1), "").latest_uri()
     ).exists()
     assert api.call("GET", "/api/v2/assets/events")["total_entries"] == 0
+
+
+def test_a_failure_is_told_and_the_webhook_stands_in_no_log(
+    api: Api, scheduled: Installation, inbox: tuple[type[Inbox], str]
+) -> None:
+    run_id = trigger(api, as_of="2024-03-01")
+    assert api.wait_for(run_id) == "failed"
+    told = {message["task"]: message for message in inbox[0].got}
+    assert told["clean_catalog"]["event"] == "failed" and told["clean_catalog"]["kind"] == "source"
+    assert told["clean_catalog"]["as_of"] == "2024-03-01" and told["clean_catalog"]["run_id"] == run_id
+    assert told["clean_catalog"]["link"].startswith(f"{api.url}/dags/{DAG_ID}/runs/")
+    logs = [path for path in Path(scheduled.environment["AIRFLOW_HOME"]).rglob("*.log") if path.is_file()]
+    assert logs and not [path for path in logs if "5ECRET" in path.read_text(errors="replace")]
 
 
 @pytest.mark.parametrize("conf", [{"repurchase": "sometimes"}, {"k": 1}, {"as_of": "tomorrow"}])
