@@ -146,7 +146,9 @@ def test_a_failure_is_told_and_the_webhook_stands_in_no_log(
 ) -> None:
     run_id = trigger(api, as_of="2024-03-01")
     assert api.wait_for(run_id) == "failed"
-    told = {message["task"]: message for message in inbox[0].got}
+    deadline = time.monotonic() + 60  # it is told after the task's state is
+    while "clean_catalog" not in (told := {one["task"]: one for one in inbox[0].got}) and time.monotonic() < deadline:
+        time.sleep(0.5)
     assert told["clean_catalog"]["event"] == "failed" and told["clean_catalog"]["kind"] == "source"
     assert told["clean_catalog"]["as_of"] == "2024-03-01" and told["clean_catalog"]["run_id"] == run_id
     assert told["clean_catalog"]["link"].startswith(f"{api.url}/dags/{DAG_ID}/runs/")
