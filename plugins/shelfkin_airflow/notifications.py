@@ -6,7 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -63,29 +63,22 @@ class RunNotifier(BaseNotifier):
 
 def what_happened(context: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """Return the message: what a program wants by name, and all of it as `text` for a chat."""
-    # Not at the top: DAGs are parsed without the libraries of pages.
-    from shelfkin_airflow.ui.shop import day_of_run, shops
-
     is_late = "deadline" in context
     run = _late_run(context["dag_run"]) if is_late else context["dag_run"]
-    shop = shops(settings)[run.dag_id]
-    interval_end = run.data_interval_end.date() if run.data_interval_end else None
-    as_of = day_of_run(run.conf or {}, shop.profile, interval_end, run.run_after.date())
     task = None if is_late else str(context["task_instance"].task_id)
-    account = shop.error(shop.run(as_of, run.run_id), task) if task else _late(shop.profile)
+    store, title, as_of, account = _account(run, task, settings)
     account = account or _unexplained(context.get("exception"))
     kind, reason, next_step = (_shown(account[name]) for name in ("kind", "message", "next_step"))
     event = _EVENTS.get(kind, "failed")
-    title, base_url = _shown(shop.profile.title), conf.get("api", "base_url", fallback="").rstrip("/")
-    headline = {"late": f"{title} is late", "refused": f"{title} was not published"}.get(
-        event, f"{title}: {task} failed"
-    )
+    headlines = {"late": f"{title} is late", "refused": f"{title} was not published"}
+    headline = headlines.get(event, f"{title}: {task} failed") + (f" (as of {as_of})" if as_of else "")
+    base_url = conf.get("api", "base_url", fallback="").rstrip("/")
     link = f"{base_url}/dags/{quote(run.dag_id)}/runs/{quote(run.run_id)}"
     return {
         "event": event,
-        "shop": shop.store,
+        "shop": store,
         "title": title,
-        "as_of": as_of.isoformat(),
+        "as_of": as_of.isoformat() if as_of else None,
         "dag_id": run.dag_id,
         "run_id": run.run_id,
         "task": task,
@@ -93,8 +86,22 @@ def what_happened(context: Mapping[str, Any], settings: Settings) -> dict[str, A
         "reason": reason,
         "next_step": next_step,
         "link": link,
-        "text": f"{headline} (as of {as_of}). {reason}\nNext step: {next_step}\n{link}",
+        "text": f"{headline}. {reason}\nNext step: {next_step}\n{link}",
     }
+
+
+def _account(run: Any, task: str | None, settings: Settings) -> tuple[str, str, date | None, Mapping[str, Any] | None]:
+    """Return the store, its title, the run's day, and what its task or its lateness says; no task: it is late."""
+    # Not at the top: DAGs are parsed without the libraries of pages.
+    from shelfkin_airflow.ui.shop import day_of_run, shops
+
+    shop = shops(settings).get(run.dag_id)
+    if shop is None:  # somebody broke its profile since the run began
+        return run.dag_id, run.dag_id, None, None
+    interval_end = run.data_interval_end.date() if run.data_interval_end else None
+    as_of = day_of_run(run.conf or {}, shop.profile, interval_end, run.run_after.date())
+    account = shop.error(shop.run(as_of, run.run_id), task) if task else _late(shop.profile)
+    return shop.store, _shown(shop.profile.title), as_of, account
 
 
 def _late(profile: StoreProfile) -> dict[str, str]:

@@ -89,6 +89,16 @@ def test_a_task_that_left_no_account_is_told_with_airflows_words(inbox: type[Inb
     assert [one["reason"] for one in inbox.got] == ["Spark needs Java 17", "The task ended without a word."]
 
 
+def test_a_shop_whose_profile_was_broken_meanwhile_is_told_too(
+    inbox: type[Inbox], paths: RunPaths, tmp_path: Path
+) -> None:
+    (tmp_path / "stores" / "shop.yaml").write_text("store: [")
+    RunNotifier()(failed("select_k", AirflowFailException("select_k failed (profile): not valid YAML")))
+    (message,) = inbox.got
+    assert (message["shop"], message["as_of"], message["event"]) == (DAG_ID, None, "failed")
+    assert message["text"].startswith(f"{DAG_ID}: select_k failed. select_k failed (profile): not valid YAML\n")
+
+
 def test_a_run_that_the_gate_refuses_is_told_as_such(inbox: type[Inbox], paths: RunPaths, tmp_path: Path) -> None:
     notes: dict[str, str] = {}
     refused = {"gate": "refuse", "gate_reason": "popularity is better", "task": "all"}
