@@ -188,7 +188,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         lists = flags("list_length", "repurchase", "repurchase_after_days")
         embedding = flags("model", "dimensions", "budget_usd")
 
-        catalog = stage("clean_catalog", (), [], in_date_order=True)
+        catalog = stage("clean_catalog", (), [], in_date_order=True, waits_for_catalogue=True)
         events = stage("clean_events", (), [], in_date_order=True)
         # One slot: two stages that embed at the same time would each believe that they own the API quota.
         vectors = stage(
