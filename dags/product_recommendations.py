@@ -42,8 +42,9 @@ EMBEDDING_POOL = "embedding"
 PUBLISHING_POOL = "publishing"
 
 BACKFILL_DOC = """
-**To backfill**: `airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in
-date order, oldest first, and only texts that changed are embedded again.
+**To backfill**: the tab Shop, page Backfill, says what that would change, and does it. By command:
+`airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in date order, oldest
+first, and only texts that changed are embedded again.
 """
 
 FROZEN_DOC = """
