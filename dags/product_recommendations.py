@@ -45,8 +45,9 @@ EMBEDDING_POOL = "embedding"
 PUBLISHING_POOL = "publishing"
 
 BACKFILL_DOC = """
-**To backfill**: `airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in
-date order, oldest first, and only texts that changed are embedded again.
+**To backfill**: the tab Shop, page Backfill, says what that would change, and does it. By command:
+`airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in date order, oldest
+first, and only texts that changed are embedded again.
 """
 
 FROZEN_DOC = """
@@ -125,7 +126,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         lists = flags("list_length", "repurchase", "repurchase_after_days")
         embedding = flags("model", "dimensions", "budget_usd")
 
-        catalog = stage("clean_catalog", (), [], in_date_order=True)
+        catalog = stage("clean_catalog", (), [], in_date_order=True, waits_for_catalogue=True)
         events = stage("clean_events", (), [], in_date_order=True)
         # One slot: two stages that embed at the same time would each believe that they own the API quota.
         vectors = stage(

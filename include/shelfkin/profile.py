@@ -245,6 +245,9 @@ class Catalog(Sourced):
     timestamp_format: str | None = Field(None, description="Spark pattern of updated_at; default: ISO 8601")
     fold_shouting: bool = Field(False, description="turn ALL-CAPS titles and categories into Sentence case")
     max_text_chars: int = Field(8000, ge=20)
+    wait_hours: float = Field(
+        0, ge=0, le=48, description="that a scheduled run waits for the snapshot of the day before, of dated_snapshots"
+    )
     max_quarantined_share: Share = 0.2
 
     @model_validator(mode="after")
@@ -255,6 +258,8 @@ class Catalog(Sourced):
             raise ValueError(f"kind: {self.kind} needs `source`, or `tables` and `query`")
         if (self.kind == "dated_snapshots") != any(source.is_dated for source in self.sources.values()):
             raise ValueError("`{snapshot_date}` in a path goes with kind: dated_snapshots, and only with it")
+        if self.wait_hours and self.kind != "dated_snapshots":
+            raise ValueError("wait_hours goes with kind: dated_snapshots, and only with it")
         return self
 
 

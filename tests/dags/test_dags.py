@@ -368,6 +368,42 @@ def test_a_backfilled_day_waits_for_older_days_only(run_type: str, older_runs: b
         operators.wait_for_older_days(context)
 
 
+@pytest.mark.parametrize(
+    ("run_type", "hours_ago", "there", "waits"),
+    [
+        ("scheduled", 1, False, True),
+        ("scheduled", 1, True, False),
+        # Longer than the profile's six hours: with the newest that there is.
+        ("scheduled", 7, False, False),
+        ("backfill", 1, False, False),
+        ("manual", 1, False, False),
+    ],
+)
+def test_a_scheduled_run_waits_for_the_catalogue_of_the_day_before(
+    run_type: str, hours_ago: int, there: bool, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = {
+        "kind": "dated_snapshots",
+        "source": {"path": str(tmp_path / "p-{snapshot_date}.csv")},
+        "fields": {"product_id": "id", "title": "title"},
+        "wait_hours": 6,
+    }
+    write_store(tmp_path, store="daily_shop", schedule="0 3 * * *", start_date="2011-10-01", catalog=catalog)
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    task = rendered(dags_of(load_dag_file())["product_recommendations__daily_shop"], "clean_catalog")
+    day_before = task.paths.as_of - timedelta(days=1)
+    (tmp_path / f"p-{day_before - timedelta(days=1)}.csv").touch()
+    if there:
+        (tmp_path / f"p-{day_before}.csv").touch()
+    end = datetime.now(UTC) - timedelta(hours=hours_ago)
+    context: Any = {"dag_run": SimpleNamespace(run_type=run_type, data_interval_end=end)}
+    if waits:
+        with pytest.raises(AirflowRescheduleException):
+            task._wait_for_catalogue(context)
+    else:
+        task._wait_for_catalogue(context)
+
+
 def test_the_stage_pushes_the_manifest_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 

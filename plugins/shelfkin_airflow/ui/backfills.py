@@ -16,7 +16,7 @@ from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shelfkin.artifacts import FORMAT_VERSION, forecast_uri
+from shelfkin.artifacts import FORMAT_VERSION, Manifest, forecast_uri
 from shelfkin.errors import ArtifactError
 from shelfkin.schedule import data_intervals
 from shelfkin_airflow.ui.shop import Shop
@@ -121,8 +121,8 @@ def _embedded_since(shop: Shop, day: Mapping[str, Any], made_at: str) -> int | N
     pointer = shop.pointer(date.fromisoformat(day["as_of"]))
     if pointer is None or pointer["published_at"] <= made_at:
         return None
-    manifests = shop.manifests(shop.run(date.fromisoformat(day["as_of"]), pointer["run_id"]))
-    return int(manifests["embed_products"].content["metrics"]["texts_embedded"])
+    embedded = Manifest.read(shop.root, pointer["manifests"]["embed_products"])
+    return int(embedded.content["metrics"]["texts_embedded"])
 
 
 def _newest_forecast_run(shop: Shop, session: Session) -> DagRun | None:
