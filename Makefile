@@ -30,7 +30,7 @@ TO ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar bench-pages rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -136,6 +136,9 @@ bench-cold: setup ## benchmark: products without any history, ranked by text and
 
 bench-serving: setup ## benchmark: the serving index, its look-ups beside DuckDB's (STORE=... or a made-up shop of PRODUCTS=...)
 	$(PY) benchmarks/bench_serving.py $(if $(STORE),--store '$(STORE)') $(if $(PRODUCTS),--products '$(PRODUCTS)')
+
+bench-pages: setup ## benchmark: every page's answer in ms, its index's cost, the server's memory (STORE=... or 1,000,000 made-up products)
+	$(PY) benchmarks/bench_pages.py $(if $(STORE),--store '$(STORE)') $(if $(PRODUCTS),--products '$(PRODUCTS)')
 
 bench-publish: setup ## benchmark: a run published to Postgres five times, with readers beside it (STORE=...)
 	$(PY) benchmarks/bench_publish.py --store '$(STORE)'

@@ -66,12 +66,12 @@ SHOP = """
            (1 - place / 40 + random() / 100)::FLOAT AS score, 'taste' AS strategy,
            [{{product_id: id(hash(i) // 2), share: 0.9::FLOAT}},
             {{product_id: id(hash(place) // 2), share: 0.1::FLOAT}}] AS reasons
-    FROM range({n} // 2) t(i), range(20) places(place);
+    FROM range({n_users}) t(i), range(20) places(place);
     CREATE TABLE popular_products AS
     SELECT 'all' AS scope, (i + 1)::INT AS rank, id(i * 37) AS product_id, (1 - i / 200)::FLOAT AS score
     FROM range(100) t(i);
     CREATE TABLE events AS
-    SELECT 'U' || hash(i) % ({n} // 2) AS user_id, id(pow({n}, random())) AS product_id, 'purchase' AS event_type,
+    SELECT 'U' || hash(i) % {n_users} AS user_id, id(pow({n}, random())) AS product_id, 'purchase' AS event_type,
            TIMESTAMPTZ '2025-01-01 00:00:00+00' + INTERVAL (i) SECOND AS occurred_at, 1.0::DOUBLE AS quantity
     FROM range({n} * 15) t(i);
     CREATE TABLE recommender_metrics AS
@@ -90,16 +90,19 @@ KEYS = {
 Ask = Callable[[object], object]
 
 
-def tables_of(flags: argparse.Namespace, folder: Path) -> duckdb.DuckDBPyConnection:
-    """Return a connection with the tables of a store's newest published run, or of a made-up shop."""
-    if not flags.store:
-        db = duckdb.connect(str(folder / "shop.duckdb"))
-        db.execute("SELECT setseed(0.5)")
-        db.execute(SHOP.format(n=flags.products, n_clusters=max(10, flags.products // 1500)))
-        return db
+def made_up_shop(folder: Path, n_products: int, n_users: int) -> duckdb.DuckDBPyConnection:
+    """Return a connection with the tables of a made-up shop."""
+    db = duckdb.connect(str(folder / "shop.duckdb"))
+    db.execute("SELECT setseed(0.5)")
+    db.execute(SHOP.format(n=n_products, n_users=n_users, n_clusters=max(10, n_products // 1500)))
+    return db
+
+
+def tables_of_run(store: str) -> duckdb.DuckDBPyConnection:
+    """Return a connection with the tables of a store's newest published run."""
     settings = Settings.from_env()
     root = Root.at(settings.artifact_root)
-    pointer = read_pointer(settings, flags.store, "")
+    pointer = read_pointer(settings, store, "")
     manifests = {stage: Manifest.read(root, uri) for stage, uri in pointer["manifests"].items()}
     db = duckdb.connect()
     for table in TABLES:
@@ -253,7 +256,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as name:
         folder = Path(name)
-        tables = tables_of(flags, folder)
+        n = flags.products
+        tables = tables_of_run(flags.store) if flags.store else made_up_shop(folder, n, n // 2)
         sqlite, duck = folder / "index.sqlite", folder / "index.duckdb"
         built("serving index", lambda: build_index(tables, ("shop", "2026-01-01", "bench"), sqlite), sqlite)
         built("DuckDB", lambda: write_duckdb(tables, duck), duck)

@@ -297,6 +297,21 @@ def published_before(paths: RunPaths, n: int = 1) -> list[dict[str, Any]]:
     return paths.earlier("published", n)
 
 
+def published_pointer(root: Root, uri: str) -> dict[str, Any]:
+    """Return the content of a published pointer; raises ArtifactError if it is missing or of another format version."""
+    content = root.read_json(uri)
+    _check_format(content, uri, "Publish that day again with this version of shelfkin.")
+    return content
+
+
+def _check_format(content: Mapping[str, Any], uri: str, next_step: str) -> None:
+    found = content.get("format_version")
+    if found != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{uri} has format_version {found!r}; this code reads {FORMAT_VERSION}.", next_step=next_step
+        )
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a stage that succeeded left behind."""
@@ -312,11 +327,7 @@ class Manifest:
         # Read once: a hash of one version beside the content of another would be worse than no hash.
         data = root.read_bytes(uri)
         content = json_object(data, uri, ArtifactError)
-        if content.get("format_version") != FORMAT_VERSION:
-            raise ArtifactError(
-                f"{uri} has format_version {content.get('format_version')!r}; this code reads {FORMAT_VERSION}.",
-                next_step="Run the stage again with this version of shelfkin.",
-            )
+        _check_format(content, uri, "Run the stage again with this version of shelfkin.")
         return cls(root, uri, sha256_hex(data), content)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import airflow_home  # noqa: F401  isort: skip
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from finished_run import Rows, stamped_rows, write_run
@@ -41,7 +43,9 @@ def hostile_rows() -> Rows:
     for row, title in zip(rows[tables.PRODUCTS], HOSTILE, strict=False):
         row |= {"title": title, "brand": title[:60], "category_path": [title[:60]], "text_hash": title}
     rows[tables.CLUSTERS][0] |= {"name": HOSTILE[0], "top_terms": HOSTILE[:5], "representative_product_ids": ids[:7]}
-    rows[tables.CLUSTER_PROJECTION] = [{"text_hash": HOSTILE[0], "cluster_id": 1, "x": 0.0, "y": 1.0}]
+    rows[tables.CLUSTER_PROJECTION] = [
+        {"text_hash": text, "cluster_id": 1, "x": float(place), "y": place % 3.0} for place, text in enumerate(HOSTILE)
+    ]
     moment = datetime(2024, 5, 3, 12, tzinfo=UTC)
     rows[tables.EVENTS] = [
         {"user_id": "u0", "product_id": ids[0], "event_type": "purchase", "occurred_at": moment, "quantity": 1.0}
@@ -50,22 +54,28 @@ def hostile_rows() -> Rows:
     return rows
 
 
+def write_profile(folder: Path, store: str, title: str) -> None:
+    """Write a store's profile, of which pages show the title."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{store}.yaml").write_text(
+        f"store: {store}\ntitle: {title}\ntimezone: UTC\n"
+        "catalog: {kind: snapshot, source: {path: p.csv}, fields: {product_id: id, title: title}}\n"
+    )
+
+
 # Of the module: what it sets in the environment must not outlast these tests.
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A browser without a login (None), or with one of a role (``""``: a user without any permission)."""
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """Airflow's API server over one published shop, one without any run, and one whose files are broken."""
     from airflow import settings
-    from airflow.api_fastapi.app import create_app, get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.app import create_app
     from airflow.models import import_all_models
     from airflow.models.base import Base
 
     folder = tmp_path_factory.mktemp("ui")
-    (folder / "stores").mkdir()
-    (folder / "stores" / "shop.yaml").write_text(
-        "store: shop\ntitle: <b>Shop</b> & Söhne\ntimezone: UTC\n"
-        "catalog: {kind: snapshot, source: {path: p.csv}, fields: {product_id: id, title: title}}\n"
-    )
+    write_profile(folder / "stores", "shop", "<b>Shop</b> & Söhne")
+    write_profile(folder / "stores", "empty", "Nothing yet")
+    write_profile(folder / "stores", "broken", "Broken files")
     metrics = {
         "gate": "pass",
         "gate_reason": "no baseline is better beyond noise over 7 users",
@@ -78,6 +88,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     paths, uris = write_run(folder / "artifacts", hostile_rows(), run_id=RUN_ID, metrics=metrics)
     _add_report(paths)
     publish_run(paths, uris, publish=True)
+    _break(folder / "artifacts" / "stores" / "broken" / "published")
     import_all_models()
     settings.configure_orm()
     Base.metadata.create_all(settings.engine)
@@ -85,16 +96,50 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARTIFACT_ROOT", str(folder / "artifacts"))
         patch.setenv("SHELFKIN_STORES_DIR", str(folder / "stores"))
-        app = create_app(apps="core")
+        yield create_app(apps="core")
 
-        def browser(role: str | None) -> TestClient:
-            made = TestClient(app, raise_server_exceptions=True, headers={"accept": "text/html"})
-            if role is not None:
-                user = SimpleAuthManagerUser(username="someone", role=role or None)
-                made.cookies.set("_token", get_auth_manager().generate_jwt(user))
-            return made
 
-        yield browser
+@pytest.fixture(scope="module")
+def token(app: FastAPI) -> Callable[[str], str]:
+    """What a browser has as its cookie ``_token`` after somebody of a role logged in."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    return lambda role: get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="someone", role=role or None))
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI, token: Callable[[str], str]) -> Client:
+    """A client without a login (None), or with one of a role (``""``: a user without any permission)."""
+
+    def client_of(role: str | None) -> TestClient:
+        made = TestClient(app, raise_server_exceptions=True, headers={"accept": "text/html"})
+        if role is not None:
+            made.cookies.set("_token", token(role))
+        return made
+
+    return client_of
+
+
+def _break(published: Path) -> None:
+    """Publish a day that was cut off, one of a later version, and one whose index is no database."""
+    published.mkdir(parents=True)
+    (published / "as_of=2024-05-01.json").write_text('{"format_version": 1, "run_id": ')
+    (published / "as_of=2024-05-02.json").write_text('{"format_version": 99}')
+    (published / "index.sqlite").write_text("no database " * 100)
+    entry = {"path": "gone", "rows": 1}
+    pointer = {
+        "format_version": 1,
+        "store": "broken",
+        "run_id": "r",
+        "as_of": "2024-06-01",
+        "published_at": "2024-06-02T00:00:00Z",
+        "serving_index": str(published / "index.sqlite"),
+        "tables": {"products": entry},
+        "metrics": {},
+    }
+    for name in ("as_of=2024-06-01.json", "latest.json"):
+        (published / name).write_text(json.dumps(pointer))
 
 
 def _add_report(paths: RunPaths) -> None:

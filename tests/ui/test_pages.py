@@ -194,7 +194,7 @@ def test_csv_cells_are_no_formulas(client: Client) -> None:
 
 def test_the_map_is_the_indexs_points(client: Client) -> None:
     points = np.frombuffer(client("VIEWER").get(f"{DAG}/map.bin").content, MAP_POINT).tolist()
-    assert points == [(1, 1, 0.0, 1.0)]
+    assert points == [(number, 1, float(number - 1), (number - 1) % 3.0) for number in range(1, 8)]
     assert client("VIEWER").get(f"{DAG}/titles?number=1").json()[0]["id"] == "p000000"
 
 

@@ -154,14 +154,18 @@ class ServingIndex(AbstractContextManager["ServingIndex"]):
     Raises
     ------
     ArtifactError
-        The file is of another version of shelfkin.
+        The file is of another version of shelfkin, or broken.
     """
 
     def __init__(self, path: Path) -> None:
         self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         self._of_thread = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        ((layout,),) = self._ask("PRAGMA user_version")
+        try:
+            ((layout,),) = self._ask("PRAGMA user_version")
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise ArtifactError(f"{path} can't be read: {error}.", next_step=_PUBLISH_AGAIN) from error
         if layout != LAYOUT:
             self.close()
             raise ArtifactError(f"{path} has layout {layout}; this version reads {LAYOUT}.", next_step=_PUBLISH_AGAIN)

@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
-from shelfkin.artifacts import Manifest, Root, RunPaths
+from shelfkin.artifacts import Manifest, Root, RunPaths, published_pointer
+from shelfkin.errors import ShelfkinError
 from shelfkin.lineage import read_lineage, stale_line
 from shelfkin_airflow.deadline import overdue
 from shelfkin_airflow.ui.shop import Shop
@@ -47,8 +48,13 @@ class History:
 def shop_history(shop: Shop, n_days: int = N_DAYS) -> History:
     """Return the newest published days of a shop."""
     published = shop.days()
-    days = [_day(shop.root, shop.store, as_of, _state(shop.run(as_of, ""))) for as_of in published[:n_days]]
-    return History(days, len(published), _to_do(shop, days))
+    days, unreadable = [], []
+    for as_of in published[:n_days]:
+        try:
+            days.append(_day(shop.root, shop.store, as_of, _state(shop.run(as_of, ""))))
+        except ShelfkinError as error:
+            unreadable.append(f"{as_of} can't be read: {error.message}")
+    return History(days, len(published), unreadable + (_to_do(shop, days) if days or not unreadable else []))
 
 
 def _state(paths: RunPaths) -> tuple[str, ...]:
@@ -60,7 +66,7 @@ def _state(paths: RunPaths) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _day(root: Root, store: str, as_of: date, _state: tuple[str, ...]) -> Day:
     """Return one day; read anew only when its files change, because a lineage holds a large shop's every product."""
-    pointer = root.read_json(RunPaths(root, store, as_of, "").published_uri())
+    pointer = published_pointer(root, RunPaths(root, store, as_of, "").published_uri())
     metrics, tables = pointer["metrics"], pointer["tables"]
     clusters, embedded, built = (
         _metrics(root, pointer, stage) for stage in ("cluster_products", "embed_products", "build_recommendations")

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from shelfkin.artifacts import Manifest, Root, RunPaths, published_days
+from shelfkin.artifacts import Manifest, Root, RunPaths, published_days, published_pointer
 from shelfkin.errors import ArtifactError, ShelfkinError
 from shelfkin.profile import StoreProfile, store_names
 from shelfkin.serving.index import ServingIndex, open_index
@@ -57,7 +57,7 @@ class Shop:
         """Return the pointer of a published day (None: of the newest), or None if there is none."""
         paths = self.run(as_of or date.min, "")
         uri = paths.published_uri() if as_of else paths.latest_uri()
-        return self.root.read_json(uri) if self.root.exists(uri) else None
+        return published_pointer(self.root, uri) if self.root.exists(uri) else None
 
     def index(self, pointer: Mapping[str, Any]) -> ServingIndex:
         """Return the serving index of a published run.

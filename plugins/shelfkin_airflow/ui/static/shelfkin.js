@@ -5,14 +5,14 @@ for (const form of document.querySelectorAll("form[data-search]")) {
   const input = form.querySelector("input[type=search]");
   const list = form.querySelector(".found");
   const day = new URLSearchParams(location.search).get("as_of");
-  let asked = 0;
+  let asked = 0, answered = Promise.resolve();
   const address = (id) => {
     const url = new URL(form.dataset.open, location.href);
     form.dataset.adds ? url.searchParams.append("id", id) : url.searchParams.set("id", id);
     if (day) url.searchParams.set("as_of", day);
     return url;
   };
-  input.addEventListener("input", async () => {
+  const search = async () => {
     const mine = ++asked;
     const url = new URL(form.dataset.search, location.href);
     url.searchParams.set("q", input.value);
@@ -24,16 +24,22 @@ for (const form of document.querySelectorAll("form[data-search]")) {
       const item = document.createElement("li");
       const link = document.createElement("a");
       link.href = address(product.id);
+      link.dataset.id = product.id;
       link.textContent = `${product.title}  ${product.id}`;
       item.append(link);
       return item;
     }));
     if (!products.length && input.value.trim()) list.replaceChildren(Object.assign(document.createElement("li"), { textContent: "Nothing found." }));
     list.hidden = !input.value.trim();
-  });
-  form.addEventListener("submit", (event) => {
-    const first = list.querySelector("a");
-    if (first) { event.preventDefault(); location.href = first.href; }
+  };
+  input.addEventListener("input", () => { answered = search(); });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    // Whoever types fast gets what the whole word finds, and an id before what only begins like it.
+    await answered;
+    const links = [...list.querySelectorAll("a")];
+    const found = links.find((link) => link.dataset.id === input.value.trim()) || links[0];
+    if (found) location.href = found.href; else if (!form.dataset.adds) form.submit();
   });
 }
 
@@ -84,7 +90,9 @@ async function drawMap(place) {
     return [id, [mean(x), mean(y)]];
   }));
   const bounds = [Math.min, Math.max].map((of) => [x, y].map((values) => values.reduce((a, b) => of(a, b))));
-  let scale = 1, left = 0, top = 0, width = 0, height = 0, hovered = -1, waiting = false;
+  let scale = 1, left = 0, top = 0, width = 0, height = 0, hovered = -1, shown = null, waiting = false;
+  // Names as they are drawn: middle, baseline, half their width, cluster.
+  let labels = [];
 
   const fit = () => {
     width = canvas.clientWidth; height = canvas.clientHeight;
@@ -107,26 +115,28 @@ async function drawMap(place) {
     const size = n > 20000 ? 2 : 3;
     for (const [id, of] of members) {
       pen.fillStyle = colour.get(id) || "#888";
+      pen.globalAlpha = shown === null ? 0.8 : id === shown ? 1 : 0.08;
       for (const i of of) {
         const px = atX(x[i]), py = atY(y[i]);
         if (px > 0 && px < width && py > 0 && py < height) pen.fillRect(px, py, size, size);
       }
     }
+    pen.globalAlpha = 1;
     const style = getComputedStyle(document.documentElement);
-    pen.font = "12px system-ui, sans-serif";
+    pen.font = "600 12px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.lineWidth = 3;
     pen.strokeStyle = style.getPropertyValue("--card");
     pen.fillStyle = style.getPropertyValue("--ink");
-    const taken = [];
+    labels = [];
     // Large clusters first; a name that would cover another one waits until the map is closer.
     for (const row of rows) {
       const id = Number(row.dataset.cluster), at = middle.get(id);
       if (!at) continue;
       const name = names.get(id), half = pen.measureText(name).width / 2 + 4, px = atX(at[0]), py = atY(at[1]);
       if (px - half < 0 || px + half > width || py < 12 || py > height) continue;
-      if (taken.some(([ox, oy, oh]) => Math.abs(px - ox) < half + oh && Math.abs(py - oy) < 16)) continue;
-      taken.push([px, py, half]);
+      if (labels.some(([ox, oy, oh]) => Math.abs(px - ox) < half + oh && Math.abs(py - oy) < 16)) continue;
+      labels.push([px, py, half, id]);
       pen.strokeText(name, px, py);
       pen.fillText(name, px, py);
     }
@@ -145,6 +155,15 @@ async function drawMap(place) {
     }
     return best;
   };
+  const named = (px, py) => {
+    const label = labels.find(([ox, oy, half]) => Math.abs(px - ox) < half && py > oy - 13 && py < oy + 4);
+    return label ? label[3] : null;
+  };
+  const show = (id) => { if (id !== shown) { shown = id; redraw(); } };
+  for (const row of rows) {
+    row.addEventListener("pointerenter", () => show(Number(row.dataset.cluster)));
+    row.addEventListener("pointerleave", () => show(null));
+  }
   const titles = new Map();
   const titleOf = async (i) => {
     if (!titles.has(number[i])) {
@@ -161,11 +180,31 @@ async function drawMap(place) {
     event.preventDefault();
     zoom(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY);
   }, { passive: false });
+  const point = async (px, py) => {
+    const name = named(px, py), i = name === null ? nearest(px, py) : -1;
+    canvas.classList.toggle("on-name", name !== null);
+    show(name);
+    if (i < 0) words.textContent = name === null ? said : names.get(name);
+    if (i === hovered) return;
+    hovered = i;
+    redraw();
+    if (i < 0) return;
+    const product = await titleOf(i);
+    if (hovered === i && product) words.textContent = `${product.title} (${product.id}), ${names.get(cluster[i]) || ""}`;
+  };
   let held = null, moved = false;
-  canvas.addEventListener("pointerdown", (event) => { held = [event.offsetX, event.offsetY]; moved = false; canvas.setPointerCapture(event.pointerId); });
+  canvas.addEventListener("pointerdown", (event) => {
+    held = [event.offsetX, event.offsetY];
+    moved = false;
+    canvas.setPointerCapture(event.pointerId);
+    // A finger points nowhere before it touches.
+    point(...held);
+  });
   canvas.addEventListener("pointerup", async () => {
     held = null;
-    if (moved || hovered < 0) return;
+    if (moved) return;
+    if (shown !== null) location.href = rows.find((row) => Number(row.dataset.cluster) === shown).querySelector("a").href;
+    if (hovered < 0) return;
     const product = await titleOf(hovered);
     if (!product) return;
     const url = new URL(place.dataset.product, location.href);
@@ -173,7 +212,7 @@ async function drawMap(place) {
     if (place.dataset.asOf) url.searchParams.set("as_of", place.dataset.asOf);
     location.href = url;
   });
-  canvas.addEventListener("pointermove", async (event) => {
+  canvas.addEventListener("pointermove", (event) => {
     if (held) {
       const dx = event.offsetX - held[0], dy = event.offsetY - held[1];
       moved = moved || Math.abs(dx) + Math.abs(dy) > 3;
@@ -181,13 +220,7 @@ async function drawMap(place) {
       redraw();
       return;
     }
-    const i = nearest(event.offsetX, event.offsetY);
-    if (i === hovered) return;
-    hovered = i;
-    redraw();
-    if (i < 0) { words.textContent = said; return; }
-    const product = await titleOf(i);
-    if (hovered === i && product) words.textContent = `${product.title} (${product.id}), ${names.get(cluster[i]) || ""}`;
+    point(event.offsetX, event.offsetY);
   });
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
