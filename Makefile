@@ -23,10 +23,14 @@ RECENT ?=
 N ?=
 FILES ?=
 FORCE ?=
+KEEP ?=
+YES ?=
+FROM ?=
+TO ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-pages bench-publish bench-similar rehearsal up down show rollback pause resume recommend test test-fast test-all compose-check lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar bench-pages rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -73,6 +77,15 @@ up: setup ## start Airflow on 127.0.0.1:8080 (PORT=...) and print the login
 down: ## stop Airflow and everything that it started
 	@$(PY) bin/local_airflow.py down
 
+new-revision: setup ## the living shop delivers catalogues again, with one shelf renamed (FROM=the first day that reads them)
+	@$(PY) -m shelfkin new-revision --from '$(FROM)'
+
+forecast: setup ## what a backfill would change and embed, before it is made (STORE=..., FROM=..., TO=...)
+	@$(PY) bin/forecast.py --store '$(STORE)' --from '$(FROM)' --to '$(TO)'
+
+backfill: setup ## run days again, on the Airflow of make up (STORE=..., FROM=..., TO=...)
+	@$(PY) bin/local_airflow.py backfill --store '$(STORE)' --from '$(FROM)' --to '$(TO)'
+
 show: setup ## print clusters, a product with its neighbours and three customers of the newest run (STORE=..., AS_OF=...)
 	@$(PY) -m shelfkin show --store '$(STORE)' --as-of '$(AS_OF)'
 
@@ -84,6 +97,9 @@ pause: setup ## keep what readers get as it is, while runs go on (STORE=..., REA
 
 resume: setup ## let the next published run become what readers get
 	@$(PY) -m shelfkin resume --store '$(STORE)'
+
+prune: setup ## which old runs may go: make prune STORE=... KEEP=90; with YES=1 they are removed
+	@$(PY) -m shelfkin prune --store '$(STORE)' $(if $(KEEP),--keep '$(KEEP)') $(if $(YES),--yes)
 
 recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
 	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')

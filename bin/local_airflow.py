@@ -4,6 +4,7 @@ bin/local_airflow.py setup                     create the metadata database and 
 bin/local_airflow.py run --store S [--as-of D] [--conf JSON]
 bin/local_airflow.py up [--port 8080]          start Airflow in the background and print the login
 bin/local_airflow.py down                      stop it and everything that it started
+bin/local_airflow.py backfill --store S --from D --to D
 bin/local_airflow.py status
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from local_backfill import backfill
 from local_home import set_up
 from local_run import run_once
 from local_server import down, serve, status, up
@@ -32,6 +34,11 @@ def main() -> int:
     for flag in ("--store", "--as-of", "--conf"):
         run.add_argument(flag, default="")
     run.set_defaults(action=lambda flags: run_once(flags.store, flags.as_of, flags.conf))
+    again = commands.add_parser("backfill")
+    again.add_argument("--store", default="")
+    again.add_argument("--from", dest="first", default="")
+    again.add_argument("--to", dest="last", default="")
+    again.set_defaults(action=lambda flags: backfill(flags.store, flags.first, flags.last))
     flags = parser.parse_args()
     try:
         return flags.action(flags) or 0

@@ -15,6 +15,7 @@ from local_server import stop_tree
 from shelfkin.app import check_not_in_the_future
 from shelfkin.errors import OptionError
 from shelfkin.json_object import json_object
+from shelfkin.run_form import check_run, run_form
 from shelfkin.run_progress import PROGRESS_FILE
 from shelfkin.settings import Settings
 
@@ -25,10 +26,12 @@ def run_once(store: str, as_of: str, conf_text: str) -> int:
     """Run a store's DAG once in this process tree; return the exit status."""
     settings = Settings.from_env()
     store = store or settings.default_store
-    if not settings.profile(store).enabled:
+    profile = settings.profile(store)
+    if not profile.enabled:
         raise OptionError(f"Store {store!r} has `enabled: false`.", next_step="Enable it in its profile.")
     conf = json_object(conf_text or "{}", "CONF", OptionError, """Write CONF='{"repurchase": "exclude"}'.""")
-    if as_of:
+    check_run(conf, run_form(profile), "CONF")
+    if as_of := as_of or conf.get("as_of") or "":
         conf["as_of"] = _checked_date(as_of)
     dag_id = settings.dag_id(store)
     with prepared_environment() as environment:

@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 
 from local_home import HOME, local_environment, prepared_environment, tail
+from shelfkin.demo_data import materialise_for
 from shelfkin.errors import OptionError
+from shelfkin.settings import Settings
 
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 40
@@ -25,10 +27,12 @@ _PASSWORD_FILE = HOME / "simple_auth_manager_passwords.json.generated"
 
 def up(port: int) -> None:
     """Start Airflow in the background, wait until it answers, unpause the DAGs and print the login."""
-    if (running := _running_pid()) is not None:
+    if (running := running_pid()) is not None:
         print(f"Airflow runs already (pid {running}): {json.loads(_STATE_FILE.read_text())['url']}")
         return
     _require_free_port(port)
+    settings = Settings.from_env()
+    _prepare_data(settings)
     environment = local_environment(port)
     log_path = HOME / "standalone.log"
     with log_path.open("wb") as log:
@@ -46,7 +50,30 @@ def up(port: int) -> None:
     print(f"Starting Airflow on {url} (log: {log_path}) ...", flush=True)
     _wait_until_ready(url, process, log_path)
     password = json.loads(_PASSWORD_FILE.read_text())["admin"]
-    print(f"Airflow is up: {url}\n  user      admin\n  password  {password}\nStop it with `make down`.")
+    print(f"Airflow is up: {url}\n  user      admin\n  password  {password}")
+    for line in scheduled_shops(settings, url):
+        print(line)
+    print("Stop it with `make down`.")
+
+
+def _prepare_data(settings: Settings) -> None:
+    """Make the raw files of shipped shops whose runs begin by themselves."""
+    for profile in settings.profiles()[0]:
+        if profile.enabled and profile.schedule and profile.materialise:
+            materialise_for(profile, settings)
+
+
+def scheduled_shops(settings: Settings, url: str) -> list[str]:
+    """Return what runs by itself, when, and how to pause it."""
+    lines = []
+    for profile in settings.profiles()[0]:
+        if profile.enabled and profile.schedule:
+            dag_id = settings.dag_id(profile.store)
+            lines.append(
+                f"Runs by schedule: {profile.title}, {profile.schedule!r} {profile.timezone}, and now the newest "
+                f"{profile.catchup_runs} that were missed.\n  Look, or pause it by its switch: {url}/dags/{dag_id}"
+            )
+    return lines
 
 
 def serve(port: int) -> None:
@@ -69,7 +96,7 @@ def serve(port: int) -> None:
 
 def down() -> None:
     """Stop Airflow, its tasks and its database; return when no process is left."""
-    pid = _running_pid()
+    pid = running_pid()
     if pid is None:
         print("Airflow is not running.")
     else:
@@ -80,7 +107,7 @@ def down() -> None:
 
 def status() -> None:
     """Print whether Airflow runs."""
-    pid = _running_pid()
+    pid = running_pid()
     print("Airflow is not running." if pid is None else f"Airflow runs (pid {pid}).")
 
 
@@ -103,7 +130,8 @@ def stop_tree(pid: int, first_signal: int, grace_s: float = STOP_TIMEOUT_S) -> N
         psutil.wait_procs(alive, timeout=10)
 
 
-def _running_pid() -> int | None:
+def running_pid() -> int | None:
+    """Return the process of the Airflow that `up` started, or None if it doesn't run."""
     if not _STATE_FILE.exists():
         return None
     state = json.loads(_STATE_FILE.read_text())

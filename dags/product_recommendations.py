@@ -30,19 +30,24 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, DeadlineAlert, Param, SyncCallback
 
-from shelfkin.profile import MAX_RANKER_WINDOWS, StoreProfile
+from shelfkin.profile import StoreProfile
+from shelfkin.run_form import run_form
 from shelfkin.settings import Settings
+from shelfkin_airflow.deadline import PublishBy
+from shelfkin_airflow.notifications import RunNotifier
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
+from shelfkin_airflow.timetable import CronWithCatchup
 
 PROJECT = Path(__file__).resolve().parents[1]
 EMBEDDING_POOL = "embedding"
 PUBLISHING_POOL = "publishing"
 
 BACKFILL_DOC = """
-**To backfill**: `airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in
-date order, oldest first, and only texts that changed are embedded again.
+**To backfill**: the tab Shop, page Backfill, says what that would change, and does it. By command:
+`airflow backfill create --dag-id {dag_id} --from-date 2026-01-01 --to-date 2026-01-03`. Days run in date order, oldest
+first, and only texts that changed are embedded again.
 """
 
 FROZEN_DOC = """
@@ -61,84 +66,16 @@ def flags(*params: str) -> list[str]:
     ]
 
 
-def blank(kind: str, title: str, description: str, **limits: Any) -> Param:
-    """Return a field of the trigger form that may stay blank."""
-    return Param(None, type=["null", kind], title=title, description=description, **limits)
-
-
-def run_params(profile: StoreProfile) -> dict[str, Param]:
-    """Return the trigger form's fields; blank means "as the store profile says"."""
-    lists = profile.recommending
-    return {
-        "as_of": Param(
-            profile.default_as_of.isoformat() if profile.default_as_of and not profile.schedule else None,
-            type=["null", "string"],
-            format="date",
-            title="As of",
-            description="Use only what was known before this date (midnight UTC). Blank: end of the data interval.",
-        ),
-        "k": blank(
-            "integer",
-            "Number of clusters",
-            "Blank: chosen automatically, with reasons in the task log.",
-            minimum=2,
-            maximum=9_999,
-        ),
-        "list_length": Param(
-            lists.list_length,
-            type="integer",
-            minimum=1,
-            maximum=500,
-            title="List length",
-            description="Recommendations per customer.",
-        ),
-        "repurchase": Param(
-            lists.repurchase,
-            type="string",
-            enum=["allow", "exclude"],
-            title="Repurchase",
-            description="Whether a list may hold products that the customer bought before.",
-        ),
-        "repurchase_after_days": blank(
-            "integer",
-            "Repurchase after days",
-            "With repurchase allowed: days before a purchase may come back. Blank: the profile's.",
-            minimum=1,
-            maximum=3_650,
-        ),
-        "ranker_windows": blank(
-            "integer",
-            "Past windows to learn from",
-            "Fewer learn faster and rank a little worse; 0: a fixed blend ranks. Blank: the profile's.",
-            minimum=0,
-            maximum=MAX_RANKER_WINDOWS,
-        ),
-        "publish": Param(
-            True,
-            type="boolean",
-            title="Publish",
-            description="Off: a what-if run. All tables are built, but no reader is pointed to them.",
-        ),
-        "override_gate": Param(
-            False,
-            type="boolean",
-            title="Publish in spite of the gate",
-            description="The gate refuses lists that lose to a plain baseline, or fell far below the last published.",
-        ),
-        "model": blank(
-            "string",
-            "Embedding model",
-            "Blank: the profile's. The word local: the bundled model, without a key.",
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$",
-        ),
-        "dimensions": blank("integer", "Vector dimensions", "Blank: the model's own.", minimum=1, maximum=10_000),
-        "budget_usd": blank(
-            "number",
-            "Embedding budget in US dollars",
-            "The run stops before it spends more, and keeps what is paid. Blank: the profile's.",
-            exclusiveMinimum=0,
-        ),
-    }
+def late_alert(profile: StoreProfile) -> DeadlineAlert | None:
+    """Return the alert for a scheduled run that hasn't ended by the shop's ``publish_by``."""
+    if profile.publish_by is None:
+        return None
+    return DeadlineAlert(
+        name=f"published by {profile.publish_by}",
+        reference=PublishBy(profile.publish_by, profile.timezone),
+        interval=timedelta(0),
+        callback=SyncCallback(RunNotifier),
+    )
 
 
 def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
@@ -149,11 +86,14 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         dag_display_name=f"Recommendations: {profile.title}",
         description=f"Clusters, similar products and recommendations for {profile.title}",
         doc_md=(__doc__ or "") + (BACKFILL_DOC.format(dag_id=dag_id) if profile.schedule else FROZEN_DOC),
-        schedule=CronDataIntervalTimetable(profile.schedule, timezone=profile.timezone) if profile.schedule else None,
+        schedule=CronWithCatchup(profile.schedule, profile.timezone, profile.catchup_runs)
+        if profile.schedule
+        else None,
         start_date=datetime.combine(profile.start_date, datetime.min.time(), zone) if profile.start_date else None,
-        catchup=False,
+        catchup=False,  # beyond the schedule's own
         max_active_runs=1,
-        params=run_params(profile),
+        params={name: Param(**field) for name, field in run_form(profile).items()},
+        deadline=late_alert(profile),
         tags=["shelfkin", profile.store],
         default_args={
             "owner": "shelfkin",
@@ -162,14 +102,10 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             "retry_exponential_backoff": True,
             "max_retry_delay": timedelta(minutes=15),
             "execution_timeout": timedelta(hours=2),
+            "on_failure_callback": RunNotifier(),
         },
     )
     of_run = {"store": profile.store, "as_of": AS_OF, "run_id": "{{ run_id }}"}
-    folders = {
-        "artifact_root": settings.artifact_root,
-        "stores_dir": str(settings.stores_dir),
-        "data_dir": str(settings.data_dir),
-    }
     with dag:
 
         def stage(
@@ -178,7 +114,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
             return SparkStageOperator(
                 task_id=task_id,
                 spark_apps_dir=str(PROJECT / "spark_apps"),
-                folders=folders,
+                folders=settings.folders,
                 of_run=of_run,
                 stage_flags=stage_flags,
                 input_manifests=[upstream.output["manifest"] for upstream in reads],
@@ -190,7 +126,7 @@ def recommendations_dag(profile: StoreProfile, settings: Settings) -> DAG:
         lists = flags("list_length", "repurchase", "repurchase_after_days")
         embedding = flags("model", "dimensions", "budget_usd")
 
-        catalog = stage("clean_catalog", (), [], in_date_order=True)
+        catalog = stage("clean_catalog", (), [], in_date_order=True, waits_for_catalogue=True)
         events = stage("clean_events", (), [], in_date_order=True)
         # One slot: two stages that embed at the same time would each believe that they own the API quota.
         vectors = stage(

@@ -1,4 +1,4 @@
-"""What Airflow loads: the pages of `shelfkin_airflow.ui`, and where in Airflow's own UI they stand."""
+"""What Airflow loads: pages and where in its own UI they stand, the note of a run, and the deadline of a shop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
+from shelfkin_airflow import run_note
+from shelfkin_airflow.deadline import PublishBy
+from shelfkin_airflow.timetable import CronWithCatchup
 from shelfkin_airflow.ui.app import URL_PREFIX, app
 
 
@@ -20,10 +23,13 @@ def _view(name: str, destination: str, route: str, page: str) -> dict[str, Any]:
 
 
 class ShelfkinPlugin(AirflowPlugin):
-    """Pages for shops, runs and tasks."""
+    """Pages for shops, runs and tasks, and the schedule of shops."""
 
     name = "shelfkin"
+    timetables: ClassVar[list[type[CronWithCatchup]]] = [CronWithCatchup]
     fastapi_apps: ClassVar[list[dict[str, Any]]] = [{"app": app, "url_prefix": URL_PREFIX, "name": "shelfkin"}]
+    listeners: ClassVar[list[Any]] = [run_note]
+    deadline_references: ClassVar[list[Any]] = [PublishBy]
     external_views: ClassVar[list[dict[str, Any]]] = [
         _view("Recommendations", "nav", "shops", "shops"),
         _view("Shop", "dag", "shop", "dags/{DAG_ID}"),

@@ -93,3 +93,18 @@ def test_titles_only_sample_is_what_its_script_makes(monkeypatch: pytest.MonkeyP
     assert len(rows) == len({row[0] for row in rows}) == len({row[1] for row in rows}) == 1200
     with (folder / "titles_only.csv").open(encoding="utf-8", newline="") as file:
         assert [tuple(row) for row in csv.reader(file)] == [("product_id", "title", "description"), *rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schedule: 0 3 * * *\nstart_date: 2026-01-01\npublish_by: 6 am", "'6 am' is not a time of day"),
+        ("schedule: 0 3 * * *\nstart_date: 2026-01-01\npublish_by: 16:30", "quote it, as in '16:30'"),
+        ("publish_by: '06:00'", "publish_by needs a schedule"),
+    ],
+)
+def test_publish_by_is_a_time_of_day_of_a_scheduled_shop(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path)
+    path.write_text(f"{path.read_text()}{text}\n")
+    with pytest.raises(ProfileError, match=said):
+        load_profile(path)

@@ -7,6 +7,8 @@ python -m shelfkin recommend --recent P316,P333,P1115 [--store S] [--n 10]
 python -m shelfkin rollback --as-of D --reason WHY [--store S]
 python -m shelfkin pause --reason WHY [--store S]
 python -m shelfkin resume [--store S]
+python -m shelfkin prune [--store S] [--keep N] [--yes]
+python -m shelfkin new-revision [--from D]
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import getpass
 import shlex
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,42 @@ def resume(settings: Settings, store: str) -> None:
     print(f"The next published run of {store} becomes what readers get.")
 
 
+def prune(settings: Settings, store: str, keep: int, yes: bool) -> None:
+    """Print which runs may go and, if told to, remove them."""
+    from shelfkin.serving.retention import old_runs, remove_runs
+
+    settings.profile(store)
+    root = Root.at(settings.artifact_root)
+    old = old_runs(root, store, keep)
+    for folder, n_bytes in old.folders:
+        print(f"{n_bytes / 2**20:>9,.1f} MB  {folder}")
+    size = sum(n_bytes for _, n_bytes in old.folders) / 2**20
+    what = f"{len(old.folders)} runs of {size:,.1f} MB and {len(old.days)} published days"
+    if not old.folders and not old.days:
+        print("Nothing may go.")
+    elif not yes:
+        print(f"{what} may go. Remove them: make prune STORE={store} KEEP={keep} YES=1")
+    else:
+        remove_runs(root, store, old)
+        print(f"Removed {what}.")
+
+
+def new_revision(settings: Settings, _store: str, first: str) -> None:
+    """Deliver the living shop's catalogues again, from those that the run as of a day reads."""
+    from shelfkin import living_shop
+
+    folder = settings.data_dir / living_shop.STORE
+    since = parse_as_of(first) - timedelta(days=1) if first else None
+    day, n_products = living_shop.rename_shelf(folder, since)
+    old, new = living_shop.RENAMED
+    print(
+        f"Revision 2 of the catalogues from {day} on: shelf {old!r} is now {new!r} ({n_products} products at the end)."
+    )
+    first_run, today = day + timedelta(days=1), datetime.now(UTC).date()
+    days = f"STORE={living_shop.STORE} FROM={first_run} TO={max(first_run, today)}"
+    print(f"What a backfill would do: make forecast {days}")
+
+
 def _who() -> str:
     return getpass.getuser()
 
@@ -148,6 +187,11 @@ def main() -> int:
     for command in (back, stop):
         command.add_argument("--reason", required=True, help="why, in a few words; it is recorded with your name")
     go_on = commands.add_parser("resume", help="let the next published run become the latest again")
+    tidied = commands.add_parser("prune", help="which runs may go; with --yes, remove them")
+    tidied.add_argument("--keep", type=int, default=90, help="published days that stay (default: 90)")
+    tidied.add_argument("--yes", action="store_true", help="remove them")
+    revised = commands.add_parser("new-revision", help="rename a shelf in the living shop's newest catalogues")
+    revised.add_argument("--from", dest="first", default="", help="first day whose run reads them")
     actions = {
         drafted: profile,
         checked: check,
@@ -156,6 +200,8 @@ def main() -> int:
         back: rollback,
         stop: pause,
         go_on: resume,
+        tidied: prune,
+        revised: new_revision,
     }
     for command, action in actions.items():
         command.add_argument("--store", default="", required=command is drafted)

@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime
 from importlib import import_module
 from typing import Any
 
-from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled, utc_now
+from shelfkin.artifacts import Manifest, Root, RunPaths, check_reconciled, failure_account
 from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, UnexpectedError, without_controls
 from shelfkin.run_progress import ProgressHandler
 from shelfkin.settings import Settings
@@ -199,15 +199,7 @@ def _report_failure(name: str, paths: RunPaths | None, error: Exception) -> None
         # It may be a lost executor or a network fault: let Airflow try again.
         message = f"{type(error).__name__}: {error}"[:600]
         error = UnexpectedError(message, next_step="Read the traceback in the task log.")
-    content = {
-        "stage": name,
-        "kind": error.kind,
-        "retryable": error.retryable,
-        # A net under the places that quote shop text: whatever still gets here can't rewrite the reader's terminal.
-        "message": without_controls(error.message, keep="\n"),
-        "next_step": without_controls(error.next_step, keep="\n"),
-        "failed_at": utc_now(),
-    }
+    content = failure_account(name, error)
     if paths is not None:
         paths.root.put_json(paths.error_uri(name), content)
     log.error("%s failed (%s): %s", name, content["kind"], content["message"])

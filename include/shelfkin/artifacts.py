@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from shelfkin.errors import ArtifactError, ReconciliationError
+from shelfkin.errors import ArtifactError, ReconciliationError, ShelfkinError, without_controls
 from shelfkin.json_object import json_object
 
 if TYPE_CHECKING:
@@ -266,6 +266,11 @@ def latest_pointer_uri(root: Root, store: str) -> str:
     return root.join("stores", store, "published", "latest.json")
 
 
+def forecast_uri(root: Root, store: str) -> str:
+    """Return where the newest forecast of a backfill of a store stands."""
+    return root.join("stores", store, "backfill", "forecast.json")
+
+
 def lineage_dates(root: Root, store: str) -> list[date]:
     """Return the dates that have a lineage, oldest first."""
     return _dates(root, store, "lineage")
@@ -421,6 +426,19 @@ def check_reconciled(stage: str, counts: dict[str, Any]) -> None:
         raise ReconciliationError(
             f"{stage}: quarantine reasons add up to {sum(by_reason.values())}, not to {parts['quarantined']}."
         )
+
+
+def failure_account(stage: str, error: ShelfkinError) -> dict[str, Any]:
+    """Return the content of an ``error.json``: why a try failed, for its operator, its page and who is notified."""
+    return {
+        "stage": stage,
+        "kind": error.kind,
+        "retryable": error.retryable,
+        # A net under the places that quote shop text: whatever still gets here can't rewrite the reader's terminal.
+        "message": without_controls(error.message, keep="\n"),
+        "next_step": without_controls(error.next_step, keep="\n"),
+        "failed_at": utc_now(),
+    }
 
 
 def utc_now() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from shelfkin import living_shop
 from shelfkin.artifacts import Root
 from shelfkin.errors import SourceError
 from shelfkin.profile import StoreProfile
@@ -39,8 +40,10 @@ def materialise(settings: Settings) -> Path:
 
 def materialise_for(profile: StoreProfile, settings: Settings) -> None:
     """Materialise the data that a profile asks for, if it asks for any."""
-    if profile.materialise == "complete_journey":
-        materialise(settings)
+    if profile.materialise is not None:
+        folder = materialise(settings)
+    if profile.materialise == living_shop.STORE:
+        living_shop.materialise(settings.data_dir / living_shop.STORE, folder)
 
 
 def _package_folder() -> Path:

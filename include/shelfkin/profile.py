@@ -69,8 +69,15 @@ def _check_cron(line: str) -> str:
     return line
 
 
+def _check_clock(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError(f"{text!r} is not a time of day from 00:00 to 23:59, such as 06:00")
+    return text
+
+
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
 Cron = Annotated[str, AfterValidator(_check_cron)]
+Clock = Annotated[str, AfterValidator(_check_clock)]
 
 
 class _Section(BaseModel):
@@ -238,6 +245,9 @@ class Catalog(Sourced):
     timestamp_format: str | None = Field(None, description="Spark pattern of updated_at; default: ISO 8601")
     fold_shouting: bool = Field(False, description="turn ALL-CAPS titles and categories into Sentence case")
     max_text_chars: int = Field(8000, ge=20)
+    wait_hours: float = Field(
+        0, ge=0, le=48, description="that a scheduled run waits for the snapshot of the day before, of dated_snapshots"
+    )
     max_quarantined_share: Share = 0.2
 
     @model_validator(mode="after")
@@ -248,6 +258,8 @@ class Catalog(Sourced):
             raise ValueError(f"kind: {self.kind} needs `source`, or `tables` and `query`")
         if (self.kind == "dated_snapshots") != any(source.is_dated for source in self.sources.values()):
             raise ValueError("`{snapshot_date}` in a path goes with kind: dated_snapshots, and only with it")
+        if self.wait_hours and self.kind != "dated_snapshots":
+            raise ValueError("wait_hours goes with kind: dated_snapshots, and only with it")
         return self
 
 
@@ -531,7 +543,8 @@ class StoreProfile(_Section):
 
     ``schedule`` is a cron expression on the clock of ``timezone``, where the day ``start_date`` begins as well. Without
     one the store is frozen and runs only when triggered, then usually with ``default_as_of``, which also pre-fills the
-    trigger form.
+    trigger form. ``publish_by``, a time of day on the same clock, is when a scheduled run is late. When the DAG was
+    paused, new or down, its newest ``catchup_runs`` missed runs are made up, no older ones.
     """
 
     store: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -540,11 +553,13 @@ class StoreProfile(_Section):
     timezone: Timezone = "UTC"
     currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
     schedule: Cron | None = None
+    publish_by: Clock | None = None
     start_date: date | None = Field(None, ge=date(1970, 1, 1))
+    catchup_runs: int = Field(1, ge=1, le=366, description="newest scheduled runs that are made up after a pause")
     default_as_of: date | None = None
     max_staleness_days: int | None = Field(None, ge=1)
     enabled: bool = True
-    materialise: Literal["complete_journey"] | None = None
+    materialise: Literal["complete_journey", "living_shop"] | None = None
     missing_words: tuple[str, ...] | None = Field(
         None, description="texts that mean no value, in any field; default: those of values/words.toml"
     )
@@ -560,6 +575,8 @@ class StoreProfile(_Section):
             raise ValueError("catalog.kind: events needs an `events` section")
         if self.schedule is not None and self.start_date is None:
             raise ValueError("schedule needs start_date, the first day that a backfill may reach")
+        if self.publish_by is not None and self.schedule is None:
+            raise ValueError("publish_by needs a schedule: a run by hand is never late")
         return self
 
     @model_validator(mode="after")

@@ -5,18 +5,17 @@ Rules that the catalogue and the event log share stand here as well, so that bot
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from importlib.resources import files
 from typing import Any, Literal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import sources
+from shelfkin.advice import advice
 from shelfkin.errors import DataQualityError
 from shelfkin.profile import Events, IdRule
 from shelfkin.values.ids import breaks_pattern, too_long
@@ -227,12 +226,3 @@ def check_share(
     raise DataQualityError(
         "\n".join(lines), next_step=f"Correct these keys of the profile; if the examples are expected, raise {key}."
     )
-
-
-def advice(topic: Literal["reason", "unread", "empty"], name: str, section: str) -> str:
-    """Return which key of the profile decides about a reason code, or about a field, and what it may say, in words.
-
-    Empty if ``advice.toml`` doesn't speak of it.
-    """
-    known = tomllib.loads(files("shelfkin").joinpath("advice.toml").read_text(encoding="utf-8"))
-    return str(known[topic].get(name, "")).replace("{section}", section)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
 from shelfkin.errors import ProfileError
+from shelfkin.json_object import json_object
 from shelfkin.profile import StoreProfile, store_names
 from shelfkin.profile_file import load_profile
 from shelfkin.spark_submit import submit_conf
@@ -69,6 +71,24 @@ def _runs_to_keep(text: str) -> int:
     return int(text)
 
 
+def _webhook(url: str) -> SecretStr | None:
+    if url and not re.fullmatch(r"https?://[!-~]+", url):
+        raise ProfileError(
+            "SHELFKIN_NOTIFY_WEBHOOK is no URL.",
+            next_step="Write http:// or https://, and no blank or letter beyond ASCII.",
+        )
+    return SecretStr(url) if url else None
+
+
+def _notifiers(text: str) -> dict[str, dict[str, Any]]:
+    example = """Write '{"airflow.providers.smtp.notifications.smtp.SmtpNotifier": {"to": "ops@shop.example"}}'."""
+    found = json_object(text, "SHELFKIN_NOTIFIERS", ProfileError, example)
+    for path, arguments in found.items():
+        if not isinstance(arguments, dict):
+            raise ProfileError(f"SHELFKIN_NOTIFIERS: {path} needs an object of arguments.", next_step=example)
+    return found
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where this installation keeps things; every value can be set in the environment.
@@ -92,6 +112,10 @@ class Settings:
     publish_postgres
         ``SHELFKIN_PUBLISH_POSTGRES``: libpq URL of a database that published tables are copied into as well, with the
         last ``SHELFKIN_PUBLISH_KEEP_RUNS`` runs (default 3). Default: none.
+    notify_webhook
+        ``SHELFKIN_NOTIFY_WEBHOOK``: URL that gets a JSON object for each failure. Often a secret. Default: none.
+    notifiers
+        ``SHELFKIN_NOTIFIERS``: a JSON object of further notifiers of Airflow's, by class, with their arguments.
     """
 
     artifact_root: str
@@ -102,6 +126,8 @@ class Settings:
     driver_memory: str
     spark_conf: dict[str, str]
     publish_postgres: PostgresTarget | None = None
+    notify_webhook: SecretStr | None = None
+    notifiers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -117,11 +143,22 @@ class Settings:
             driver_memory=env.get("SHELFKIN_DRIVER_MEMORY") or "4g",
             spark_conf=submit_conf(env.get("SHELFKIN_SPARK_CONF")),
             publish_postgres=PostgresTarget.from_env(env),
+            notify_webhook=_webhook(env.get("SHELFKIN_NOTIFY_WEBHOOK", "").strip()),
+            notifiers=_notifiers(env.get("SHELFKIN_NOTIFIERS") or "{}"),
         )
 
     def dag_id(self, store: str) -> str:
         """Return the id of a store's DAG."""
         return "product_recommendations" + ("" if store == self.default_store else f"__{store}")
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """The folders that a stage's command line names."""
+        return {
+            "artifact_root": self.artifact_root,
+            "stores_dir": str(self.stores_dir),
+            "data_dir": str(self.data_dir),
+        }
 
     def path_variables(self) -> dict[str, str | None]:
         """Return what ``${...}`` in a profile's paths may stand for."""

@@ -15,11 +15,13 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 from airflow.sdk.log import mask_secret
 
-from shelfkin.artifacts import Manifest, Root, RunPaths
-from shelfkin.errors import ShelfkinError
+from shelfkin.artifacts import Manifest, Root, RunPaths, failure_account
+from shelfkin.errors import GateError, ShelfkinError
 from shelfkin.packaging import package_zip
+from shelfkin.profile import resolve_path
 from shelfkin.run_progress import report, reported
 from shelfkin.settings import Settings
+from shelfkin.snapshots import is_delivered
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at an older day of the same backfill.
 _POLL_INTERVAL_S = 20
+# And at the place where a catalogue is delivered.
+_CATALOGUE_INTERVAL_S = 60
 
 
 class SparkStageOperator(SparkSubmitOperator):
@@ -51,6 +55,8 @@ class SparkStageOperator(SparkSubmitOperator):
         Wait until older days of the same backfill have ended. A backfill has its own ``max_active_runs``, 10 unless
         told otherwise, but cluster identity passes from day to day. A failed day counts as ended, so that it doesn't
         hold up the rest.
+    waits_for_catalogue
+        Wait until the catalogue's snapshot of the day before is there, as long as the profile's ``catalog.wait_hours``.
     """
 
     template_fields: Sequence[str] = (
@@ -69,6 +75,7 @@ class SparkStageOperator(SparkSubmitOperator):
         stage_flags: Sequence[str] = (),
         input_manifests: Sequence[Any] = (),
         in_date_order: bool = False,
+        waits_for_catalogue: bool = False,
         **kwargs: Any,
     ) -> None:
         task_id = kwargs["task_id"]
@@ -81,6 +88,7 @@ class SparkStageOperator(SparkSubmitOperator):
         self.stage_flags = list(stage_flags)
         self.input_manifests = list(input_manifests)
         self.in_date_order = in_date_order
+        self.waits_for_catalogue = waits_for_catalogue
 
     @cached_property
     def paths(self) -> RunPaths:
@@ -96,8 +104,12 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]
         """Run the stage and return ``{manifest, manifest_sha256, rows_*, scalars}``."""
+        # Whoever is notified of a failure must not read the error of the try before it.
+        self.paths.root.remove(self.paths.error_uri(self.task_id))
         if self.in_date_order:
             wait_for_older_days(context)
+        if self.waits_for_catalogue:
+            self._wait_for_catalogue(context)
         with reported(self.task_id):
             self._submit(context)
         manifest = Manifest.read(self.paths.root, self.paths.manifest_uri(self.task_id))
@@ -105,9 +117,29 @@ class SparkStageOperator(SparkSubmitOperator):
         self.log.info("%s: %s", self.task_id, ", ".join(f"{key}={value}" for key, value in message.items()))
         return message
 
+    def _wait_for_catalogue(self, context: Context) -> None:
+        # A person who triggers a run, or a backfill, wants it now.
+        if _run_type(context["dag_run"]) != "scheduled":
+            return
+        environment = {"SHELFKIN_STORES_DIR": self.folders["stores_dir"], "SHELFKIN_DATA": self.folders["data_dir"]}
+        settings = Settings.from_env({**os.environ, **environment})
+        catalog = settings.profile(self.paths.store).catalog
+        end = context["dag_run"].data_interval_end
+        if not catalog.wait_hours or end is None:
+            return
+        wanted = self.paths.as_of - timedelta(days=1)
+        dated = (path for source in catalog.sources.values() if source.is_dated for path in source.paths)
+        templates = [resolve_path(path, settings.stores_dir, settings.path_variables()) for path in dated]
+        missing = [template for template in templates if not is_delivered(template, wanted)]
+        if not missing:
+            return
+        if datetime.now(UTC) < end + timedelta(hours=catalog.wait_hours):
+            self.log.info("Waiting for the snapshot of %s: %s", wanted, ", ".join(missing))
+            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_CATALOGUE_INTERVAL_S))
+        self.log.warning("No snapshot of %s came in %s hours; the newest is read", wanted, catalog.wait_hours)
+
     def _submit(self, context: Context) -> None:
         require_java()
-        self.paths.root.remove(self.paths.error_uri(self.task_id))
         self.application_args = self.command_line(context["ti"].try_number)
         airflow_home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
         self.py_files = str(package_zip(airflow_home / "py_files"))
@@ -172,7 +204,7 @@ class PublishOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Publish, and return the pointer's path and whether ``latest.json`` moved."""
         with reported(self.task_id):
-            result = self._publish()
+            result = self._publish(context)
             for line in result.log_lines:
                 self.log.info(line)
                 report("line", line)
@@ -183,23 +215,28 @@ class PublishOperator(BaseOperator):
             )
         return result.xcom()
 
-    def _publish(self) -> PublishResult:
+    def _publish(self, context: Context) -> PublishResult:
         from shelfkin.serving.publish import publish_run
 
+        paths = run_paths(self.artifact_root, **self.of_run)
+        paths.root.remove(paths.error_uri(self.task_id))
         try:
             postgres = Settings.from_env().publish_postgres
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())
             return publish_run(
-                run_paths(self.artifact_root, **self.of_run),
+                paths,
                 [str(uri) for uri in self.input_manifests],
                 publish=self.publish == "True",
                 override_gate=self.override_gate == "True",
                 postgres=postgres,
             )
         except ShelfkinError as error:
+            paths.root.put_json(paths.error_uri(self.task_id), failure_account(self.task_id, error))
             if error.retryable:
                 raise
+            if isinstance(error, GateError):
+                context["ti"].xcom_push(key="note", value=f"{error.message}\n{error.next_step}"[:1000])
             # `from None`: the message is made to be shown; what lies behind it may not be.
             raise AirflowFailException(f"{self.task_id} failed ({error.kind}): {error}") from None
 

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from local_server import scheduled_shops
+from shelfkin.settings import Settings
+
 SCRIPT = Path(__file__).resolve().parents[2] / "bin" / "local_airflow.py"
 
 
@@ -47,3 +50,21 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         status, out, err = call(tmp_path / "home", "up", "--port", str(port))
     assert (status, out) == (2, "") and err.startswith(f"Error: Port {port} is in use.\nNext step: Choose another")
     assert not (tmp_path / "home").exists()
+
+
+def test_a_backfill_needs_days_a_schedule_and_airflow(tmp_path: Path) -> None:
+    days = ("--from", "2026-11-25", "--to", "2026-11-27")
+    asked = {
+        ("--store", "living_shop"): "FROM and TO must be days",
+        ("--store", "titles_only", *days): "has no schedule",
+        ("--store", "living_shop", *days): "Airflow is not running",
+    }
+    for words, told in asked.items():
+        status, out, err = call(tmp_path / "home", "backfill", *words)
+        assert (status, out) == (2, "") and told in err
+
+
+def test_what_runs_by_itself_is_said_with_its_switch() -> None:
+    (told,) = scheduled_shops(Settings.from_env({}), "http://127.0.0.1:8080")
+    assert told.startswith("Runs by schedule: Living shop, '0 3 * * *' UTC, and now the newest 3 that were missed.")
+    assert told.endswith("http://127.0.0.1:8080/dags/product_recommendations__living_shop")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import local_run
 from local_run import _follow
+from shelfkin.errors import OptionError
 from shelfkin.run_progress import PROGRESS_FILE, report
 
 TASKS = """
@@ -68,3 +73,39 @@ def test_nobody_follows_and_nothing_is_written(tmp_path: Path, monkeypatch: pyte
     report("line", "unheard")
     monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "no such folder" / "file"))
     report("line", "no place to write is no reason to fail")
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ('{"list_length": 0}', "list_length: 0 is less than the minimum of 1. Recommendations per customer"),
+        ('{"list_lenght": 5}', "list_lenght: no such field; did you mean list_length?"),
+        ('{"as_of": "01.11.2011", "k": 1}', "as_of: '01.11.2011' is not a 'date'"),
+        ('{"as_of": "01.11.2011", "k": 1}', "k: 1 is less than the minimum of 2"),
+        ('{"as_of": "2999-01-01"}', "as_of=2999-01-01 lies in the future"),
+        ('{"model": "--conf x=1"}', "model: '--conf x=1' does not match"),
+        ('{"publish": "no"}', "publish: 'no' is not of type 'boolean'"),
+        ("[]", "CONF holds a JSON list"),
+        ("{", "CONF is not valid JSON"),
+    ],
+)
+def test_wrong_values_are_named_before_anything_starts(
+    conf: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_run, "prepared_environment", None)
+    with pytest.raises(OptionError) as refused:
+        local_run.run_once("complete_journey", "", conf)
+    assert said in str(refused.value)
+
+
+def test_as_of_beside_a_conf_that_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def nothing() -> Iterator[dict[str, str]]:
+        yield {}
+
+    started: list[list[str]] = []
+    monkeypatch.setattr(local_run, "prepared_environment", nothing)
+    monkeypatch.setattr(local_run, "HOME", tmp_path)
+    monkeypatch.setattr(local_run, "_follow", lambda words, environment, log: started.append(words) or 0)
+    assert local_run.run_once("complete_journey", "2017-12-01", '{"k": null, "budget_usd": 0.5}') == 0
+    assert json.loads(started[0][-1]) == {"k": None, "budget_usd": 0.5, "as_of": "2017-12-01"}

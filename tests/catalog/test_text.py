@@ -53,6 +53,9 @@ def test_known_damage_is_repaired(damaged: str, repaired: str) -> None:
     "right",
     [
         "Rock&not roll",
+        "【送料無料】羊羹～①（大）、ＡＢＣ！",
+        "茶杯，大号：２件",
+        "ﾃﾞｽｸﾗｲﾄ",
         "Jalape&ntildeo",  # nobody can say where it ends
         "Cats&copy",
         "AT&T, R&D; B&B",

@@ -9,20 +9,27 @@ import os
 import subprocess
 import sys
 import traceback
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import pendulum
 import pytest
 import yaml
-from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
     AirflowRescheduleException,
     ParamValidationError,
 )
+from airflow.serialization.decoders import decode_timetable
+from airflow.serialization.encoders import encode_timetable
+from airflow.timetables import interval
+from airflow.timetables.base import DataInterval, TimeRestriction
+from airflow.utils.types import DagRunType
 
 from finished_run import stamped_rows, write_run
 from shelfkin.artifacts import FORMAT_VERSION
@@ -30,7 +37,9 @@ from shelfkin.errors import PublishUnavailableError
 from shelfkin.settings import Settings
 from shelfkin.stages import STAGES
 from shelfkin_airflow import operators
+from shelfkin_airflow.notifications import RunNotifier
 from shelfkin_airflow.operators import PublishOperator, SparkStageOperator
+from shelfkin_airflow.timetable import CronWithCatchup
 
 pytestmark = pytest.mark.airflow
 
@@ -58,6 +67,7 @@ def dags() -> dict[str, DAG]:
 def test_the_default_store_has_the_plain_name_and_every_other_its_own(dags: dict[str, DAG]) -> None:
     assert set(dags) == {
         "product_recommendations",
+        "product_recommendations__living_shop",
         "product_recommendations__online_retail",
         "product_recommendations__titles_only",
     }
@@ -133,6 +143,15 @@ def test_invalid_params_are_refused(dags: dict[str, DAG], name: str, value: Any)
         dags["product_recommendations"].params.get_param(name).resolve(value)
 
 
+def test_the_common_fields_come_first_and_the_rest_stands_in_sections(dags: dict[str, DAG]) -> None:
+    params = dags["product_recommendations"].params
+    sections = [params.get_param(name).schema.get("section") for name in params]
+    assert list(params)[:3] == ["as_of", "publish", "list_length"]
+    assert sections[:3] == [None] * 3 and all(sections[3:])
+    # A section that is left and entered again would stand twice.
+    assert len([one for one, before in zip(sections, [None, *sections], strict=False) if one != before]) == 3
+
+
 def write_store(folder: Path, **changes: Any) -> None:
     profile = yaml.safe_load((PROJECT / "include" / "stores" / "online_retail.yaml").read_text())
     profile.update(changes)
@@ -143,12 +162,41 @@ def test_a_scheduled_store_gets_a_data_interval_timetable(tmp_path: Path, monkey
     write_store(tmp_path, store="daily_shop", schedule="0 3 * * *", start_date="2011-10-01")
     monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
     dag = dags_of(load_dag_file())["product_recommendations__daily_shop"]
-    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+    # As the scheduler reads it, by a class that the plugin makes known.
+    timetable = decode_timetable(encode_timetable(dag.timetable))
+    assert type(timetable).__qualname__ == "CronWithCatchup"
     # The shop is in London, where summer time was an hour ahead; the cron line is on its clock.
     assert dag.start_date == datetime(2011, 9, 30, 23, tzinfo=UTC)
-    assert (dag.timetable.expression, dag.timetable.timezone) == ("0 3 * * *", "Europe/London")
+    assert timetable.serialize() == {"expression": "0 3 * * *", "timezone": "Europe/London", "catchup_runs": 1}
     # A scheduled run takes the end of its data interval; the form's default would override it.
     assert dag.params["as_of"] is None
+
+
+@pytest.mark.parametrize(
+    ("catchup_runs", "last_end", "first"),
+    [
+        (1, None, "2026-03-29"),
+        (3, None, "2026-03-27"),
+        # A pause of a month: the newest three, and not the rest.
+        (3, "2026-03-01", "2026-03-27"),
+        # Nothing was missed but the newest.
+        (3, "2026-03-29", "2026-03-29"),
+        # Never before the shop's first day.
+        (9, None, "2026-03-25"),
+    ],
+)
+def test_a_pause_is_made_up_for_by_the_newest_runs(
+    catchup_runs: int, last_end: str | None, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timetable = CronWithCatchup("0 3 * * *", "Europe/Berlin", catchup_runs)
+    # Summer time began on the 29th: an interval of 23 hours.
+    at_3 = {day: pendulum.datetime(2026, 3, day, 3, tz="Europe/Berlin") for day in range(1, 31)}
+    ended = at_3[date.fromisoformat(last_end).day] if last_end else None
+    last = DataInterval(ended.subtract(days=1), ended) if ended else None
+    monkeypatch.setattr(interval, "utcnow", lambda: at_3[30].add(hours=2))
+    restriction = TimeRestriction(pendulum.datetime(2026, 3, 25, tz="Europe/Berlin"), None, catchup=False)
+    info = timetable.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
+    assert info is not None and info.data_interval.start == at_3[date.fromisoformat(first).day]
 
 
 def test_a_disabled_store_has_no_dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,6 +368,42 @@ def test_a_backfilled_day_waits_for_older_days_only(run_type: str, older_runs: b
         operators.wait_for_older_days(context)
 
 
+@pytest.mark.parametrize(
+    ("run_type", "hours_ago", "there", "waits"),
+    [
+        ("scheduled", 1, False, True),
+        ("scheduled", 1, True, False),
+        # Longer than the profile's six hours: with the newest that there is.
+        ("scheduled", 7, False, False),
+        ("backfill", 1, False, False),
+        ("manual", 1, False, False),
+    ],
+)
+def test_a_scheduled_run_waits_for_the_catalogue_of_the_day_before(
+    run_type: str, hours_ago: int, there: bool, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = {
+        "kind": "dated_snapshots",
+        "source": {"path": str(tmp_path / "p-{snapshot_date}.csv")},
+        "fields": {"product_id": "id", "title": "title"},
+        "wait_hours": 6,
+    }
+    write_store(tmp_path, store="daily_shop", schedule="0 3 * * *", start_date="2011-10-01", catalog=catalog)
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    task = rendered(dags_of(load_dag_file())["product_recommendations__daily_shop"], "clean_catalog")
+    day_before = task.paths.as_of - timedelta(days=1)
+    (tmp_path / f"p-{day_before - timedelta(days=1)}.csv").touch()
+    if there:
+        (tmp_path / f"p-{day_before}.csv").touch()
+    end = datetime.now(UTC) - timedelta(hours=hours_ago)
+    context: Any = {"dag_run": SimpleNamespace(run_type=run_type, data_interval_end=end)}
+    if waits:
+        with pytest.raises(AirflowRescheduleException):
+            task._wait_for_catalogue(context)
+    else:
+        task._wait_for_catalogue(context)
+
+
 def test_the_stage_pushes_the_manifest_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 
@@ -373,15 +457,51 @@ def test_only_a_scheduled_store_is_told_how_to_backfill(tmp_path: Path, monkeypa
     assert "backfill create" not in str(dags["product_recommendations__frozen_shop"].doc_md)
 
 
-def test_the_password_of_a_shops_database_stands_in_no_dag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_a_shops_database_and_the_webhook_stand_in_no_dag(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     monkeypatch.setenv("SHELFKIN_PUBLISH_POSTGRES", "postgresql://keeper:c0ffee@127.0.0.1:1/shop")
+    monkeypatch.setenv("SHELFKIN_NOTIFY_WEBHOOK", "https://hooks.example/c0ffee")
     module = load_dag_file()
-    assert module.SETTINGS.publish_postgres is not None
+    assert module.SETTINGS.publish_postgres is not None and module.SETTINGS.notify_webhook is not None
     for dag in dags_of(module).values():
         assert "c0ffee" not in json.dumps(DagSerialization.to_dict(dag))
         assert "c0ffee" not in repr([vars(task) for task in dag.tasks])
+
+
+def test_every_failure_is_told(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        for task in dag.tasks:
+            assert [type(told) for told in task.on_failure_callback] == [RunNotifier], task.task_id
+
+
+def test_a_shop_with_publish_by_has_a_deadline_that_airflow_can_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.serialization.decoders import decode_deadline_alert
+    from airflow.serialization.encoders import encode_deadline_alert
+
+    daily = {"schedule": "0 3 * * *", "start_date": "2011-10-01", "timezone": "Europe/London"}
+    write_store(tmp_path, store="timely_shop", publish_by="06:00", **daily)
+    write_store(tmp_path, store="easy_shop", **daily)
+    monkeypatch.setenv("SHELFKIN_STORES_DIR", str(tmp_path))
+    dags = dags_of(load_dag_file())
+    assert not dags["product_recommendations__easy_shop"].deadline
+    (alert,) = dags["product_recommendations__timely_shop"].deadline
+    read_back = decode_deadline_alert(encode_deadline_alert(alert))
+    assert read_back.callback.path == "shelfkin_airflow.notifications.RunNotifier"
+
+    def due(run_type: DagRunType, run_after: datetime) -> datetime | None:
+        run = SimpleNamespace(run_type=run_type, run_after=run_after)
+        session: Any = SimpleNamespace(scalars=lambda _: SimpleNamespace(one=lambda: run))
+        return read_back.reference.evaluate_with(session=session, interval=alert.interval, dag_id="d", run_id="r")
+
+    now = datetime.now(UTC)
+    deadline = due(DagRunType.SCHEDULED, now)
+    assert deadline is not None and now < deadline <= now + timedelta(days=1)
+    assert deadline.astimezone(ZoneInfo("Europe/London")).strftime("%H:%M") == "06:00"
+    assert due(DagRunType.SCHEDULED, now - timedelta(days=3)) is None
+    assert due(DagRunType.MANUAL, now) is None and due(DagRunType.BACKFILL_JOB, now) is None
 
 
 @pytest.mark.parametrize(

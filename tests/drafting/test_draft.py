@@ -10,8 +10,8 @@ import yaml
 from drafting.made_shops import SHOPS, put, table
 from shelfkin.drafting.column_facts import time_format
 from shelfkin.drafting.draft import draft_profile
-from shelfkin.drafting.field_names import name_score
-from shelfkin.drafting.shop_file import find_encoding
+from shelfkin.drafting.field_names import event_word, is_lost, name_score
+from shelfkin.drafting.shop_file import _whole_lines, common_path, find_encoding
 from shelfkin.errors import OptionError, SourceError
 from shelfkin.profile_file import load_profile
 
@@ -59,6 +59,11 @@ def test_encodings_are_told_by_the_letters_that_come_out(text: str, encoding: st
         ("order_id", "Nº pedido"),
         ("category_path", "Warengruppe"),
         ("price", "Prix TTC"),
+        ("price", "Brutto-VK"),
+        ("user_id", "cliente.id"),
+        ("user_id", "注文者メールアドレス"),
+        ("product_id", "商品管理番号"),
+        ("order_id", "increment_id"),
     ],
 )
 def test_names_in_many_languages(field: str, column: str) -> None:
@@ -80,6 +85,12 @@ def test_names_that_only_look_like_a_field(field: str, column: str) -> None:
         (("31/12/2023", "15/01/2024"), "d/M/yyyy"),
         (("2024年5月1日", "2024年12月31日"), "yyyy年M月d日"),
         (("05/06/2024 01:30 PM", "12/31/2024 11:00 AM"), "M/d/yyyy h:mm a"),
+        (("3/14/24 5:07 PM", "12/1/24 11:59 AM"), "M/d/yy h:mm a"),
+        (("6/13/23, 3:05 PM",), "M/d/yy, h:mm a"),
+        (("2024-03-14 05:07 PM", "2024-03-15 12:00 am"), "yyyy-M-d h:mm a"),
+        (("2014-12-06 02", "2014-12-07 23"), "yyyy-M-d H"),
+        (("14/Mar/2024:17:07:12 +0100",), "d/MMM/yyyy:H:mm:ss Z"),
+        (("14-Mar-24",), "d-MMM-yy"),
     ],
 )
 def test_time_formats(values: tuple[str, ...], pattern: str) -> None:
@@ -106,6 +117,96 @@ def test_epochs_need_no_pattern(digits: int, unit: str) -> None:
 
 def test_an_article_number_is_no_date() -> None:
     assert time_format(("12-A4-1234", "10-200-3000")) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "lost"),
+    [
+        ("Canceled by customer", True),
+        ("Cancelled - no payment", True),
+        ("キャンセル確定", True),
+        ("Storniert (Kunde)", True),
+        ("partially refunded", False),
+        ("Refund requested", False),
+        ("not cancelled", False),
+        ("Paiement accepté", False),
+        ("unavailable", True),
+    ],
+)
+def test_orders_that_never_became_a_purchase(status: str, lost: bool) -> None:
+    assert is_lost(status) == lost
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("ORDER_PLACED", "purchase"),
+        ("PRODUCT_VIEW", "view"),
+        ("Payment", "purchase"),
+        ("Refund", "returns"),
+        ("hover", None),
+    ],
+)
+def test_event_types_by_their_words(word: str, kind: str | None) -> None:
+    assert event_word(word) == kind
+
+
+def test_letters_are_never_cut_when_an_encoding_is_looked_for() -> None:
+    lines = ("商品,毎日の暮らしに。" * 10 + "\n") * 2000
+    others = "新しい石鹸\n" * 9000
+    found, _ = find_encoding(
+        [("品番,商品名\nx" + lines).encode("cp932")], _whole_lines(others.encode("cp932"), 50 << 10)
+    )
+    assert found == "cp932"
+
+
+@pytest.mark.parametrize(
+    ("paths", "common"),
+    [
+        (["/x/a-05.csv", "/x/a-06.csv"], "/x/a-0*.csv"),
+        (["/x/2024/05/a.csv", "/x/2024/06/a.csv", "/x/2023/12/a.csv"], "/x/202*/*/a.csv"),
+        (["/x/a.csv"], "/x/a.csv"),
+        (["/x/aa1.csv", "/x/a1.csv"], "/x/a*1.csv"),
+    ],
+)
+def test_one_path_for_several_files(paths: list[str], common: str) -> None:
+    assert common_path([Path(each) for each in paths]) == common
+
+
+def test_ids_by_a_rule_win_over_ids_that_never_join(tmp_path: Path) -> None:
+    products = [["id", "name", "reference"], *[[i, f"Lamp {i}", f"{900 + i:07d}"] for i in range(30)]]
+    orders = [["order_no", "customer_id", "date", "ref"]]
+    orders += [[i, i % 7, "2024-05-01", 900 + i % 30] for i in range(60)]
+    text = draft(tmp_path, put(tmp_path / "p.csv", table(products)), put(tmp_path / "orders.csv", table(orders)))
+    assert "(ref = reference, without leading zeros)" in text
+
+
+def test_categories_between_commas_need_one_root(tmp_path: Path) -> None:
+    head = ["sku", "title", "category"]
+    magento = [head, *[[i, f"Lamp {i}", "Shop/Men,Shop/Men/Tops"] for i in range(9)]]
+    names = [head, *[[i, f"Lamp {i}", "Home, Kitchen > Pots, Pans"] for i in range(9)]]
+    assert "parallel_separator: ','" in draft(tmp_path, put(tmp_path / "a.csv", table(magento)))
+    assert "parallel_separator" not in draft(tmp_path, put(tmp_path / "b.csv", table(names)), force=True)
+
+
+def test_event_types_that_nobody_knows_are_guessed_aloud(tmp_path: Path) -> None:
+    rows = [["user_id", "item_id", "action_type", "time"]]
+    rows += [[i % 7, i % 10, [0, 0, 0, 1, 2][i % 5], f"2024-05-01 10:{i:02d}"] for i in range(60)]
+    text = draft(tmp_path, put(tmp_path / "log.csv", table(rows)))
+    assert "event_types: what action_type means isn't known" in text
+    assert "view: {weight: 0.1, half_life_days: 30, aliases: ['0']}" in text
+
+
+def test_a_customer_called_0_may_be_one(tmp_path: Path) -> None:
+    rows = [["order_id", "customer_id", "date", "sku"], *[[i, i % 7, "2024-05-01", i % 5] for i in range(60)]]
+    assert "guests" not in draft(tmp_path, put(tmp_path / "orders.csv", table(rows)))
+
+
+def test_returns_with_positive_quantities_buy_nothing(tmp_path: Path) -> None:
+    rows = [["receipt_id", "customer_id", "date", "sku", "qty", "event_type"]]
+    rows += [[i, i % 7, "2024-05-01", i % 5, 1, "Sale" if i % 9 else "Return"] for i in range(60)]
+    profile = yaml.safe_load(draft(tmp_path, put(tmp_path / "till.csv", table(rows))))
+    assert profile["events"]["ignore"] == ["Return"]
 
 
 def test_a_profile_is_overwritten_only_on_request(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ten made shops: the draft of a profile, with at most five edited lines, keeps the right rows and leads to lists."""
+"""Made shops: the draft of a profile, with at most five edited lines, keeps the right rows and leads to lists."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from drafting.made_shops import SHOPS, MadeShop
+from drafting.made_shops import SHOPS as TEN
+from drafting.made_shops import MadeShop
+from drafting.odd_shops import ODD_SHOPS
 from shelfkin.drafting.draft import draft_profile
 from shelfkin.serving.publish import publish_run
 from stage_runs import Run
 
 pytestmark = pytest.mark.spark
+SHOPS = TEN | ODD_SHOPS
 
 
 def drafted(shop: MadeShop, folder: Path) -> Path:

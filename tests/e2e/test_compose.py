@@ -140,6 +140,7 @@ def machine() -> Iterator[Machine]:
     with temporary_folder() as folder, embedded_postgres() as url:
         variables = {name: secrets.token_hex(24) for name in example_variables() if not name.startswith("OPENAI")}
         variables |= {"FERNET_KEY": urlsafe_b64encode(os.urandom(32)).decode(), "SHELFKIN_DRIVER_MEMORY": "2g"}
+        variables |= {"SHELFKIN_NOTIFY_WEBHOOK": "", "SHELFKIN_NOTIFIERS": ""}
         with psycopg.connect(url, autocommit=True) as db:
             db.execute("CREATE ROLE airflow LOGIN SUPERUSER")
             db.execute("CREATE DATABASE airflow OWNER airflow")

@@ -15,6 +15,8 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 
+from airflow_api import DEADLINE_S, Api
+from inbox import Inbox, open_inbox
 from installation import Installation, temporary_folder
 from shelfkin.artifacts import Root, RunPaths
 from small_shop import events, products, write_csv, write_shop
@@ -24,31 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 
 STORE = "corner_shop"
 DAG_ID = "product_recommendations"
-DEADLINE_S = 1500
-
-
-class Api:
-    """Airflow's REST API with the login that `up` printed."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self.url = url
-        self.token = ""
-        self.token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        response = httpx.request(method, self.url + path, json=body, headers=headers, timeout=30)
-        response.raise_for_status()
-        return dict(response.json())
-
-    def wait_for(self, run_id: str) -> str:
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            state = self.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}")["state"]
-            if state in ("success", "failed"):
-                return str(state)
-            time.sleep(3)
-        raise TimeoutError(f"{run_id} did not end within {DEADLINE_S} s")
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +61,18 @@ def scheduled_shop(folder: Path) -> Installation:
 
 
 @pytest.fixture(scope="module")
-def api(scheduled: Installation) -> Iterator[Api]:
+def inbox() -> Iterator[tuple[type[Inbox], str]]:
+    with open_inbox() as ours:
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def api(scheduled: Installation, inbox: tuple[type[Inbox], str]) -> Iterator[Api]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     before = {process.pid for process in psutil.process_iter()}
-    started = scheduled.airflow("up", "--port", str(port))
+    started = scheduled.airflow("up", "--port", str(port), SHELFKIN_NOTIFY_WEBHOOK=inbox[1])
     assert started.returncode == 0, started.stdout + started.stderr
     password = started.stdout.split("password")[1].split()[0]
     try:
@@ -149,11 +132,28 @@ def test_rest_trigger_with_params(api: Api, scheduled: Installation) -> None:
         assert {"manifest", "manifest_sha256", key} <= keys, (task, keys)
     chosen = api.call("GET", f"{base}/select_k/xcomEntries/k")["value"]
     assert int(chosen) == 6
+    note = api.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns/{run_id}")["note"]
+    assert note.startswith("What-if run: not published. 6 clusters; ") and note.count("\n") == 1
     # publish=False: a what-if run moves no pointer and sends no Asset event.
     assert not Path(
         RunPaths(Root.at(scheduled.environment["ARTIFACT_ROOT"]), STORE, date(2024, 5, 1), "").latest_uri()
     ).exists()
     assert api.call("GET", "/api/v2/assets/events")["total_entries"] == 0
+
+
+def test_a_failure_is_told_and_the_webhook_stands_in_no_log(
+    api: Api, scheduled: Installation, inbox: tuple[type[Inbox], str]
+) -> None:
+    run_id = trigger(api, as_of="2024-03-01")
+    assert api.wait_for(run_id) == "failed"
+    deadline = time.monotonic() + 60  # it is told after the task's state is
+    while "clean_catalog" not in (told := {one["task"]: one for one in inbox[0].got}) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert told["clean_catalog"]["event"] == "failed" and told["clean_catalog"]["kind"] == "source"
+    assert told["clean_catalog"]["as_of"] == "2024-03-01" and told["clean_catalog"]["run_id"] == run_id
+    assert told["clean_catalog"]["link"].startswith(f"{api.url}/dags/{DAG_ID}/runs/")
+    logs = [path for path in Path(scheduled.environment["AIRFLOW_HOME"]).rglob("*.log") if path.is_file()]
+    assert logs and not [path for path in logs if "5ECRET" in path.read_text(errors="replace")]
 
 
 @pytest.mark.parametrize("conf", [{"repurchase": "sometimes"}, {"k": 1}, {"as_of": "tomorrow"}])

@@ -9,12 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from finished_run import Rows, stamped_rows, write_run
 from shelfkin import tables
+from shelfkin.artifacts import RunPaths
 from shelfkin.serving.publish import publish_run
 
 DAG_ID = "product_recommendations__shop"
@@ -83,6 +86,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         "secret_word": HOSTILE[0],
     }
     paths, uris = write_run(folder / "artifacts", hostile_rows(), run_id=RUN_ID, metrics=metrics)
+    _add_report(paths)
     publish_run(paths, uris, publish=True)
     _break(folder / "artifacts" / "stores" / "broken" / "published")
     import_all_models()
@@ -136,6 +140,32 @@ def _break(published: Path) -> None:
     }
     for name in ("as_of=2024-06-01.json", "latest.json"):
         (published / name).write_text(json.dumps(pointer))
+
+
+def _add_report(paths: RunPaths) -> None:
+    """Let clean_catalog have left its report, with the worst that fields and titles could hold."""
+    schema = pa.schema(
+        {
+            **dict.fromkeys(("topic", "name"), pa.string()),
+            **dict.fromkeys(("rows", "read", "empty", "unread"), pa.int64()),
+            "examples": pa.list_(pa.string()),
+        }
+    )
+    lines = [
+        {"topic": "field", "name": "price", "rows": 10, "read": 7, "empty": 0, "unread": 3, "examples": HOSTILE[:2]},
+        {"topic": "field", "name": "title", "rows": 10, "read": 10, "empty": 0, "unread": 0, "examples": HOSTILE},
+        *(
+            {"topic": "repeated_title", "name": title, "rows": 2, "read": 0, "empty": 0, "unread": 0, "examples": []}
+            for title in HOSTILE
+        ),
+    ]
+    folder = Path(paths.attempt_uri("clean_catalog", "report")) / tables.PRODUCTS_REPORT
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(lines, schema=schema), folder / "part-0.parquet")
+    uri = paths.manifest_uri("clean_catalog")
+    manifest = paths.root.read_json(uri)
+    manifest["tables"][tables.PRODUCTS_REPORT] = {"path": paths.root.relative(str(folder)), "rows": len(lines)}
+    paths.root.put_json(uri, manifest)
 
 
 def _add_run(dag_id: str, run_id: str, conf: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from sqlalchemy import select, text
 
 from shelfkin.errors import ArtifactError
 from shelfkin.profile import StoreProfile
 from shelfkin.serving.index import MAP_POINT
+from shelfkin_airflow import run_note
 from shelfkin_airflow.ui.app import app
 from shelfkin_airflow.ui.shop import day_of_run
 
@@ -39,7 +41,7 @@ FILLED = {
 # What a page needs to be asked for.
 QUESTIONS = {"customer.csv": "?id=u0", "product.csv": "?id=p000000", "titles": "?number=1"}
 PAGES = [DAG, RUN, f"{RUN}/tasks/evaluate_recommenders", f"{RUN}/tasks/clean_catalog", "/shelfkin/shops"]
-PAGES += [f"{DAG}/{page}" for page in ("clusters", "clusters/1", "customer?id=u0", "session", "product")]
+PAGES += [f"{DAG}/{page}" for page in ("clusters", "clusters/1", "customer?id=u0", "session", "product", "backfill")]
 PAGES += [f"{DAG}/product?id=p{number:06d}" for number in range(7)]
 
 
@@ -77,7 +79,7 @@ def test_nobody_reads_a_page_without_a_login_and_the_dags_permission(client: Cli
 def test_only_who_may_edit_the_dag_changes_what_readers_get_and_only_from_these_pages(
     client: Client, route: str
 ) -> None:
-    body = {"why": "a test", "as_of": "2024-06-01"}
+    body = {"why": "a test", "as_of": "2024-06-01", "first": "2024-06-01", "last": "2024-06-02"}
     page = {"x-shelfkin": "page"}
     assert client(None).post(address(route), json=body, headers=page).status_code == 401
     for role in ("", "VIEWER"):
@@ -85,7 +87,9 @@ def test_only_who_may_edit_the_dag_changes_what_readers_get_and_only_from_these_
     # What another site's form could send.
     assert client("ADMIN").post(address(route), json=body).status_code == 403
     assert client("ADMIN").post(address(route), data=body).status_code == 403
-    assert client("ADMIN").post(address(route), json=body, headers=page).status_code == 200
+    # This shop has no schedule: nothing of it can be backfilled.
+    right = 409 if route.endswith(("/backfill", "/forecast")) else 200
+    assert client("ADMIN").post(address(route), json=body, headers=page).status_code == right
 
 
 def test_buttons_say_what_is_wrong_and_record_who_pressed_them(client: Client) -> None:
@@ -217,3 +221,42 @@ def test_a_runs_day_is_what_the_dags_template_says(
     assert day_of_run(conf, profile, interval_end, date(2024, 9, 9)) == day
     with pytest.raises(ArtifactError, match="no date"):
         day_of_run({"as_of": "soon"}, profile, None, date(2024, 9, 9))
+
+
+def test_a_cleaning_task_shows_what_became_of_each_field(client: Client) -> None:
+    text = client("VIEWER").get(f"{RUN}/tasks/clean_catalog").text
+    row = re.search(r"<tr><td>price</td>(.*?)</tr>", text, re.S)
+    assert row is not None
+    assert re.findall(r'class="number">(\d+)<', row[1]) == ["7", "0", "3"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;; " in row[1] and "catalog.source.decimal_mark" in row[1]
+    assert "Titles that several products carry" in text and "Event types" not in text
+
+
+@pytest.mark.parametrize(("by", "shown"), [(None, "Published.\n7 texts"), ("ann", "mine")])
+def test_what_the_publishing_task_says_becomes_the_runs_note_unless_a_person_wrote_one(
+    client: Client, by: str | None, shown: str
+) -> None:
+    from airflow import settings
+    from airflow.models.dagrun import DagRun
+    from airflow.models.xcom import XComModel
+
+    with settings.Session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.dag_id == FILLED["dag_id"])).one()
+        session.execute(text("PRAGMA foreign_keys=OFF"))  # the XCom's task instance isn't there
+        session.add(
+            XComModel(
+                dag_run_id=run.id,
+                dag_id=run.dag_id,
+                run_id=run.run_id,
+                task_id="publish_recommendations",
+                map_index=-1,
+                key="note",
+                value="Published.\n7 texts",
+            )
+        )
+        run.note = ("mine", by)
+        session.flush()
+        run_note.on_dag_run_success(dag_run=run)
+        assert run.note == shown
+        session.rollback()
+        session.execute(text("PRAGMA foreign_keys=ON"))

@@ -27,7 +27,7 @@ _FTFY = TextFixerConfig(
     unescape_html=False,  # done here, also for texts that hold tags
     uncurl_quotes=False,  # typographic quotes are the shop's own spelling
     fix_latin_ligatures=True,
-    fix_character_width=True,
+    fix_character_width=False,  # full-width punctuation is right in Chinese and Japanese
     normalization="NFC",
 )
 _INVISIBLE = re.compile(

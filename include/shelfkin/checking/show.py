@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
+from shelfkin.advice import advice
 from shelfkin.checking.check import Checked, Finding, Looked
 from shelfkin.data_report import ReportRow
 from shelfkin.errors import without_controls
-from shelfkin.quarantine import advice
 
 _WIDE = 160
 

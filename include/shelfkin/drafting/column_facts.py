@@ -17,11 +17,11 @@ _NUMBER = r"[+-]?\d[\d.,\x27\x{00A0} ]*"
 _MEASURES = {
     "numeric": rf"^{_NUMBER}$",
     "money": rf"^[^\d+-]{{0,5}}{_NUMBER}[^\d]{{0,5}}$",
-    "whole": r"^-?\d{1,4}(\.0+)?$",
+    "whole": r"^-?\d{1,4}([.,]0+)?$",
     "fraction": r"\d[.,]\d{1,2}(\D|$)",
     "dated": r"(^|\D)\d{1,4}[-/.年]\w{1,3}[-/.月]\d{1,4}|^[A-Za-z]{3} \d{1,2}, \d{4}|^\d{1,2} [A-Za-z]{3} \d{4}",
     "epoch": r"^[89]\d{8}$|^1(\d{9}([.]\d+)?|\d{12}|\d{15}|\d{18})$",
-    "clock": r"^[0-2]?\d:[0-5]\d(:[0-5]\d)?$",
+    "clock": r"^[0-2]?\d:[0-5]\d(:[0-5]\d)?( ?[AaPp][Mm])?$",
     "spaced": " ",
     "letters": r"\pL{2}|[\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}]",
     "link": r"^https?:|\.(jpe?g|png|webp)$",
@@ -63,9 +63,16 @@ class ColumnFacts:
         # Digits alone may be an id of ten digits, or of nine, by chance: then the name decides.
         named = name_score("occurred_at", self.name)[0] + name_score("updated_at", self.name)[0]
         an_id = max(name_score(field, self.name)[0] for field in ("product_id", "order_id", "user_id")) >= 0.5
-        if self.share["numeric"] >= 0.9 and not named and (an_id or min(map(len, self.examples)) < 10):
+        if self.share["numeric"] >= 0.9 and not named and (an_id or self._counted_up):
             return None
         return time_format(self.examples)
+
+    @property
+    def _counted_up(self) -> bool:
+        """Whether figures of fewer than ten digits are as dense as ids that are counted up, or no figures of time."""
+        figures = [int(value) for value in self.examples if re.fullmatch(r"\d{9}", value)]
+        short = min(map(len, self.examples)) < 10
+        return short and (len(figures) < len(self.examples) or max(figures) - min(figures) < 100 * len(figures))
 
     @property
     def distinct_share(self) -> float:
@@ -125,7 +132,7 @@ class TimeFormat:
     doubt: str | None = None
 
 
-_ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}.*)?$")
+_ISO = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}(?!.*[ap]\.?m\.?$).*)?$", re.IGNORECASE)
 
 
 def time_format(values: tuple[str, ...]) -> TimeFormat | None:
@@ -145,7 +152,9 @@ def time_format(values: tuple[str, ...]) -> TimeFormat | None:
     if unit and len(numbers) >= needed and len({len(number) for number in numbers}) == 1:
         days = [datetime.fromtimestamp(int(number[:10]), UTC).date().isoformat() for number in numbers]
         return TimeFormat(None, f"{unit} since 1970", min(days), max(days))
-    read = {spark: _read(python, values) for spark, python in word_list("time_formats")["formats"]}
+    words = word_list("time_formats")
+    patterns = [(day + clock, one + other) for clock, other in words["clocks"] for day, one in words["dates"]]
+    read = {spark: _read(python, values) for spark, python in patterns if _read(python, values[:20])}
     fits = [spark for spark, moments in read.items() if len(moments) >= needed]
     if not fits:
         return None

@@ -81,7 +81,7 @@ def _recognised(session: duckdb.DuckDBPyConnection, paths: list[Path], folder: P
     """Open every file; files that differ only by digits in their names, and have the same columns, are one."""
     by_stem: dict[str, list[Path]] = {}
     for path in paths:
-        by_stem.setdefault(str(path.parent / re.sub(r"\d+", "#", path.name)), []).append(path)
+        by_stem.setdefault(re.sub(r"\d+", "#", str(path)), []).append(path)
     others = b"\n".join(strange_lines(path) for path in paths if path.suffix not in (".parquet", ".orc"))
     opened: list[Recognised] = []
     for group in by_stem.values():

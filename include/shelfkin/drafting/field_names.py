@@ -20,7 +20,7 @@ def word_list(name: str) -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-FIELDS = [name for name in word_list("field_names") if name != "files"]
+FIELDS = [name for name in word_list("field_names") if name not in ("files", "guests")]
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -48,15 +48,16 @@ def name_score(field: str, column: str) -> tuple[float, str]:
     """
     best = (0.0, "")
     words = words_of(column)
-    # "id_order" is an order_id.
-    turned = "_".join((*words[1:], "id")) if words[:1] == ("id",) else column
-    for spelled in {column, column.translate(_GERMAN), turned}:
+    # "id_order" is an order_id, and "cliente.id" an id_cliente.
+    turned = {"_".join((*words[1:], "id"))} if words[:1] == ("id",) else set()
+    turned |= {"_".join(("id", *words[:-1]))} if words[-1:] == ("id",) else set()
+    for spelled in {column, column.translate(_GERMAN)} | turned:
         best = max(best, _score(field, spelled))
     if best[0] == 0 and "." in column:
         # "line_items.name" is a name; "customer.name" isn't, by the words that rule it out.
         score, like = _score(field, column.rpartition(".")[2])
         if not set(words_of(column)) & _known(field)[2]:
-            best = (score * 0.8, like)
+            best = (score * 0.75, like)
     return best
 
 
@@ -85,10 +86,30 @@ def _score(field: str, column: str) -> tuple[float, str]:
 
 
 def event_word(value: str) -> str | None:
-    """Return the event type (or "ignore", "lost_orders") that a shop's word means, None for an unknown one."""
-    joined = "".join(words_of(value.translate(_GERMAN)))
-    singular = joined.removesuffix("s")
-    for kind, entry in word_list("event_words").items():
-        if {joined, singular} & {"".join(words_of(word)) for word in entry["words"]}:
+    """Return the event type (or "returns", "ignore", "lost_orders") that a word means, None for an unknown one."""
+    words = words_of(value.translate(_GERMAN))
+    joined = "".join(words)
+    spellings = {joined, joined.removesuffix("s"), "".join(reversed(words))}
+    for kind in word_list("event_words"):
+        if spellings & _plain_words(kind):
             return kind
     return None
+
+
+@cache
+def _plain_words(kind: str) -> set[str]:
+    return {"".join(words_of(word)) for word in word_list("event_words")[kind]["words"]}
+
+
+def is_lost(status: str) -> bool:
+    """Return whether an order of this status never became a purchase: "Canceled by customer", but not in part.
+
+    >>> is_lost("Cancelled - no payment"), is_lost("partially refunded"), is_lost("refund requested")
+    (True, False, False)
+    """
+    words = words_of(status.translate(_GERMAN))
+    lost, unless = _plain_words("lost_orders"), word_list("event_words")["lost_orders"]["unless"]
+    if any(word == each or (len(each) > 4 and word.startswith(each)) for word in words for each in unless):
+        return False
+    # Words of scripts without blanks are parts of longer ones.
+    return any(word in lost or any(each in word for each in lost if not each.isascii()) for word in words)

@@ -83,8 +83,12 @@ def best_join(
     # In the order of likelihood: a later pair must be clearly better.
     first = pairs[0]
     best = max(shares, key=lambda pair: (round(shares[pair] - 0.1 * (pair != first), 3), -pairs.index(pair)))
-    found = [_by_rule(session, left[0], right[0], *pair, shares[pair]) for pair in dict.fromkeys((first, best))]
-    join = max(found, key=lambda each: each.share)
+    tried = [_by_rule(session, left[0], right[0], *pair, shares[pair]) for pair in dict.fromkeys((first, best))]
+    join = max(tried, key=lambda each: each.share)
+    if join.share < 0.5:
+        # No pair joins as it is: a rule may be needed for one that is less likely by its name.
+        tried = [_by_rule(session, left[0], right[0], *pair, shares[pair]) for pair in pairs]
+        join = max([join, *tried], key=lambda each: round(each.share, 3))
     return join if join.share > 0.02 else None
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import duckdb
 
 from shelfkin.drafting import id_join
-from shelfkin.drafting.field_names import event_word, word_list, words_of
+from shelfkin.drafting.column_facts import ColumnFacts
+from shelfkin.drafting.field_names import event_word, is_lost, word_list, words_of
 from shelfkin.drafting.id_join import Join
 from shelfkin.drafting.recognise import CATALOG_FIELDS, EVENT_FIELDS, Recognised
-from shelfkin.drafting.shop_file import literal, quoted
+from shelfkin.drafting.shop_file import ident, literal, quoted
 from shelfkin.errors import SourceError
 
 
@@ -83,16 +84,24 @@ def make_plan(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -
     SourceError
         No file holds anything like a product id.
     """
+    _unnamed_ids(session, files)
     events = _events(session, files)
     used = [id(each) for each in events.files] if events else []
-    catalogues = [each for each in files if id(each) not in used and each.is_catalogue]
+    unused = [each for each in files if id(each) not in used]
+    catalogues = [each for each in unused if each.is_catalogue]
     if not catalogues and events is None:
         catalogues = [each for each in files if each.has("product_id")]
+    joins = []
+    if events is not None:
+        joins = [(_product_join(session, events, each), each) for each in catalogues]
+        # Whatever its ids are called: a file with titles whose ids the events name is the catalogue.
+        nameless = [each for each in unused if each.has("title") and not each.has("product_id")]
+        found = [(_product_join(session, events, each), each) for each in nameless]
+        joins += [(each, of) for each, of in found if each and each.share > 0.5]
+        catalogues = [of for _, of in joins]
     join = None
     if catalogues:
-        best = catalogues[0]
-        if events is not None:
-            joins = [(_product_join(session, events, each), each) for each in catalogues]
+        if joins:
             join, best = max(joins, key=lambda each: (each[0].share if each[0] else 0.0, each[1].has("title")))
         else:
             best = max(catalogues, key=lambda each: (each.has("title"), len(each.fields)))
@@ -109,7 +118,7 @@ def make_plan(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -
         )
     used += [id(each) for each in catalog.files]
     plan = Plan(catalog, events, not catalogues, [each.file.path for each in files if id(each) not in used], join)
-    _name_fields(plan)
+    _name_fields(session, plan)
     if "title" not in catalog.fields:
         catalog.fields["title"] = "title"
         (events if plan.catalog_from_events and events else catalog).stands_in_for_title = True
@@ -118,6 +127,23 @@ def make_plan(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -
         events.also = {name: column for name, column in catalog.fields.items() if name not in events.fields}
     plan.currency = _currency(plan)
     return plan
+
+
+def _unnamed_ids(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> None:
+    """Find product ids by what they name, where no log's column is called so: it names rows of a file with titles."""
+    if any(each.is_events or each.is_lines for each in files):
+        return
+    for log in (each for each in files if each.has("user_id", "occurred_at") and not each.has("product_id")):
+        free = [name for name in log.facts if name not in log.fields.values()]
+        for catalogue in (each for each in files if each is not log and each.has("title")):
+            # Small figures may be among the ids by chance: many different ones hardly.
+            several = [name for name in free if log.facts[name].distinct > max(4, catalogue.file.rows / 5)]
+            join = id_join.best_join(session, (log.file.name, several), (catalogue.file.name, _ids(catalogue)))
+            if join and join.share > 0.9:
+                log.fields["product_id"], log.scores["product_id"] = join.left, 0.3
+                catalogue.fields.setdefault("product_id", join.right)
+                catalogue.scores.setdefault("product_id", 0.3)
+                return
 
 
 def _events(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> Section | None:
@@ -135,11 +161,45 @@ def _events(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> 
         section = pair
     main = section.main
     _fill_down_events(session, section)
-    if main.has("order_status"):
-        lost = [value for value, _ in main.fact("order_status").top if event_word(value) == "lost_orders"]
-        if lost:
-            _leave_out(section, "order_status", main, lost)
+    _lost_orders(section, main)
+    _low_ratings(section, main)
+    _parts(section, main)
+    blank = 1 - main.fact("product_id").filled_share
+    if blank >= 0.05 and not section.fill_down:
+        section.wheres["product_id"] = "nullif(trim({}), '') IS NOT NULL"
+        section.unsure.append(
+            f"{blank:.0%} of the rows of {main.file.name} have no {main.fields['product_id']} and are left out: "
+            "shipping, fees, coupons?"
+        )
     return section
+
+
+def _lost_orders(section: Section, holder: Recognised) -> None:
+    """Leave out orders that never became a purchase."""
+    if holder.has("order_status"):
+        lost = [value for value, _ in holder.fact("order_status").top if is_lost(value)]
+        if lost:
+            listed = ", ".join(_in_template(value.lower()) for value in lost)
+            section.wheres["order_status"] = f"lower(coalesce({{}}, '')) NOT IN ({listed})"
+            section.unsure.append(f"orders whose {holder.fields['order_status']} is {', '.join(lost)} are left out")
+
+
+def _parts(section: Section, lines: Recognised) -> None:
+    """Leave out lines that are a part of another line."""
+    if lines.has("parent_line"):
+        name = lines.fields["parent_line"]
+        nothing = word_list("field_names")["parent_line"]["nothing"]
+        section.wheres["parent_line"] = f"coalesce(trim({{}}), '') IN ({', '.join(map(_in_template, nothing))})"
+        section.unsure.append(f"lines with a {name} are left out, as parts of another line")
+
+
+def _low_ratings(section: Section, main: Recognised) -> None:
+    """Leave out what people rated badly: an event says that somebody liked a product."""
+    if main.has("rating") and not main.has("event_type"):
+        name = main.fields["rating"]
+        best = max(float(value.replace(",", ".")) for value, _ in main.fact("rating").top)
+        section.wheres["rating"] = f"try_cast(replace({{}}, ',', '.') AS DOUBLE) >= {0.7 * best:g}"
+        section.unsure.append(f"events whose {name} is below {0.7 * best:g} are left out: not liked")
 
 
 def _orders_and_lines(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> Section | None:
@@ -151,10 +211,10 @@ def _orders_and_lines(session: duckdb.DuckDBPyConnection, files: Sequence[Recogn
         for orders in files:
             if orders is lines or not (orders.has("user_id") or orders.has("occurred_at")):
                 continue
+            numbers = orders.candidates("order_id")[:3]
+            numbers += [each for each in _ids(orders) if each not in numbers][:5]
             join = id_join.best_join(
-                session,
-                (lines.file.name, lines.candidates("order_id")[:3]),
-                (orders.file.name, orders.candidates("order_id")[:3]),
+                session, (lines.file.name, lines.candidates("order_id")[:3]), (orders.file.name, numbers)
             )
             if join and join.share > 0.5 and (best is None or join.share > best[0].share):
                 best = (join, lines, orders)
@@ -176,21 +236,18 @@ def _orders_and_lines(session: duckdb.DuckDBPyConnection, files: Sequence[Recogn
             source = lines
         if source.has(name):
             section.selected[name] = f"{source.file.name}.{quoted(source.fields[name])}"
-    if orders.has("order_status"):
-        lost = [value for value, _ in orders.fact("order_status").top if event_word(value) == "lost_orders"]
-        if lost:
-            _leave_out(section, "order_status", orders, lost)
+    _lost_orders(section, orders)
+    _parts(section, lines)
     return section
+
+
+def _ids(of: Recognised) -> list[str]:
+    """Return columns that may tell the rows of a file apart, whatever their names."""
+    return [name for name, facts in of.facts.items() if facts.distinct_share > 0.95 and facts.length <= 40]
 
 
 def _in_template(value: str) -> str:
     return literal(value).replace("{", "{{").replace("}", "}}")
-
-
-def _leave_out(section: Section, name: str, of: Recognised, values: list[str]) -> None:
-    listed = ", ".join(_in_template(value.lower()) for value in values)
-    section.wheres[name] = f"lower(coalesce({{}}, '')) NOT IN ({listed})"
-    section.unsure.append(f"orders whose {of.fields[name]} is {', '.join(values)} are left out")
 
 
 def _fill_down_events(session: duckdb.DuckDBPyConnection, section: Section) -> None:
@@ -214,16 +271,16 @@ def _fill_down_events(session: duckdb.DuckDBPyConnection, section: Section) -> N
 
 def _product_join(session: duckdb.DuckDBPyConnection, events: Section, catalogue: Recognised) -> Join | None:
     main = events.main
-    known = main.file.source.get("header", True)
-    left = (
-        main.candidates("product_id")[:4] if known else [name for name in main.facts if main.facts[name].distinct > 1]
-    )
-    first = main.fields.get("product_id")
-    left = [*([first] if first else []), *[each for each in left if each != first]]
-    mine = catalogue.fields["product_id"]
+    if main.file.source.get("header", True):
+        left = list(dict.fromkeys((main.fields["product_id"], *main.candidates("product_id")[:4])))
+    else:
+        # Figures of users may be among those of products: the ids are those of which there are as many.
+        several = [name for name in main.facts if main.facts[name].distinct > 1]
+        left = sorted(several, key=lambda name: abs(main.facts[name].distinct - catalogue.file.rows))
+    known = [catalogue.fields["product_id"]] if catalogue.has("product_id") else []
     further = [name for name, facts in catalogue.facts.items() if facts.distinct_share > 0.5 and facts.length <= 40]
-    right = [mine, *[each for each in dict.fromkeys((*catalogue.candidates("product_id"), *further)) if each != mine]]
-    return id_join.best_join(session, (main.file.name, left), (catalogue.file.name, right[:8]))
+    right = list(dict.fromkeys((*known, *catalogue.candidates("product_id"), *further)))
+    return id_join.best_join(session, (main.file.name, left), (catalogue.file.name, right[:8])) if right else None
 
 
 def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | None) -> Section:
@@ -231,6 +288,8 @@ def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | 
     if join:
         _take(best, "product_id", join.right)
     _levels(best)
+    if isinstance(best.fields.get("category_path"), str):
+        _parallel(section, best.fact("category_path"))
     if best.has("title") and best.fact("title").filled_share < 0.9:
         groups = [
             name for name, facts in best.facts.items() if facts.filled_share > 0.99 and facts.distinct < facts.rows
@@ -248,6 +307,23 @@ def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | 
             f"one row per product and {facts.name}: {', '.join(value for value, _ in facts.top)}; {chosen} is taken"
         )
     return section
+
+
+def _parallel(section: Section, facts: ColumnFacts) -> None:
+    """Find commas or bars between several categories of one product: "Shop/Men,Shop/Men/Shirts"."""
+    for separator in (",", "|"):
+        split = [[part.strip() for part in value.split(separator)] for value in facts.examples]
+        several = [parts for parts in split if len(parts) > 1]
+        levels = next(
+            (each for each in (" > ", ">", "/") if any(each in part for parts in split for part in parts)), ""
+        )
+        if not levels or len(several) < 0.2 * len(split):
+            continue
+        tops = {parts[0].split(levels)[0] for parts in split}
+        if all(part.split(levels)[0] in tops for parts in several for part in parts):
+            section.keys["parallel_separator"] = separator
+            section.saw.append(f"{facts.name}: {separator!r} stands between several categories of a product")
+            return
 
 
 def _levels(found: Recognised) -> None:
@@ -296,7 +372,7 @@ def _apply(join: Join | None, catalog: Section, events: Section) -> None:
             section.selected["product_id"] = str(join.spark(expression))
 
 
-def _name_fields(plan: Plan) -> None:
+def _name_fields(session: duckdb.DuckDBPyConnection, plan: Plan) -> None:
     """Name every field's column, as the file or the query has it."""
     # Order lines tell of the price and the time anyway.
     of_catalog = CATALOG_FIELDS[:5] if plan.catalog_from_events else CATALOG_FIELDS
@@ -308,12 +384,35 @@ def _name_fields(plan: Plan) -> None:
             holder = source_of(section, name) or next((each for each in section.unions if each.has(name)), None)
             if holder is not None:
                 section.fields[name] = holder.fields[name]
+    updated = plan.catalog.main.time("updated_at") if "updated_at" in plan.catalog.fields else None
+    if updated and updated.pattern:
+        plan.catalog.keys["timestamp_format"] = updated.pattern
     if plan.events:
         user = source_of(plan.events, "user_id")
         if user and user.fact("user_id").share["float_like"] >= 0.9:
             plan.events.keys["user_id"] = {"strip_suffix": ".0"}
+        if user:
+            _guests(session, plan.events, user)
         _times(plan.events)
-        _types(plan.events)
+        _types(session, plan.events)
+
+
+def _guests(session: duckdb.DuckDBPyConnection, section: Section, holder: Recognised) -> None:
+    """Find what stands in place of a customer where somebody bought without an account."""
+    name, words = holder.fields["user_id"], word_list("field_names")["guests"]
+    counted = session.execute(
+        f"SELECT lower({ident(name)}) AS user, count(*) AS n FROM {ident(holder.file.name)} "
+        f"WHERE {ident(name)} IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT 50"
+    ).fetchall()
+    often = 5 * holder.fact("user_id").filled_share * holder.file.rows / max(1, holder.fact("user_id").distinct)
+    guests = [user for user, n in counted if user in words["words"] or (user in words["figures"] and n > often)]
+    if not guests:
+        return
+    prefix = f"{holder.file.name}." if section.join else ""
+    column = f"{prefix}{quoted(name)}" if section.join else holder.file.expressions[name]
+    listed = ", ".join(literal(user) for user in guests)
+    section.selected["user_id"] = f"CASE WHEN lower({column}) NOT IN ({listed}) THEN {column} END"
+    section.unsure.append(f"{name} {', '.join(guests)} is taken for guests: events of nobody in particular")
 
 
 def source_of(section: Section, name: str) -> Recognised | None:
@@ -326,7 +425,15 @@ def source_of(section: Section, name: str) -> Recognised | None:
 def _times(section: Section) -> None:
     holder = source_of(section, "occurred_at")
     found = holder.time() if holder else None
-    if holder is None or found is None:
+    if holder is None:
+        section.selected["occurred_at"] = "CAST(NULL AS TIMESTAMP)"
+        section.fields["occurred_at"] = "occurred_at"
+        section.unsure.append(
+            "occurred_at: no column holds times, and without them no event counts. Put an expression in place of NULL, "
+            "such as date_add(DATE '2024-01-01', CAST(order_number AS INT)) where only the order of events is known"
+        )
+        return
+    if found is None:
         section.unsure.append("occurred_at: its times could not be read; set timestamp_format")
         return
     pattern = found.pattern
@@ -337,11 +444,13 @@ def _times(section: Section) -> None:
         and found.kind != "seconds since 1970"
     ):
         clock = holder.fields["time_of_day"]
-        seconds = ":ss" if holder.fact("time_of_day").examples[0].count(":") == 2 else ""
+        written = holder.fact("time_of_day").examples[0]
+        seconds = ":ss" if written.count(":") == 2 else ""
+        of_day = f" h:mm{seconds} a" if written[-1:] in "mM" else f" H:mm{seconds}"
         prefix = f"{holder.file.name}." if section.join else ""
         section.selected["occurred_at"] = f"concat({prefix}{quoted(column)}, ' ', {prefix}{quoted(clock)})"
         section.saw.append(f"date and time of day stand in two columns, {column} and {clock}")
-        pattern = f"{pattern} H:mm{seconds}" if pattern else None
+        pattern = f"{pattern or 'yyyy-M-d'}{of_day}" if pattern or " a" in of_day else None
     if pattern:
         section.keys["timestamp_format"] = pattern
     section.saw.append(f"times: {found.kind}, from {found.first} to {found.last} in a sample")
@@ -349,7 +458,7 @@ def _times(section: Section) -> None:
         section.unsure.append(found.doubt)
 
 
-def _types(section: Section) -> None:
+def _types(session: duckdb.DuckDBPyConnection, section: Section) -> None:
     """Draft the event types, with their weights, from the words of the type column."""
     if section.type_by_file:
         section.fields["event_type"] = "event_type"
@@ -357,21 +466,30 @@ def _types(section: Section) -> None:
         section.keys["event_types"] = {kind: _weight_of(kind) for kind in kinds}
         section.unsure.append(f"event types are told by the names of the files: {', '.join(kinds)}")
         return
-    if not section.main.has("event_type"):
-        section.keys["event_types"] = {"purchase": {"weight": 1.0, "half_life_days": 120}}
+    main = section.main
+    if not main.has("event_type"):
+        section.keys["event_types"] = {"purchase": _weight_of("purchase")}
         return
     by_kind: dict[str, list[str]] = {}
-    for value, _ in section.main.fact("event_type").top:
+    for value, _ in main.fact("event_type").top:
         by_kind.setdefault(event_word(value) or "unknown", []).append(value)
+    returns = by_kind.pop("returns", [])
+    if returns and _all_negative(session, main, returns):
+        by_kind.setdefault("purchase", []).extend(returns)
+        section.saw.append(f"{', '.join(returns)}: quantities are negative, and take back what was bought")
+    else:
+        by_kind.setdefault("ignore", []).extend(returns)
+    if not by_kind.keys() & _KINDS:
+        _unknown_types(section, by_kind)
     types: dict[str, Any] = {}
-    for kind in ("purchase", "cart", "wishlist", "view"):
+    for kind in _KINDS:
         if kind in by_kind:
             types[kind] = _weight_of(kind)
             aliases = [value for value in by_kind[kind] if value.lower() != kind]
             if aliases:
                 types[kind]["aliases"] = aliases
     section.keys["event_types"] = types
-    ignored = [*by_kind.get("ignore", []), *by_kind.get("lost_orders", []), *by_kind.get("unknown", [])]
+    ignored = [value for kind in ("ignore", "lost_orders", "unknown") for value in by_kind.get(kind, [])]
     if ignored:
         section.keys["ignore"] = ignored
     if by_kind.get("unknown"):
@@ -381,6 +499,35 @@ def _types(section: Section) -> None:
         )
 
 
+_KINDS = ("purchase", "cart", "wishlist", "view")
+
+
+def _unknown_types(section: Section, by_kind: dict[str, list[str]]) -> None:
+    """Give event types that nobody knows a meaning by how often they come: people look often, and buy seldom."""
+    column = section.main.fields["event_type"]
+    values = by_kind.pop("unknown")
+    kinds = {1: ["purchase"], 2: ["view", "purchase"], 3: ["view", "cart", "purchase"]}.get(
+        len(values), ["view", "cart", "wishlist", "purchase"]
+    )
+    by_kind |= {kind: [value] for kind, value in zip(kinds, values, strict=False)}
+    if values[4:]:
+        by_kind["unknown"] = values[4:]
+    taken = ", ".join(f"{value} for {kind}" for kind, value in zip(kinds, values, strict=False))
+    section.unsure.append(f"event_types: what {column} means isn't known; by how often it comes, {taken}: correct that")
+
+
+def _all_negative(session: duckdb.DuckDBPyConnection, main: Recognised, types: list[str]) -> bool:
+    """Return whether all events of these types have a quantity below zero."""
+    if not main.has("quantity"):
+        return False
+    row = session.execute(
+        f"SELECT bool_and({ident(main.fields['quantity'])} LIKE '-%') FROM {ident(main.file.name)} "
+        f"WHERE list_contains(?, {ident(main.fields['event_type'])})",
+        [types],
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def _weight_of(kind: str) -> dict[str, Any]:
     return {"weight": word_list("event_words")[kind]["weight"], "half_life_days": 120 if kind == "purchase" else 30}
 
@@ -388,7 +535,7 @@ def _weight_of(kind: str) -> dict[str, Any]:
 def type_of_file(of: Recognised) -> str:
     """Return the event type that a file's name tells."""
     words = [event_word(word) for word in words_of(of.file.path.rpartition("/")[2])]
-    return next((word for word in words if word not in (None, "ignore", "lost_orders")), None) or "purchase"
+    return next((word for word in words if word in _KINDS), None) or "purchase"
 
 
 def _currency(plan: Plan) -> str | None:

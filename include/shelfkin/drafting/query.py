@@ -40,7 +40,7 @@ def _select(section: Section, of: Recognised) -> str:
         columns += [f"{_filled(section, of, name)} AS {name}" for name in conditions if name not in section.fields]
     joined = "SELECT\n  " + ",\n  ".join(columns) + f"\nFROM {of.file.name}"
     if of.file.unnested:
-        joined += f" LATERAL VIEW posexplode({quoted(of.file.unnested)}) entries AS number, entry"
+        joined += f" LATERAL VIEW posexplode({of.file.unnested_spark}) entries AS number, entry"
     if section.join and of is section.main:
         joined += f"\n{section.join}"
     if not conditions:

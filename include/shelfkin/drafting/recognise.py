@@ -12,8 +12,11 @@ from shelfkin.drafting.shop_file import ShopFile
 
 CATALOG_FIELDS = ("product_id", "title", "description", "brand", "category_path", "price", "in_stock", "updated_at")
 EVENT_FIELDS = ("user_id", "product_id", "occurred_at", "event_type", "quantity", "order_id", "price")
-_HELPERS = ("currency", "order_status", "time_of_day", "language")
+_HELPERS = ("currency", "order_status", "time_of_day", "language", "rating", "parent_line")
 _SURE = 0.45
+# Names that don't say whose id or number it is.
+_BARE = {"id", "entityid", "number", "no", "nummer", "numero", "numer", "nr", "code", "reference", "ref"}
+_NO_PARENT = set(word_list("field_names")["parent_line"]["nothing"])
 # What entries of a list, such as the lines of an order, tell better than what they stand in.
 _OF_ENTRIES = ("product_id", "title", "brand", "category_path", "price", "quantity")
 
@@ -41,7 +44,14 @@ def _time_like(c: ColumnFacts) -> bool:
 
 def _event_words(c: ColumnFacts) -> float:
     total = sum(n for _, n in c.top)
-    return sum(n for value, n in c.top if event_word(value) not in (None, "lost_orders")) / total if total else 0.0
+    known = (None, "lost_orders", "returns")
+    return sum(n for value, n in c.top if event_word(value) not in known) / total if total else 0.0
+
+
+def _codes(c: ColumnFacts) -> bool:
+    """Return whether a column of event types holds figures: 1 to 4 for view, favourite, cart, purchase."""
+    named = name_score("event_type", c.name)[0] >= 0.9
+    return named and 1 < c.distinct <= 12 and c.share["whole"] >= 0.99
 
 
 # What the values of a field must look like.
@@ -62,11 +72,13 @@ _FITS: dict[str, Callable[[ColumnFacts], bool]] = {
     "updated_at": _time_like,
     # Times that can't be read are still the times; the draft says so.
     "occurred_at": lambda c: _time_like(c) or (c.share["dated"] >= 0.9 and not c.share["numeric"]),
-    "event_type": lambda c: c.distinct <= 60 and c.share["letters"] >= 0.5 and _event_words(c) > 0,
+    "event_type": lambda c: _codes(c) or (c.distinct <= 60 and c.share["letters"] >= 0.5 and _event_words(c) > 0),
     "quantity": lambda c: c.share["numeric"] >= 0.9 and c.share["whole"] >= 0.7,
     "currency": lambda c: c.length <= 4 and c.distinct <= 30 and c.share["letters"] >= 0.9,
     "order_status": lambda c: c.distinct <= 40 and c.share["letters"] >= 0.5,
     "time_of_day": lambda c: c.share["clock"] >= 0.9,
+    "parent_line": lambda c: c.filled_share < 0.95 or bool(_NO_PARENT & set(c.examples)),
+    "rating": lambda c: 2 < c.distinct <= 20 and c.share["numeric"] >= 0.99 and c.length <= 4,
     "language": lambda c: c.distinct <= 40 and c.length <= 8 and c.share["letters"] >= 0.9,
 }
 
@@ -156,7 +168,7 @@ def score_of(name: str, column: str, facts: ColumnFacts, file: ShopFile) -> floa
     if not _FITS[name](facts):
         return 0.0
     score = name_score(name, column)[0]
-    if "".join(words_of(column)) in ("id", "number", "no", "nummer", "nr", "code", "reference", "ref"):
+    if "".join(words_of(column)) in _BARE:
         score = _bare_id(name, file.path, score)
     if name == "product_id":
         score *= 0.9 + 0.1 * facts.distinct_share if facts.filled_share > 0.02 else 0.0
@@ -166,6 +178,8 @@ def score_of(name: str, column: str, facts: ColumnFacts, file: ShopFile) -> floa
         score *= 0.6 + 0.4 * facts.filled_share
     if name in ("occurred_at", "title", "category_path", "brand"):
         score *= 0.7 + 0.3 * min(1.0, 2 * facts.filled_share)
+    if name == "category_path" and facts.distinct == 1:
+        score *= 0.7
     if file.unnested and name in _OF_ENTRIES and score > 0:
         score += 0.15 if column.startswith(f"{file.unnested}.") else -0.15
     return max(score, _by_values(name, facts))
@@ -201,6 +215,14 @@ def recognise(file: ShopFile, facts: dict[str, ColumnFacts]) -> Recognised:
             found.fields[name], found.scores[name] = column, score
     if not file.source.get("header", True):
         _headerless(found)
+    if (
+        found.is_catalogue
+        and found.has("quantity")
+        and not found.has("in_stock")
+        and "0" in found.fact("quantity").examples
+    ):
+        # What a catalogue counts, down to nothing, is its stock.
+        found.fields["in_stock"], found.scores["in_stock"] = found.fields.pop("quantity"), 0.4
     if not found.has("title") and found.has("description") and _FITS["title"](found.fact("description")):
         found.fields["title"], found.scores["title"] = found.fields.pop("description"), 0.6
     return found
@@ -241,11 +263,11 @@ def _headerless(found: Recognised) -> None:
     )
     take("price", lambda c: c.share["money"] >= 0.9 and c.share["fraction"] >= 0.5, lambda c: c.share["fraction"])
     if found.has("occurred_at"):
-        take(
-            "quantity",
-            lambda c: c.share["whole"] >= 0.95 and 1 < c.distinct <= 200 and c.length < 3,
-            lambda c: -c.length,
-        )
+        # Of few figures, that come often: most people take one piece, and give more than one star.
+        few = [c for c in found.facts.values() if c.top and c.share["whole"] >= 0.95 and c.length <= 4]
+        often = {c.name: float(c.top[0][0].replace(",", ".")) for c in few if c.top[0][1] >= 0.25 * c.filled}
+        take("rating", lambda c: _FITS["rating"](c) and often.get(c.name, 0) > 1, lambda c: -c.distinct)
+        take("quantity", lambda c: often.get(c.name) == 1 and c.distinct > 1, lambda c: -c.length)
     take("product_id", _id_like, lambda c: _as_product_id(found, c))
     if found.has("occurred_at"):
         take("user_id", _id_like, lambda c: -c.distinct)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from os.path import commonprefix
 from pathlib import Path
 from typing import IO, Any
 from xml.etree import ElementTree
@@ -54,8 +55,8 @@ class ShopFile:
         Keys of a profile's source that differ from their defaults.
     expressions
         Spark SQL of each column, by name.
-    unnested
-        The list column of which each entry became a row; None for flat files.
+    unnested, unnested_spark
+        The list column of which each entry became a row, and it in Spark SQL; None for flat files.
     saw, unsure
         Sentences for the draft's comments.
     """
@@ -65,6 +66,7 @@ class ShopFile:
     source: dict[str, Any] = field(default_factory=dict)
     expressions: dict[str, str] = field(default_factory=dict)
     unnested: str | None = None
+    unnested_spark: str = ""
     rows: int = 0
     saw: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
@@ -116,20 +118,23 @@ def open_file(
     found = ShopFile(common_path(paths), name)
     path = paths[0]
     kind = _format(path)
+    in_parts = f"hive_partitioning={'true' if Path(found.path).is_dir() else 'false'}"
     if kind != "csv":
         found.source["format"] = kind
     try:
         if kind == "parquet":
-            rows = f"read_parquet({_listed(paths)}, union_by_name=true)"
+            rows = f"read_parquet({_listed(paths)}, union_by_name=true, {in_parts})"
         elif kind == "orc":
             session.register("orc_rows", _orc(path))
             rows = "orc_rows"
         elif kind == "xml":
             rows = f"read_json({_listed([_xml_rows(path, folder, found)])}, {_JSON})"
         elif kind in ("json", "jsonl"):
-            rows = f"read_json({_listed([_as_utf8(each, folder, found, others) for each in paths])}, {_JSON})"
+            rows = (
+                f"read_json({_listed([_as_utf8(each, folder, found, others) for each in paths])}, {_JSON}, {in_parts})"
+            )
         else:
-            rows = _csv_rows(session, [_as_utf8(each, folder, found, others) for each in paths], found)
+            rows = _csv_rows(session, [_as_utf8(each, folder, found, others) for each in paths], found, in_parts)
         session.execute(f"CREATE OR REPLACE TABLE opened AS SELECT * FROM {rows}")
     except (duckdb.Error, UnicodeError, OSError, ElementTree.ParseError) as error:
         raise SourceError(
@@ -145,14 +150,37 @@ def open_file(
 
 
 def common_path(paths: list[Path]) -> str:
-    """Return the one path of files, with a glob where their names differ."""
-    if len(paths) == 1:
-        return str(paths[0])
-    names = [str(path) for path in paths]
-    shortest = min(map(len, names))
-    start = next((i for i in range(shortest) if len({name[i] for name in names}) > 1), shortest)
-    end = next((i for i in range(shortest - start) if len({name[-1 - i] for name in names}) > 1), shortest - start)
-    return names[0][:start] + "*" + (names[0][len(names[0]) - end :] if end else "")
+    """Return the one path of files, with a glob in each part of it in which their names differ.
+
+    >>> common_path([Path("/x/day=1/a.csv"), Path("/x/day=2/a.csv")])
+    '/x/day=*/a.csv'
+    """
+    folder = _folder_of_parts(paths)
+    if folder:
+        return str(folder)
+    return str(Path(*[_common_name(list(parts)) for parts in zip(*[path.parts for path in paths], strict=True)]))
+
+
+def _folder_of_parts(paths: list[Path]) -> Path | None:
+    """Return the folder of files that lie in folders such as day=2024-05-01, if it holds no others.
+
+    Read as a whole, it has the column `day`; its files one by one haven't.
+    """
+    named = [position for position, part in enumerate(paths[0].parts[:-1]) if re.match(r"\w+=", part)]
+    if not named:
+        return None
+    folder = Path(*paths[0].parts[: named[0]])
+    held = {each for each in folder.rglob("*") if each.is_file() and not each.name.startswith((".", "_"))}
+    return folder if held == set(paths) else None
+
+
+def _common_name(names: list[str]) -> str:
+    if len(set(names)) == 1:
+        return names[0]
+    # Of names, not of paths, so that letter by letter is right.
+    begin = commonprefix(names)  # noqa: RUF071
+    end = commonprefix([name[len(begin) :][::-1] for name in names])[::-1]  # noqa: RUF071
+    return f"{begin}*{end}"
 
 
 def _one(session: duckdb.DuckDBPyConnection, sql: str) -> Any:
@@ -209,7 +237,12 @@ def strange_lines(path: Path) -> bytes:
         codecs.getincrementaldecoder("utf-8")().decode(lines)
         return b""
     except UnicodeDecodeError:
-        return lines[: 50 << 10]
+        return _whole_lines(lines, 50 << 10)
+
+
+def _whole_lines(lines: bytes, limit: int) -> bytes:
+    """Return the first lines, none of them cut: half a letter can't be read in any encoding."""
+    return lines if len(lines) <= limit else lines[:limit].rpartition(b"\n")[0] or lines[:limit]
 
 
 def find_encoding(blocks: Iterable[bytes], others: bytes = b"") -> tuple[str, str | None]:
@@ -232,7 +265,7 @@ def find_encoding(blocks: Iterable[bytes], others: bytes = b"") -> tuple[str, st
         return "utf-8", None
     except UnicodeDecodeError:
         pass  # `block` is the one that isn't UTF-8
-    strange = b"\n".join(line for line in block.splitlines() if not line.isascii())[: 200 << 10]
+    strange = _whole_lines(b"\n".join(line for line in block.splitlines() if not line.isascii()), 200 << 10)
     encoding = _likeliest(strange + b"\n" + others)
     read = re.findall(r"[^\W\d_]{3,}", strange.decode(encoding, errors="replace"))
     words = list(dict.fromkeys(word for word in read if not word.isascii()))
@@ -269,7 +302,7 @@ def _as_utf8(path: Path, folder: Path, found: ShopFile, others: bytes) -> Path:
         encoding, doubt = find_encoding(islice(iter(lambda: file.read(8 << 20), b""), MAX_BYTES >> 23), others)
     if encoding != "utf-8":
         found.source["encoding"] = encoding
-    if doubt and doubt not in found.unsure:
+    if doubt and not any(each.startswith(doubt.partition(",")[0]) for each in found.unsure):
         found.unsure.append(doubt)
     if encoding == "utf-8" and path.stat().st_size <= MAX_BYTES:
         return path
@@ -292,34 +325,62 @@ def _orc(path: Path) -> Any:
 
 def _xml_rows(path: Path, folder: Path, found: ShopFile) -> Path:
     """Write the repeated element of an XML file as JSON lines; its name becomes `row_tag`."""
-    counts: dict[str, int] = {}
-    with _unpacked(path) as file:
-        for n, (_, element) in enumerate(ElementTree.iterparse(file, events=("start",))):  # noqa: S314
-            counts[element.tag] = counts.get(element.tag, 0) + 1
-            if n > 200_000:
-                break
-    # The row is the most frequent element that holds others; a feed says item or entry.
-    named = [tag for tag in counts if _local(tag) in ("item", "entry", "product", "offer", "row", "record")]
-    row_tag = max(named or list(counts), key=lambda tag: counts[tag])
+    row_tag, lists = _xml_shape(path)
     found.source["options"] = {"rowTag": _local(row_tag)}
     rows = folder / f"{found.name}.jsonl"
     with _unpacked(path) as file, rows.open("wb") as out:
         for _, element in ElementTree.iterparse(file, events=("end",)):  # noqa: S314
             if element.tag == row_tag:
-                out.write(orjson.dumps(_xml_value(element)) + b"\n")
+                out.write(orjson.dumps(_xml_value(element, lists)) + b"\n")
                 element.clear()
     return rows
+
+
+def _xml_shape(path: Path) -> tuple[str, set[tuple[str, str]]]:
+    """Return the tag of a row, and which tags come twice in one element of another tag.
+
+    The row is the outermost element that holds others and comes again: an order rather than its items.
+    """
+    counts: dict[str, int] = {}
+    depths: dict[str, int] = {}
+    lists: set[tuple[str, str]] = set()
+    above: list[tuple[str, set[str]]] = []
+    with _unpacked(path) as file:
+        for n, (event, element) in enumerate(ElementTree.iterparse(file, events=("start", "end"))):  # noqa: S314
+            if event == "end":
+                above.pop()
+                continue
+            if above:
+                parent, children = above[-1]
+                if element.tag in children:
+                    lists.add((parent, element.tag))
+                children.add(element.tag)
+                depths.setdefault(parent, len(above))
+            counts[element.tag] = counts.get(element.tag, 0) + 1
+            above.append((element.tag, set()))
+            if n > 400_000:
+                break
+    again = [tag for tag in depths if counts[tag] > 1] or list(depths) or list(counts)
+    return min(again, key=lambda tag: (depths.get(tag, 0), -counts[tag])), lists
 
 
 def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def _xml_value(element: ElementTree.Element) -> Any:
-    children = list(element)
-    if not children:
-        return (element.text or "").strip() or None
-    return {_xml_name(child.tag): _xml_value(child) for child in children}
+def _xml_value(element: ElementTree.Element, lists: set[tuple[str, str]]) -> Any:
+    """Return an element as Spark's reader sees it: attributes after an underscore, what repeats as a list."""
+    text = (element.text or "").strip() or None
+    found: dict[str, Any] = {f"_{_local(name)}": value for name, value in element.attrib.items()}
+    if not len(element):
+        return found | {"_VALUE": text} if found else text
+    for child in element:
+        name, value = _xml_name(child.tag), _xml_value(child, lists)
+        if (element.tag, child.tag) in lists:
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    return found
 
 
 def _xml_name(tag: str) -> str:
@@ -334,14 +395,11 @@ def _listed(paths: list[Path]) -> str:
     return "[" + ", ".join(_text(str(path)) for path in paths) + "]"
 
 
-def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: ShopFile) -> str:
-    """Return the DuckDB call that reads CSV files as text, and note how they are written."""
-    sniffed = session.execute("SELECT * FROM sniff_csv(?, sample_size=20000, strict_mode=false)", [str(copies[0])])
-    names = [column[0] for column in sniffed.description or ()]
-    row = dict(zip(names, sniffed.fetchone() or (), strict=True))
-    delimiter, quote, escape = (_given(row[key]) for key in ("Delimiter", "Quote", "Escape"))
+def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: ShopFile, in_parts: str) -> str:
+    """Return the DuckDB query that reads CSV files as text, and note how they are written."""
     with copies[0].open(encoding="utf-8-sig", errors="replace", newline="") as file:
         head = file.read(1 << 20)
+    delimiter, quote, escape, n_cells = _sniffed(session, copies[0], head)
     declared = re.match(r"sep=(.)\r?\n", head)
     delimiter = declared.group(1) if declared else delimiter or ","
     quote = quote or '"'
@@ -358,21 +416,56 @@ def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: Sho
     if escape == "\\":
         found.source["escape"] = "\\"
     skipped = 1 if declared else 0
-    n_cells = max(1, len(row["Columns"]))
 
-    def call(names: list[str], skip: int, paths: list[Path] = copies) -> str:
+    def call(names: list[str], skip: int, paths: list[Path], more: str = "hive_partitioning=false") -> str:
         columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
-        return f"read_csv({_listed(paths)}, columns={{{columns}}}, skip={skip}, {', '.join(options)})"
+        return f"read_csv({_listed(paths)}, columns={{{columns}}}, skip={skip}, {', '.join([*options, more])})"
 
     unnamed = [f"column_{position}" for position in range(1, n_cells + 1)]
     first = session.execute(f"SELECT * FROM {call(unnamed, skipped, copies[:1])} LIMIT 200").fetchall()
-    cells = ["" if cell is None else str(cell).strip("\ufeff ") for cell in first[0]]
-    if is_header(cells, first[1:]):
-        return call(unique_names(cells), skipped + 1)
-    found.source |= {"header": False, "columns": unnamed}
-    found.saw.append("the first line is data, not a header")
-    found.unsure.append("columns: the file names none, so what each holds is judged by its values alone")
-    return call(unnamed, skipped)
+    if not is_header(_cells(first[0]), first[1:]):
+        found.source |= {"header": False, "columns": unnamed}
+        found.saw.append("the first line is data, not a header")
+        found.unsure.append("columns: the file names none, so what each holds is judged by its values alone")
+        return call(unnamed, skipped, copies, in_parts)
+    # Each file by its own header: a later one may have a column more.
+    wide = [f"column_{position}" for position in range(1, n_cells + 51)]
+    by_header: dict[tuple[str, ...], list[Path]] = {}
+    for copy in copies:
+        row = session.execute(f"SELECT * FROM {call(wide, skipped, [copy])} LIMIT 1").fetchone() or ()
+        n = max((position for position, cell in enumerate(row, start=1) if cell is not None), default=0)
+        by_header.setdefault(tuple(unique_names(_cells(row[:n]))), []).append(copy)
+    if len(by_header) > 1:
+        found.saw.append("not all of the files have the same columns: they are matched by name")
+    parts = [
+        f"SELECT * FROM {call(list(names), skipped + 1, paths, in_parts)}"
+        for names, paths in by_header.items()
+        if names
+    ]
+    return f"({' UNION ALL BY NAME '.join(parts)})"
+
+
+def _sniffed(session: duckdb.DuckDBPyConnection, path: Path, head: str) -> tuple[str, str, str, int]:
+    """Return separator, quote, escape and number of columns of a CSV file."""
+    lines = head.splitlines()[:-1][:50] or head.splitlines()
+    for pair in ("::", "||"):
+        n = lines[0].count(pair)
+        if n and all(line.count(pair) == n for line in lines):
+            return pair, "", "", n + 1
+    # Strictly first: the lenient sniffer may take the commas of texts for separators.
+    for how in ("", ", strict_mode=false", ", strict_mode=false, ignore_errors=true, null_padding=true"):
+        try:
+            sniffed = session.execute(f"SELECT * FROM sniff_csv(?, sample_size=20000{how})", [str(path)])
+        except duckdb.Error:
+            continue
+        row = dict(zip([column[0] for column in sniffed.description or ()], sniffed.fetchone() or (), strict=True))
+        delimiter, quote, escape = (_given(row[key]) for key in ("Delimiter", "Quote", "Escape"))
+        return delimiter, quote, escape, max(1, len(row["Columns"]))
+    return "", "", "", 1
+
+
+def _cells(row: tuple[Any, ...]) -> list[str]:
+    return ["" if cell is None else str(cell).strip("\ufeff ") for cell in row]
 
 
 def _given(sniffed: str) -> str:
@@ -398,28 +491,24 @@ def is_header(cells: list[str], rows: list[tuple[Any, ...]]) -> bool:
 def _flatten(session: duckdb.DuckDBPyConnection, found: ShopFile) -> None:
     """Make the table of text columns: fields of structs get columns, the entries of one list get rows."""
     opened = session.table("opened")
-    types: dict[str, Any] = dict(zip(opened.columns, opened.types, strict=True))
-    lists = [name for name, kind in types.items() if str(kind).endswith("[]") and str(kind).startswith("STRUCT")]
+    leaves = list(_leaves(dict(zip(opened.columns, opened.types, strict=True))))
+    lists = {leaf.name: leaf for leaf in leaves if _is_list_of_structs(leaf.kind)}
+    selected = [(leaf.name, leaf.sql, leaf.spark) for leaf in leaves if leaf.name not in lists]
     origin = "opened"
     # Of several lists, the one whose entries say most about a product: lines of an order, items of an event.
-    if lists:
-
-        def says(name: str) -> float:
-            entries = [child[0] for child in types[name].children[0][1].children]
-            return max(name_score("product_id", entry)[0] for entry in entries)
-
-        best = max(lists, key=says)
-        if says(best) > 0:
-            found.unnested = best
-            origin = f"(SELECT *, unnest({ident(best)}) AS _entry FROM opened)"
-            found.saw.append(f"each entry of the list {best} is a row")
-    selected = list(_leaves(types, lists))
-    if found.unnested:
-        entry = types[found.unnested].children[0][1]
+    said = {
+        name: max(name_score("product_id", entry.name)[0] for entry in _leaves(_fields(leaf.kind.children[0][1])))
+        for name, leaf in lists.items()
+    }
+    best = max(said, key=lambda name: said[name], default="")
+    if said.get(best):
+        found.unnested, found.unnested_spark = best, lists[best].spark
+        origin = f"(SELECT *, unnest({lists[best].sql}) AS _entry FROM opened)"
+        found.saw.append(f"each entry of the list {best} is a row")
         selected += [
-            (f"{found.unnested}.{name}", f"_entry.{ident(name)}", f"entry.{quoted(name)}")
-            for name, kind in entry.children
-            if not str(kind).endswith("[]")
+            (f"{best}.{entry.name}", f"_entry.{entry.sql}", f"entry.{entry.spark}")
+            for entry in _leaves(_fields(lists[best].kind.children[0][1]))
+            if not str(entry.kind).endswith("[]")
         ]
     for name, _, spark in selected:
         found.expressions[name] = spark
@@ -427,15 +516,31 @@ def _flatten(session: duckdb.DuckDBPyConnection, found: ShopFile) -> None:
     session.execute(f"CREATE TABLE {ident(found.name)} AS SELECT {columns} FROM {origin}")
 
 
-def _leaves(types: dict[str, Any], lists: list[str], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
-    for name, kind in types.items():
-        if name in lists:
-            continue
+@dataclass(frozen=True)
+class _Leaf:
+    """A column that holds no further fields: its dotted name, its type, and itself in DuckDB's and in Spark's SQL."""
+
+    name: str
+    kind: Any
+    sql: str
+    spark: str
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    return dict(kind.children)
+
+
+def _is_list_of_structs(kind: Any) -> bool:
+    return str(kind).endswith("[]") and str(kind).startswith("STRUCT") and not str(kind).endswith("[][]")
+
+
+def _leaves(fields: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[_Leaf]:
+    for name, kind in fields.items():
         path = (*prefix, name)
-        if str(kind).startswith("STRUCT(") and not str(kind).endswith("]") and len(path) < 3:
-            yield from _leaves(dict(kind.children), [], path)
+        if str(kind).startswith("STRUCT(") and not str(kind).endswith("]") and len(path) < 5:
+            yield from _leaves(_fields(kind), path)
         else:
-            yield ".".join(path), ".".join(map(ident, path)), ".".join(map(quoted, path))
+            yield _Leaf(".".join(path), kind, ".".join(map(ident, path)), ".".join(map(quoted, path)))
 
 
 def remove_folder(folder: Path) -> None:

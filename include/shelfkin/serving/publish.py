@@ -21,6 +21,7 @@ from shelfkin.artifacts import (
 from shelfkin.errors import ArtifactError, GateError
 from shelfkin.serving.build_index import write_index
 from shelfkin.serving.index import LAYOUT
+from shelfkin.serving.run_note import run_note
 from shelfkin.settings import PostgresTarget
 from shelfkin.tables import PUBLISHED
 
@@ -37,11 +38,13 @@ class PublishResult:
     manifest: Manifest
     published: bool
     is_latest: bool
+    note: str
     log_lines: tuple[str, ...]
 
     def xcom(self) -> dict[str, Any]:
         """Return the scalars for XCom."""
-        return {**self.manifest.xcom(), "published": self.published, "is_latest": self.is_latest}
+        said = {"published": self.published, "is_latest": self.is_latest, "note": self.note}
+        return {**self.manifest.xcom(), **said}
 
 
 def publish_run(
@@ -115,6 +118,7 @@ def publish_run(
         manifest=Manifest.read(paths.root, paths.manifest_uri(STAGE)),
         published=publish,
         is_latest=is_latest,
+        note=run_note(manifests, published=publish, is_latest=is_latest),
         log_lines=(
             *_log_lines(paths, pointer, publish, is_latest),
             *(postgres_publish.lines if postgres_publish else ()),

@@ -13,9 +13,10 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin import snapshots
 from shelfkin.errors import ProfileError, SourceError, without_controls
 from shelfkin.profile import FILE_FORMATS, Source, Sourced
-from shelfkin.sources import damage, formats, snapshots
+from shelfkin.sources import damage, formats
 from shelfkin.sources.files import find_files, list_paths
 from shelfkin.sources.query import described, run_query
 from shelfkin.sources.raw_table import MALFORMED, RawTable, raw_frame

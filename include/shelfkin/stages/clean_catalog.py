@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from shelfkin import demo_data
@@ -25,31 +26,10 @@ from shelfkin.tables import PRODUCTS, PRODUCTS_QUARANTINE, PRODUCTS_REPORT
 def run(stage: Stage) -> None:
     """Read the raw catalogue as of the run's date, clean it, and write what is kept and what is turned away."""
     profile = stage.profile
-    demo_data.materialise_for(profile, stage.settings)
-    section = "events" if profile.catalog.kind == "events" else "catalog"
-    wanted = clean.wanted_columns(profile)
-    raw = read_rows(stage.spark, profile.catalog_source, section, wanted, stage.source_path, stage.as_of)
-    stage.progress("reading the catalogue from %s", raw.path)
-    parsed = clean.parse_catalog(raw, profile, stage.cutoff).persist()
-    with raw.reading():
-        seen = survey(
-            parsed,
-            "seen_at",
-            good_ids=F.count_distinct("product_id"),
-            descriptions_cut=F.count_if("description_cut"),
-        )
-    stage.metrics |= {**raw.metrics, **raw.findings()}
-    _check_rows(stage, raw.path, seen)
-    stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
-
+    parsed, seen = parse(stage)
     quarantine = turned_away(parsed)
     check_share("catalog", quarantine, seen["by_reason"], seen["known"], profile.catalog.max_quarantined_share)
-    products = (
-        clean.from_order_lines(parsed)
-        if profile.catalog.kind == "events"
-        else clean.newest_versions(parsed, stage.cutoff)
-    )
-    kept = stage.write(PRODUCTS, clean.with_embedding_text(products, profile.embedding.text))
+    kept = stage.write(PRODUCTS, products_of(stage, parsed))
     quarantined = stage.write(PRODUCTS_QUARANTINE, quarantine)
     known = parsed.where(~F.col("after_as_of"))
     report = report_rows(known, named_columns(profile, "catalog"))
@@ -73,6 +53,39 @@ def run(stage: Stage) -> None:
         "n_descriptions_cut": seen["descriptions_cut"],
         "point_in_time": profile.point_in_time,
     }
+
+
+def parse(stage: Stage) -> tuple[DataFrame, dict[str, Any]]:
+    """Return the parsed rows of the catalogue as of the stage's date, persisted, and what was counted of them."""
+    profile = stage.profile
+    demo_data.materialise_for(profile, stage.settings)
+    section = "events" if profile.catalog.kind == "events" else "catalog"
+    wanted = clean.wanted_columns(profile)
+    raw = read_rows(stage.spark, profile.catalog_source, section, wanted, stage.source_path, stage.as_of)
+    stage.progress("reading the catalogue from %s", raw.path)
+    parsed = clean.parse_catalog(raw, profile, stage.cutoff).persist()
+    with raw.reading():
+        seen = survey(
+            parsed,
+            "seen_at",
+            good_ids=F.count_distinct("product_id"),
+            descriptions_cut=F.count_if("description_cut"),
+        )
+    stage.metrics |= {**raw.metrics, **raw.findings()}
+    _check_rows(stage, raw.path, seen)
+    stage.progress("%s rows, %s of them good", f"{seen['rows_in']:,}", f"{seen['good']:,}")
+    return parsed, seen
+
+
+def products_of(stage: Stage, parsed: DataFrame) -> DataFrame:
+    """Return one row per product of the parsed rows, with its text for embedding."""
+    profile = stage.profile
+    products = (
+        clean.from_order_lines(parsed)
+        if profile.catalog.kind == "events"
+        else clean.newest_versions(parsed, stage.cutoff)
+    )
+    return clean.with_embedding_text(products, profile.embedding.text)
 
 
 def _unread(stage: Stage, report: list[ReportRow]) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def read_price(written: str, own: str | None = None, decimal_mark: str | None = 
     A sign, an abbreviation or an ISO code may stand before the amount, after it, or as its decimal mark ("12€50").
     Of two different marks the last is the decimal mark, and a mark that occurs twice groups thousands. So does a single
     one before exactly three digits ("1,299", with a sign also "1.299 €"), but for currencies with thousandths
-    ("KWD 1.250").
+    ("KWD 1.250"). Where it is said that there are no cents ("1.290,-"), it always groups. A note about tax behind the
+    price ("incl. VAT") isn't read.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ def read_price(written: str, own: str | None = None, decimal_mark: str | None = 
     >>> read_price("1 299€99"), read_price("AU$ 5"), read_price("10 - 20")
     ((1299.99, 'EUR'), (5.0, 'AUD'), None)
     """
-    text = _NO_CENTS.sub("", " ".join(_in_ascii(written).split()).lstrip("+").rstrip("*"))
+    text = _tax_note().sub("", " ".join(_in_ascii(written).split()).lstrip("+").rstrip("*"))
+    text, without_cents = _NO_CENTS.subn("", text)
     if text.lower() in data("words.toml")["free"]:
         return 0.0, own
     parts = _AROUND.fullmatch(text)
@@ -86,8 +88,16 @@ def read_price(written: str, own: str | None = None, decimal_mark: str | None = 
         number, after, decimal_mark = f"{inside[1]}€{inside[3]}", inside[2], "€"
     signs = [key for key in map(_key, (before, after)) if key]
     readable, currency = _currency(signs, own)
-    amount = _amount(number, decimal_mark or _guessed_mark(number, bool(signs), currency)) if readable else None
+    mark = decimal_mark or _guessed_mark(number, bool(signs or without_cents), currency)
+    amount = _amount(number, mark) if readable else None
     return None if amount is None else (amount, currency)
+
+
+@functools.cache
+def _tax_note() -> re.Pattern[str]:
+    """Return what finds a note about tax behind a price, such as "incl. VAT" or "(税込)"."""
+    notes = "|".join(re.escape(note).replace(r"\ ", r"\.?\s?") for note in data("words.toml")["tax_notes"])
+    return re.compile(rf"\s?[(（]?(?<![^\W\d_])(?:{notes})\.?[)）]?$", re.IGNORECASE)
 
 
 def _in_ascii(text: str) -> str:

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.routes.public.backfills import create_backfill
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -30,6 +32,7 @@ from shelfkin.serving.session import recommend_for_session
 from shelfkin.serving.show import printable
 from shelfkin.settings import Settings
 from shelfkin_airflow.ui import explore
+from shelfkin_airflow.ui.backfills import ask_for_forecast, backfill_page, backfill_request
 from shelfkin_airflow.ui.history import shop_history
 from shelfkin_airflow.ui.report import stage_report, written
 from shelfkin_airflow.ui.result import JUDGED, run_result
@@ -155,7 +158,6 @@ def all_shops(request: Request, user: GetUserDep) -> Response:
 @app.get("/dags/{dag_id}", dependencies=READ)
 def shop_page(request: Request, shop: ShopDep, user: GetUserDep) -> Response:
     """Show a shop over its published days, and to whom may change it what readers get."""
-    may_write = get_auth_manager().is_authorized_dag(method="PUT", details=DagDetails(id=shop.dag_id), user=user)
     return _page(
         request,
         "shop.html",
@@ -163,8 +165,12 @@ def shop_page(request: Request, shop: ShopDep, user: GetUserDep) -> Response:
         history=shop_history(shop),
         served=shop.pointer(),
         paused=paused(shop.root, shop.store),
-        may_write=may_write,
+        may_write=_may_write(shop, user),
     )
+
+
+def _may_write(shop: Shop, user: GetUserDep) -> bool:
+    return get_auth_manager().is_authorized_dag(method="PUT", details=DagDetails(id=shop.dag_id), user=user)
 
 
 class Why(BaseModel):
@@ -196,6 +202,45 @@ def go_on(shop: ShopDep) -> dict[str, str]:
     """Let the next published run become the latest again."""
     resume(shop.root, shop.store)
     return {"said": "The next published run becomes what readers get."}
+
+
+@app.get("/dags/{dag_id}/backfill", dependencies=READ)
+def backfill(request: Request, shop: ShopDep, user: GetUserDep, session: SessionDep) -> Response:
+    """Show what a backfill would do, and to whom may change it the buttons that ask for one."""
+    dag = session.get(DagModel, shop.dag_id)
+    return _page(
+        request,
+        "backfill.html",
+        shop=shop,
+        page=backfill_page(shop, session),
+        paused=bool(dag and dag.is_paused),
+        may_write=_may_write(shop, user),
+    )
+
+
+class Days(BaseModel):
+    """What the buttons of the page Backfill send."""
+
+    first: date
+    last: date
+
+
+# As Airflow asks of who creates a backfill.
+START_RUNS = [*WRITE, Depends(requires_access_dag("POST", DagAccessEntity.RUN))]
+
+
+@app.post("/dags/{dag_id}/forecast", dependencies=START_RUNS)
+def ask_forecast(shop: ShopDep, user: GetUserDep, asked: Days) -> dict[str, str]:
+    """Start the forecast of a backfill."""
+    ask_for_forecast(shop, asked.first, asked.last, str(user.get_name()))
+    return {"said": "The forecast is being made."}
+
+
+@app.post("/dags/{dag_id}/backfill", dependencies=START_RUNS)
+def start_backfill(shop: ShopDep, user: GetUserDep, session: SessionDep, asked: Days) -> dict[str, str]:
+    """Start a backfill, by Airflow's own route."""
+    create_backfill(backfill_request(shop, asked.first, asked.last), user, session)
+    return {"said": "The backfill has begun."}
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}", dependencies=READ)

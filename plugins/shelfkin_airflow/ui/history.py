@@ -11,6 +11,7 @@ from typing import Any
 from shelfkin.artifacts import Manifest, Root, RunPaths, published_pointer
 from shelfkin.errors import ShelfkinError
 from shelfkin.lineage import read_lineage, stale_line
+from shelfkin_airflow.deadline import overdue
 from shelfkin_airflow.ui.shop import Shop
 
 N_DAYS = 60
@@ -94,13 +95,13 @@ def _metrics(root: Root, pointer: Mapping[str, Any], stage: str) -> Mapping[str,
 
 
 def _to_do(shop: Shop, days: list[Day]) -> list[str]:
-    if not days:
-        return ["Nothing is published yet: trigger the DAG."]
+    newest = days[0] if days else None
     lines = [f"{day.as_of}: {day.stale}" for day in days if day.stale]
-    newest = days[0]
-    age = (datetime.now(UTC).date() - newest.as_of).days
-    if shop.profile.schedule and age > 1:
-        lines.append(f"The newest published day is {newest.as_of}, {age} days ago, although runs are scheduled.")
+    if late := overdue(shop.profile, newest.as_of if newest else None, datetime.now(UTC)):
+        by = f" by {shop.profile.publish_by} ({shop.profile.timezone})" if shop.profile.publish_by else ""
+        lines.append(f"Late: {late} should have been published{by}.")
+    if newest is None:
+        return [*lines, "Nothing is published yet: trigger the DAG."]
     if newest.gate == "abstain":
         lines.append(f"{newest.as_of}: too little was known to judge the lists; they were published unjudged.")
     return lines

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from shelfkin.advice import advice
 from shelfkin.artifacts import Manifest, RunPaths, published_before
+from shelfkin.tables import EVENTS_REPORT, PRODUCTS_REPORT
 from shelfkin_airflow.ui.shop import Shop
 
 # What becomes of raw rows, in the manifest's words and in ours.
@@ -23,6 +25,8 @@ ROW_FATES = {
 }
 N_SAMPLE_ROWS = 5
 N_SAMPLED_FROM = 2_000
+# Share of empty values from which on a field may be the wrong column.
+MOSTLY_EMPTY = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Report:
     fates
         What became of the raw rows: words and numbers that add up to rows_in.
     quarantine
-        Reason, number of rows, and a few sample rows of each.
+        Reason, number of rows, a few sample rows of each, and what to change in the profile.
+    cleaned
+        Lines of the cleaning report by topic (`shelfkin.data_report.ReportRow`); fields with what to `change`.
     other_figures
         Figures without a name in ``figures.toml``, by their own.
     """
@@ -58,7 +64,8 @@ class Report:
     other_figures: list[Figure] = field(default_factory=list)
     rows_in: int | None = None
     fates: list[tuple[str, int]] = field(default_factory=list)
-    quarantine: list[tuple[str, int, list[Mapping[str, Any]]]] = field(default_factory=list)
+    quarantine: list[tuple[str, int, list[Mapping[str, Any]], str]] = field(default_factory=list)
+    cleaned: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     plots: list[str] = field(default_factory=list)
     tables: list[tuple[str, int, str]] = field(default_factory=list)
 
@@ -81,7 +88,8 @@ def stage_report(shop: Shop, paths: RunPaths, stage: str) -> Report:
         other_figures=others,
         rows_in=counts.get("rows_in"),
         fates=[(words, counts[name]) for name, words in ROW_FATES.items() if counts.get(name)],
-        quarantine=_quarantine(manifest, counts.get("quarantined_by_reason") or {}),
+        quarantine=_quarantine(manifest, counts.get("quarantined_by_reason") or {}, _section(shop, stage)),
+        cleaned=_cleaned(manifest, _section(shop, stage)),
         plots=sorted(manifest.content["plots"]),
         tables=[(name, table["rows"], manifest.table_uri(name)) for name, table in manifest.content["tables"].items()],
     )
@@ -135,7 +143,15 @@ def written(value: Any, kind: str = "words") -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _quarantine(manifest: Manifest, by_reason: Mapping[str, int]) -> list[tuple[str, int, list[Mapping[str, Any]]]]:
+def _section(shop: Shop, stage: str) -> str:
+    """Return the profile's section that decides about the rows of a cleaning stage."""
+    is_events = stage == "clean_events" or shop.profile.catalog_events is not None
+    return "events" if is_events else "catalog"
+
+
+def _quarantine(
+    manifest: Manifest, by_reason: Mapping[str, int], section: str
+) -> list[tuple[str, int, list[Mapping[str, Any]], str]]:
     """Return the reasons, frequent ones first, each with its first rows; only the head of the table is read."""
     table = next((name for name in manifest.content["tables"] if name.endswith("_quarantine")), None)
     if table is None or not by_reason:
@@ -146,4 +162,20 @@ def _quarantine(manifest: Manifest, by_reason: Mapping[str, int]) -> list[tuple[
         if len(some := samples.setdefault(row["reason"], [])) < N_SAMPLE_ROWS:
             some.append(row)
     ordered = sorted(by_reason.items(), key=lambda entry: (-entry[1], entry[0]))
-    return [(reason, n, samples.get(reason, [])) for reason, n in ordered]
+    return [(reason, n, samples.get(reason, []), advice("reason", reason, section)) for reason, n in ordered]
+
+
+def _cleaned(manifest: Manifest, section: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the lines of the cleaning report by topic; it has a few dozen."""
+    table = next((name for name in manifest.content["tables"] if name in (PRODUCTS_REPORT, EVENTS_REPORT)), None)
+    topics: dict[str, list[Mapping[str, Any]]] = {}
+    for row in manifest.dataset(table).to_table().to_pylist() if table else ():
+        topics.setdefault(row["topic"], []).append({**row, "change": _change(row, section)})
+    return topics
+
+
+def _change(row: Mapping[str, Any], section: str) -> str:
+    """Return what to change in the profile about a field, as `make check` says it."""
+    if row["unread"] and (words := advice("unread", row["name"], section)):
+        return words
+    return advice("empty", row["name"], section) if row["empty"] > MOSTLY_EMPTY * row["rows"] else ""

@@ -1,4 +1,7 @@
-"""Find the snapshot that was known on a day."""
+"""Find the snapshot that was known on a day.
+
+Nothing here imports pyspark: a task looks for a delivery before it starts a JVM.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+
+import fsspec
 
 from shelfkin.errors import SourceError
 
@@ -60,6 +65,14 @@ def newest_before(template: str, paths: Iterable[str], as_of: date, key: str = "
             next_step=f"Choose an as_of after {found[0].snapshot_date}, or deliver an older snapshot.",
         )
     return known[-1]
+
+
+def is_delivered(template: str, day: date) -> bool:
+    """Return whether a snapshot of that very day is there."""
+    files, template = fsspec.core.url_to_fs(template)
+    files.invalidate_cache()
+    found = (_parse(template, path) for path in files.glob(search_glob(template)))
+    return any(snapshot is not None and snapshot.snapshot_date == day for snapshot in found)
 
 
 def _parse(template: str, path: str) -> Snapshot | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from shelfkin.errors import SourceError
-from shelfkin.sources.snapshots import newest_before, search_glob
+from shelfkin.snapshots import is_delivered, newest_before, search_glob
 
 TEMPLATE = "/shop/products-{snapshot_date}-r{revision}.csv"
 
@@ -48,3 +49,13 @@ def test_none_fits_and_none_is_old_enough() -> None:
     with pytest.raises(SourceError, match="oldest of 1 is of 2026-01-01") as error:
         newest_before(TEMPLATE, files("2026-01-01-r0"), date(2026, 1, 1))
     assert "after 2026-01-01" in error.value.next_step
+
+
+def test_a_delivery_is_of_that_very_day(tmp_path: Path) -> None:
+    template = str(tmp_path / "{snapshot_date}" / "products-{snapshot_date}-r{revision}.csv")
+    path = tmp_path / "2026-03-01" / "products-2026-03-01-r2.csv"
+    path.parent.mkdir()
+    assert not is_delivered(template, date(2026, 3, 1))
+    path.touch()
+    assert is_delivered(template, date(2026, 3, 1)) and not is_delivered(template, date(2026, 3, 2))
+    assert is_delivered(f"file://{template}", date(2026, 3, 1))
