@@ -63,6 +63,7 @@ def trigger(page: Page, as_of: str) -> str:
     page.get_by_test_id("trigger-dag-button").click()
     form = page.get_by_role("dialog")
     form.locator("input[name=element_as_of]").fill(as_of)
+    form.get_by_role("button", name="Clusters and texts").click()
     form.locator("input[name=element_k]").fill("6")
     form.get_by_role("button", name="Trigger", exact=True).click()
     form.wait_for(state="detached")
