@@ -106,6 +106,7 @@ def addresses(root: Root, settings: Settings, store: str) -> Addresses:
     found = {
         "shops": ["/shelfkin/shops"],
         "shop": [dag],
+        "backfill": [f"{dag}/backfill"],
         "run": [run],
         "task": [f"{run}/tasks/{stage}" for stage in pointer["manifests"]],
         "clusters": [f"{dag}/clusters"],

@@ -27,7 +27,16 @@ DAG = "/shelfkin/dags/product_recommendations__shop"
 EMPTY = "/shelfkin/dags/product_recommendations__empty"
 BROKEN = "/shelfkin/dags/product_recommendations__broken"
 RUN = f"{DAG}/runs/manual__2024-06-02T08:00:00+00:00"
-OF_SHOP = ["", "/clusters", "/clusters/1", "/product", "/customer?id=u0", "/customer?id=nobody", "/session"]
+OF_SHOP = [
+    "",
+    "/clusters",
+    "/clusters/1",
+    "/product",
+    "/customer?id=u0",
+    "/customer?id=nobody",
+    "/session",
+    "/backfill",
+]
 PAGES = [SHOPS, RUN, f"{RUN}/tasks/evaluate_recommenders", f"{RUN}/tasks/publish_recommendations"]
 PAGES += [DAG + page for page in OF_SHOP] + [f"{DAG}/product?id=p{number:06d}" for number in range(7)]
 PAGES += [DAG + "/session?id=" + "&id=".join(f"p{number:06d}" for number in range(7))]

@@ -67,8 +67,9 @@ _templates.globals |= {"judged": JUDGED}
 class Missing(HTTPException):
     """What was asked for isn't there; the page says so in words."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, words: str, title: str = "Not found") -> None:
         super().__init__(404, words)
+        self.title = title
 
 
 @app.middleware("http")
@@ -82,7 +83,8 @@ async def _headers(request: Request, call_next: Callable[[Request], Any]) -> Res
 @app.exception_handler(HTTPException)
 def _http_error(request: Request, error: HTTPException) -> Response:
     titles = {401: "Please log in", 403: "Not allowed", 404: "Not found"}
-    return _error_page(request, error.status_code, titles.get(error.status_code, "Error"), str(error.detail))
+    title = getattr(error, "title", titles.get(error.status_code, "Error"))
+    return _error_page(request, error.status_code, title, str(error.detail))
 
 
 @app.exception_handler(ShelfkinError)
@@ -124,7 +126,8 @@ def _index(shop: Annotated[Shop, Depends(_shop)], as_of: date | None = None) -> 
     if pointer is None:
         day = f" as of {as_of}" if as_of else " yet"
         raise Missing(
-            f"{shop.profile.title} has published nothing{day}. Trigger its DAG, and look again when it has ended."
+            f"{shop.profile.title} has published nothing{day}. Trigger its DAG, and look again when it has ended.",
+            title="Nothing to show yet",
         )
     return shop, as_of, shop.index(pointer)
 
