@@ -148,17 +148,19 @@ def _unnamed_ids(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]
 
 def _events(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> Section | None:
     direct = [each for each in files if each.is_events]
+    pair = None if direct else _orders_and_lines(session, files)
+    if pair is None:
+        direct = direct or [each for each in files if each.is_receipts]
     if direct:
         section = Section([max(direct, key=lambda each: (each.has("event_type"), each.file.rows))])
         others = [each for each in direct if each is not section.main]
         section.unions = others
         section.files += others
         section.type_by_file = bool(others) and not any(each.has("event_type") for each in direct)
-    else:
-        pair = _orders_and_lines(session, files)
-        if pair is None:
-            return None
+    elif pair is not None:
         section = pair
+    else:
+        return None
     main = section.main
     _fill_down_events(session, section)
     _lost_orders(section, main)
@@ -272,7 +274,9 @@ def _fill_down_events(session: duckdb.DuckDBPyConnection, section: Section) -> N
 def _product_join(session: duckdb.DuckDBPyConnection, events: Section, catalogue: Recognised) -> Join | None:
     main = events.main
     if main.file.source.get("header", True):
-        left = list(dict.fromkeys((main.fields["product_id"], *main.candidates("product_id")[:4])))
+        free = [name for name in main.facts if name not in main.fields.values()]
+        several = [name for name in free if main.facts[name].distinct > max(4, catalogue.file.rows / 5)]
+        left = list(dict.fromkeys((main.fields["product_id"], *main.candidates("product_id")[:4], *several[:4])))
     else:
         # Figures of users may be among those of products: the ids are those of which there are as many.
         several = [name for name in main.facts if main.facts[name].distinct > 1]
@@ -299,6 +303,10 @@ def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | 
             section.fill_down = key
             section.saw.append(f"{best.fields['title']}: only on the first row of each {key}, filled down")
             section.wheres["product_id"] = "nullif(trim({}), '') IS NOT NULL"
+    if not section.fill_down and not best.has("language") and best.fact("product_id").distinct_share < 0.5:
+        section.unsure.append(
+            f"each {best.fields['product_id']} comes several times: perhaps these are events, without times"
+        )
     if best.has("language") and best.fact("product_id").distinct_share < 0.9 and len(best.fact("language").top) > 1:
         facts = best.fact("language")
         chosen = facts.examples[0] if dict(facts.top)[facts.examples[0]] >= 0.9 * facts.top[0][1] else facts.top[0][0]
@@ -389,30 +397,57 @@ def _name_fields(session: duckdb.DuckDBPyConnection, plan: Plan) -> None:
         plan.catalog.keys["timestamp_format"] = updated.pattern
     if plan.events:
         user = source_of(plan.events, "user_id")
+        if user is None:
+            plan.events.selected["user_id"] = "CAST(NULL AS STRING)"
+            plan.events.fields["user_id"] = "user_id"
+            plan.unsure.append(
+                "user_id: no column holds customers. Without them there are no personal lists; "
+                "put an expression in place of NULL, such as concat(first_name, ' ', last_name)"
+            )
         if user and user.fact("user_id").share["float_like"] >= 0.9:
             plan.events.keys["user_id"] = {"strip_suffix": ".0"}
         if user:
             _guests(session, plan.events, user)
+        _quantities(plan.events)
         _times(plan.events)
         _types(session, plan.events)
 
 
 def _guests(session: duckdb.DuckDBPyConnection, section: Section, holder: Recognised) -> None:
-    """Find what stands in place of a customer where somebody bought without an account."""
+    """Find what stands in place of a customer, or beside one, where somebody came without an account."""
     name, words = holder.fields["user_id"], word_list("field_names")["guests"]
     counted = session.execute(
         f"SELECT lower({ident(name)}) AS user, count(*) AS n FROM {ident(holder.file.name)} "
         f"WHERE {ident(name)} IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT 50"
     ).fetchall()
-    often = 5 * holder.fact("user_id").filled_share * holder.file.rows / max(1, holder.fact("user_id").distinct)
+    facts = holder.fact("user_id")
+    often = 5 * facts.filled_share * holder.file.rows / max(1, facts.distinct)
     guests = [user for user, n in counted if user in words["words"] or (user in words["figures"] and n > often)]
-    if not guests:
-        return
-    prefix = f"{holder.file.name}." if section.join else ""
-    column = f"{prefix}{quoted(name)}" if section.join else holder.file.expressions[name]
-    listed = ", ".join(literal(user) for user in guests)
-    section.selected["user_id"] = f"CASE WHEN lower({column}) NOT IN ({listed}) THEN {column} END"
-    section.unsure.append(f"{name} {', '.join(guests)} is taken for guests: events of nobody in particular")
+    devices = [each for each in holder.candidates("user_id") if set(words_of(each)) & set(words["devices"])]
+    column = _of_holder(section, holder, name)
+    if guests:
+        listed = ", ".join(literal(user) for user in guests)
+        column = f"CASE WHEN lower({column}) NOT IN ({listed}) THEN {column} END"
+        section.unsure.append(f"{name} {', '.join(guests)} is taken for guests: events of nobody in particular")
+    if devices and devices[0] != name and (guests or facts.filled_share < 0.95):
+        column = f"coalesce({column}, {_of_holder(section, holder, devices[0])})"
+        section.unsure.append(f"user_id: where {name} is empty, {devices[0]} stands for the person")
+    if column != _of_holder(section, holder, name):
+        section.selected["user_id"] = column
+
+
+def _quantities(section: Section) -> None:
+    """Count one piece where a file counts none: of a product that was viewed, say."""
+    holder = source_of(section, "quantity")
+    if holder and holder.fact("quantity").filled_share < 0.95:
+        name = holder.fields["quantity"]
+        section.selected["quantity"] = f"coalesce(CAST({_of_holder(section, holder, name)} AS STRING), '1')"
+        section.unsure.append(f"quantity: where {name} is empty, one piece is counted")
+
+
+def _of_holder(section: Section, holder: Recognised, name: str) -> str:
+    """Return a column in Spark SQL."""
+    return f"{holder.file.name}.{quoted(name)}" if section.join else holder.file.expressions[name]
 
 
 def source_of(section: Section, name: str) -> Recognised | None:

@@ -503,13 +503,24 @@ def _flatten(session: duckdb.DuckDBPyConnection, found: ShopFile) -> None:
     best = max(said, key=lambda name: said[name], default="")
     if said.get(best):
         found.unnested, found.unnested_spark = best, lists[best].spark
-        origin = f"(SELECT *, unnest({lists[best].sql}) AS _entry FROM opened)"
+        origin = (
+            f"(SELECT opened.*, each._entry FROM opened LEFT JOIN unnest({lists[best].sql}) AS each(_entry) ON true)"
+        )
         found.saw.append(f"each entry of the list {best} is a row")
-        selected += [
-            (f"{best}.{entry.name}", f"_entry.{entry.sql}", f"entry.{entry.spark}")
-            for entry in _leaves(_fields(lists[best].kind.children[0][1]))
-            if not str(entry.kind).endswith("[]")
-        ]
+        beside = {name: (sql, spark) for name, sql, spark in selected}
+        above = best.rpartition(".")[0]
+        for entry in _leaves(_fields(lists[best].kind.children[0][1])):
+            if str(entry.kind).endswith("[]"):
+                continue
+            sql, spark = f"_entry.{entry.sql}", f"entry.{entry.spark}"
+            # What has no entries may say the same beside the list: a product that was viewed, those of an order.
+            alone = beside.get(f"{above}.{entry.name}") if above else None
+            if alone is not None:
+                sql, spark = (
+                    f"coalesce(CAST({sql} AS VARCHAR), CAST({alone[0]} AS VARCHAR))",
+                    f"coalesce({spark}, {alone[1]})",
+                )
+            selected.append((f"{best}.{entry.name}", sql, spark))
     for name, _, spark in selected:
         found.expressions[name] = spark
     columns = ", ".join(f"nullif(trim(CAST({sql} AS VARCHAR)), '') AS {ident(name)}" for name, sql, _ in selected)
