@@ -202,6 +202,15 @@ def test_a_customer_called_0_may_be_one(tmp_path: Path) -> None:
     assert "guests" not in draft(tmp_path, put(tmp_path / "orders.csv", table(rows)))
 
 
+def test_lines_above_the_header_are_said(tmp_path: Path) -> None:
+    articles = put(tmp_path / "p.csv", "sku,title\n1,Lamp\n2,Chair\n")
+    rows = "".join(f"o{i},b{i % 7},2024-05-01,{1 + i % 2}\n" for i in range(20))
+    orders = put(tmp_path / "o.csv", "Orders of May\n\nOrder ID,Buyer ID,Order Date,SKU\n" + rows)
+    assert "its first line, 'Orders of May', is no header" in draft(tmp_path, articles, orders)
+    put(tmp_path / "o.csv", "\n\nOrder ID,Buyer ID,Order Date,SKU\n" + rows)
+    assert "100% filled, 7 different: b0, b1, b2" in draft(tmp_path, articles, orders, force=True)
+
+
 def test_returns_with_positive_quantities_buy_nothing(tmp_path: Path) -> None:
     rows = [["receipt_id", "customer_id", "date", "sku", "qty", "event_type"]]
     rows += [[i, i % 7, "2024-05-01", i % 5, 1, "Sale" if i % 9 else "Return"] for i in range(60)]

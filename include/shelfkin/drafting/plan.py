@@ -13,7 +13,7 @@ from shelfkin.drafting.column_facts import ColumnFacts
 from shelfkin.drafting.field_names import event_word, is_lost, word_list, words_of
 from shelfkin.drafting.id_join import Join
 from shelfkin.drafting.recognise import CATALOG_FIELDS, EVENT_FIELDS, Recognised
-from shelfkin.drafting.shop_file import ident, literal, quoted
+from shelfkin.drafting.shop_file import ShopFile, ident, literal, quoted
 from shelfkin.errors import SourceError
 
 
@@ -70,7 +70,7 @@ class Plan:
     catalog: Section
     events: Section | None
     catalog_from_events: bool
-    unused: list[str]
+    unused: list[ShopFile]
     join: Join | None = None
     currency: str | None = None
     unsure: list[str] = field(default_factory=list)
@@ -117,7 +117,7 @@ def make_plan(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -
             next_step="Describe the shop by hand: include/stores/examples holds profiles to start from.",
         )
     used += [id(each) for each in catalog.files]
-    plan = Plan(catalog, events, not catalogues, [each.file.path for each in files if id(each) not in used], join)
+    plan = Plan(catalog, events, not catalogues, [each.file for each in files if id(each) not in used], join)
     _name_fields(session, plan)
     if "title" not in catalog.fields:
         catalog.fields["title"] = "title"

@@ -415,7 +415,8 @@ def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: Sho
         found.source["quote"] = quote
     if escape == "\\":
         found.source["escape"] = "\\"
-    skipped = 1 if declared else 0
+    blank = re.match(r"(?:[ \t]*\r?\n)*", head)
+    skipped = 1 if declared else blank.group().count("\n") if blank else 0
 
     def call(names: list[str], skip: int, paths: list[Path], more: str = "hive_partitioning=false") -> str:
         columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
@@ -423,6 +424,12 @@ def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: Sho
 
     unnamed = [f"column_{position}" for position in range(1, n_cells + 1)]
     first = session.execute(f"SELECT * FROM {call(unnamed, skipped, copies[:1])} LIMIT 200").fetchall()
+    filled = [sum(cell is not None for cell in row) for row in first]
+    if filled[0] == 1 and sorted(filled)[len(filled) // 2] > 2:
+        found.unsure.append(
+            f"{found.name}: its first line, {first[0][0]!r}, is no header. Delete what stands above the header; "
+            "a run would take it for one"
+        )
     if not is_header(_cells(first[0]), first[1:]):
         found.source |= {"header": False, "columns": unnamed}
         found.saw.append("the first line is data, not a header")
