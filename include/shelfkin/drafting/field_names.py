@@ -23,7 +23,7 @@ def word_list(name: str) -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-FIELDS = [name for name in word_list("field_names") if name not in ("files", "guests")]
+FIELDS = [name for name in word_list("field_names") if name not in ("codes", "files", "guests")]
 
 
 def words_of(name: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -585,47 +587,61 @@ def _currency(plan: Plan) -> str | None:
                 code = top[0][0].upper() if top else ""
                 if len(code) == 3 and code.isalpha():
                     return code
-            if found.has("price"):
+            written = _currency_of_prices(found) if found.has("price") else None
+            if written:
                 signs = {
-                    "€": "EUR",
-                    "£": "GBP",
-                    "₹": "INR",
-                    "₽": "RUB",
-                    "₺": "TRY",
-                    "zł": "PLN",
-                    "Kč": "CZK",
-                    "R$": "BRL",
-                    "円": "JPY",
-                    "元": "CNY",
-                    "원": "KRW",
+                    sign
+                    for value in found.fact("price").examples
+                    for sign in "$¥"
+                    if value.strip(sign + "0123456789., ") == ""
                 }
-                text = " ".join([*found.fact("price").examples[:50], found.fields["price"]])
-                words = [
-                    word
-                    for word in text.replace("(", " ").replace(")", " ").replace("_", " ").upper().split()
-                    if word in ("EUR", "USD", "GBP", "CHF", "PLN", "SEK", "DKK", "NOK", "CZK", "JPY")
-                ]
-                code = words[0] if words else next((code for sign, code in signs.items() if sign in text), "")
-                if code:
-                    return code
+                if signs:
+                    plan.unsure.append(f"currency: {', '.join(sorted(signs))} is taken for {written}")
+                return written
     plan.unsure.append("currency: the files don't name it")
     return None
 
 
+def _currency_of_prices(found: Recognised) -> str | None:
+    """Return the currency that most prices name, or else the name of their column."""
+    # Not imported at the top: that module needs pyspark.
+    from shelfkin.values.prices import read_price
+
+    read = [price[1] for price in map(read_price, found.fact("price").examples) if price]
+    codes = Counter(code for code in read if code)
+    named = [
+        word.upper() for word in words_of(found.fields["price"]) if word.upper() in word_list("field_names")["codes"]
+    ]
+    return codes.most_common(1)[0][0] if codes else next(iter(named), None)
+
+
 def decimal_mark(found: Recognised, names: Sequence[str]) -> str | None:
-    """Return the decimal mark that numbers prove, None where the reader's own guess is right or nothing proves it."""
+    """Return the decimal mark that numbers prove, None where the reader's own guess is right or nothing proves it.
+
+    Columns of these fields prove it, or else any other column of numbers.
+    """
+    named = [found.fact(name) for name in names if found.has(name)]
+    others = [each for each in found.facts.values() if each.share["money"] >= 0.9 and each.share["dated"] < 0.1]
+    proof = _proof(named)
+    proof = proof if any(proof.values()) else _proof(others)
+    if proof[","] and not proof["."]:
+        return ","
+    return "." if proof["."] and not proof[","] and _grouped(found, names) else None
+
+
+def _proof(columns: Sequence[ColumnFacts]) -> dict[str, int]:
+    """Count the numbers whose decimal mark leaves no doubt."""
     proof = {",": 0, ".": 0}
-    for name in names:
-        if not found.has(name):
-            continue
-        for value in found.fact(name).examples:
+    for facts in columns:
+        # Nobody buys thousands throughout: 1,000 and 3,000 are one piece and three.
+        if all(re.fullmatch(r"\d+,000", value) for value in facts.examples):
+            proof[","] += 1
+        for value in facts.examples:
             digits = "".join(letter for letter in value if letter in "0123456789.,")
             last = max(digits.rfind("."), digits.rfind(","))
             if last >= 0 and (len(digits) - last - 1 != 3 or len(set(digits) & {".", ","}) == 2):
                 proof[digits[last]] += 1
-    if proof[","] and not proof["."]:
-        return ","
-    return "." if proof["."] and not proof[","] and _grouped(found, names) else None
+    return proof
 
 
 def _grouped(found: Recognised, names: Sequence[str]) -> bool:
