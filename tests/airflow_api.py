@@ -38,15 +38,15 @@ class Api:
         self.call("POST", f"/shelfkin{path}", body, **{"x-shelfkin": "page", "accept": "application/json"})
 
     def wait_for_backfill(self, look: Callable[[], None] = lambda: None, dag_id: str = DAG_ID) -> None:
-        """Wait until the newest backfill has ended, and call `look` meanwhile."""
-        deadline = time.monotonic() + DEADLINE_S
+        """Wait until the newest backfill, of up to five days, has ended, and call `look` meanwhile."""
+        deadline = time.monotonic() + 2 * DEADLINE_S
         while time.monotonic() < deadline:
             look()
             newest = self.call("GET", f"/api/v2/backfills?dag_id={dag_id}&order_by=-id&limit=1")["backfills"][0]
             if newest["completed_at"] is not None:
                 return
             time.sleep(3)
-        raise TimeoutError(f"the backfill did not end within {DEADLINE_S} s")
+        raise TimeoutError(f"the backfill did not end within {2 * DEADLINE_S} s")
 
     def wait_for(self, run_id: str, dag_id: str = DAG_ID) -> str:
         deadline = time.monotonic() + DEADLINE_S

@@ -63,12 +63,24 @@ def test_a_key_of_an_earlier_version_may_be_deleted(tmp_path: Path) -> None:
         ({"path": "p.csv", "encoding": "latin-99"}, "catalog.source.encoding: 'latin-99' is not a text encoding"),
         ({"path": "p.csv", "header": False}, "needs `columns`"),
         ({"path": "p.csv", "format": "excel"}, "catalog.source: format 'excel' is none of"),
+        ({"path": "p.csv", "separator": "tab"}, r"catalog.source.separator: must be a sign .*a tab is .\\t"),
     ],
 )
 def test_wrong_values_are_explained(tmp_path: Path, source: dict[str, object], expected: str) -> None:
     path = written(tmp_path, catalog={**MINIMAL["catalog"], "source": source})  # type: ignore[dict-item]
     with pytest.raises(ProfileError, match=expected):
         load_profile(path)
+
+
+@pytest.mark.parametrize("currency", ["euro", "€", "XQZ"])
+def test_a_currency_that_nobody_pays_with_is_refused(tmp_path: Path, currency: str) -> None:
+    with pytest.raises(ProfileError, match=r"currency: .* is not a code of ISO 4217 such as EUR"):
+        load_profile(written(tmp_path, currency=currency))
+
+
+def test_the_pattern_of_updated_at_is_checked_as_well(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"catalog\.timestamp_format: .*the year is yyyy"):
+        load_profile(written(tmp_path, catalog={**MINIMAL["catalog"], "timestamp_format": "DD.MM.YYYY"}))  # type: ignore[dict-item]
 
 
 def test_demo_data_is_written_once(tmp_path: Path) -> None:

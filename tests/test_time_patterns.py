@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from shelfkin.drafting.field_names import word_list
 from shelfkin.time_patterns import check_time_pattern
 
 READ = {
@@ -27,6 +30,23 @@ def test_what_passes_reads_what_is_written(spark: SparkSession) -> None:
     for pattern, (written, expected) in READ.items():
         column = F.try_to_timestamp(F.lit(written), F.lit(check_time_pattern(pattern))).cast("string")
         assert spark.range(1).select(column).head()[0] == expected, pattern  # type: ignore[index]
+
+
+@pytest.mark.spark
+def test_what_a_draft_may_write_reads_what_python_writes(spark: SparkSession) -> None:
+    formats = word_list("time_formats")
+    moment = datetime(2024, 3, 9, 17, 7, 5, tzinfo=UTC)
+    pairs = [(day + clock, f"{one}{other}") for clock, other in formats["clocks"] for day, one in formats["dates"]]
+    texts = {pattern: moment.strftime(python) for pattern, python in pairs}
+    columns = [
+        F.try_to_timestamp(F.lit(text), F.lit(check_time_pattern(pattern))).cast("string").alias(pattern)
+        for pattern, text in texts.items()
+    ]
+    read = spark.range(1).select(*columns).head()
+    for pattern, python in pairs:
+        again = datetime.strptime(texts[pattern], python).replace(tzinfo=None)
+        assert read is not None
+        assert read[pattern] == f"{again:%Y-%m-%d %H:%M:%S}", (pattern, texts[pattern])
 
 
 @pytest.mark.parametrize(

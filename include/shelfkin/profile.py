@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+from babel.core import get_global
 from croniter import croniter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -43,6 +44,7 @@ Encoding = Annotated[str, _known_to(charset, "a text encoding such as utf-8, lat
 Pattern = Annotated[str, Field(min_length=1), AfterValidator(check_regex)]
 TimePattern = Annotated[str, AfterValidator(check_time_pattern)]
 Timezone = Annotated[str, _known_to(ZoneInfo, "an IANA time zone such as Europe/London or UTC")]
+Currency = Annotated[str, _known_to(get_global("all_currencies").__getitem__, "a code of ISO 4217 such as EUR or USD")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
@@ -242,7 +244,7 @@ class Catalog(Sourced):
     category_separator: str | None = Field(None, description="default: the first of > | / :: that occurs")
     parallel_separator: str | None = Field(";", min_length=1, description="between several categories; null: one each")
     placeholder_brands: tuple[str, ...] | None = Field(None, description="default: those of values/words.toml")
-    timestamp_format: str | None = Field(None, description="Spark pattern of updated_at; default: ISO 8601")
+    timestamp_format: TimePattern | None = Field(None, description="Spark pattern of updated_at; default: ISO 8601")
     fold_shouting: bool = Field(False, description="turn ALL-CAPS titles and categories into Sentence case")
     max_text_chars: int = Field(8000, ge=20)
     wait_hours: float = Field(
@@ -551,7 +553,7 @@ class StoreProfile(_Section):
     title: str
     description: str = ""
     timezone: Timezone = "UTC"
-    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    currency: Currency | None = None
     schedule: Cron | None = None
     publish_by: Clock | None = None
     start_date: date | None = Field(None, ge=date(1970, 1, 1))

@@ -39,6 +39,7 @@ _WANTED = {
     "tuple_type": "a list: [one, two]",
     "dict_type": "keys with values",
     "model_type": "keys with values",
+    "string_too_long": r'a sign such as ";" (a tab is "\t")',
     "string_too_short": "a text that isn't empty",
     "too_short": "a list that isn't empty",
 }

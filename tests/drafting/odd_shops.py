@@ -26,7 +26,7 @@ def parts_of_lines(folder: Path) -> MadeShop:
             f"Default Category/{'Men' if p % 2 else 'Women'},Default Category/{'Men' if p % 2 else 'Women'}/Tops"
         )
         products.append(
-            [f"MH{p:02d}", "simple", categories, f"Cotton hoodie {p}", f"{p + 20}.0000", "6/12/23, 3:05 PM", "1"]
+            [f"MH{p:02d}", "simple", categories, f"Cotton hoodie {p}", f"{p + 20}.0000", "6/13/23, 3:05 PM", "1"]
         )
     orders = [["entity_id", "status", "customer_id", "increment_id", "created_at"]]
     lines = [["item_id", "order_id", "parent_item_id", "sku", "name", "qty_ordered", "price"]]
@@ -46,7 +46,7 @@ def parts_of_lines(folder: Path) -> MadeShop:
         {
             "product_id": "MH03",
             "category_path": ["Default Category", "Men", "Tops"],
-            "updated_at": datetime(2023, 6, 12, 15, 5, tzinfo=UTC),
+            "updated_at": datetime(2023, 6, 13, 15, 5, tzinfo=UTC),
         },
         {"order_id": "2", "user_id": "102", "product_id": "MH02"},
     )
@@ -294,6 +294,41 @@ def no_dates(folder: Path) -> MadeShop:
     )
 
 
+def tracked_calls(folder: Path) -> MadeShop:
+    """Calls of a tracker: a product that was viewed, or the list of an order's; people known only by their browser."""
+    products = [{"id": f"p{p}", "title": f"Lamp {p}"} for p in range(10)]
+    put(folder / "products.json", json.dumps({"page": 1, "products": products}, indent=1))
+    calls: list[dict[str, Any]] = []
+    for i in range(60):
+        user = {"anonymousId": f"a{i % 9}", "userId": None if i % 3 else f"u{i % 9}"}
+        calls.append({**user, "timestamp": clock(i).replace(" ", "T") + "Z", "event": "Product Viewed"})
+        calls[-1]["properties"] = {"product_id": f"p{i % 10}"}
+        if i % 3 == 0:
+            ordered = [{"product_id": f"p{(i + j) % 10}", "quantity": 1 + j} for j in range(2)]
+            calls[-1] |= {"event": "Order Completed", "properties": {"order_id": f"o{i}", "products": ordered}}
+    return MadeShop(
+        [folder / "products.json", put(folder / "calls.jsonl", "".join(json.dumps(call) + "\n" for call in calls))],
+        10,
+        80,
+        {"product_id": "p3", "title": "Lamp 3"},
+        {"user_id": "a1", "product_id": "p1", "event_type": "view"},
+    )
+
+
+def receipts(folder: Path) -> MadeShop:
+    """Receipts without customers; a Dutch catalogue whose ids have zeros, one of them nothing else."""
+    products = [["artikelnummer", "omschrijving", "prijs"], *[[f"{p:06d}", f"Stoel {p}", "12,50"] for p in range(10)]]
+    sold = [["Bonnr", "Datum", "Artikelnr", "Aantal"]]
+    sold += [[i // 3, clock(i, "{day}-{month}-2024"), i % 10, 1] for i in range(60)]
+    return MadeShop(
+        [put(folder / "producten.csv", table(products, ";")), put(folder / "verkopen.csv", table(sold, ";"))],
+        10,
+        60,
+        {"product_id": "0", "title": "Stoel 0", "price": 12.5},
+        {"product_id": "9", "user_id": None},
+    )
+
+
 ODD_SHOPS: dict[str, Callable[[Path], MadeShop]] = {
     each.__name__: each
     for each in (
@@ -308,5 +343,7 @@ ODD_SHOPS: dict[str, Callable[[Path], MadeShop]] = {
         a_column_more,
         japanese_mall,
         no_dates,
+        tracked_calls,
+        receipts,
     )
 }

@@ -91,6 +91,7 @@ def test_names_that_only_look_like_a_field(field: str, column: str) -> None:
         (("2014-12-06 02", "2014-12-07 23"), "yyyy-M-d H"),
         (("14/Mar/2024:17:07:12 +0100",), "d/MMM/yyyy:H:mm:ss Z"),
         (("14-Mar-24",), "d-MMM-yy"),
+        (("May-14-24",), "MMM-d-yy"),
     ],
 )
 def test_time_formats(values: tuple[str, ...], pattern: str) -> None:
@@ -200,6 +201,41 @@ def test_event_types_that_nobody_knows_are_guessed_aloud(tmp_path: Path) -> None
 def test_a_customer_called_0_may_be_one(tmp_path: Path) -> None:
     rows = [["order_id", "customer_id", "date", "sku"], *[[i, i % 7, "2024-05-01", i % 5] for i in range(60)]]
     assert "guests" not in draft(tmp_path, put(tmp_path / "orders.csv", table(rows)))
+
+
+@pytest.mark.parametrize(
+    ("price", "currency"),
+    [
+        ("150.000đ", "VND"),
+        ("₪ 49.90", "ILS"),
+        ("12,50 €", "EUR"),
+        ("R$ 1.234,56", "BRL"),
+        ("$ 5.00", "USD"),
+        ("1 290,50", None),
+    ],
+)
+def test_the_currency_that_prices_name(tmp_path: Path, price: str, currency: str | None) -> None:
+    rows = [["sku", "title", "Giá bán"], *[[i, f"Lamp {i}", price] for i in range(9)]]
+    text = draft(tmp_path, put(tmp_path / "p.csv", table(rows)))
+    assert yaml.safe_load(text).get("currency") == currency
+    assert ("$ is taken for USD" in text) == (currency == "USD")
+
+
+def test_pieces_with_three_decimals_are_no_thousands(tmp_path: Path) -> None:
+    rows = [["order_no", "customer_no", "date", "sku", "qty"]]
+    rows += [[i, i % 7, "2024-05-01", i % 5, f"{1 + i % 3},000"] for i in range(60)]
+    profile = yaml.safe_load(draft(tmp_path, put(tmp_path / "orders.csv", table(rows, ";"))))
+    tables = profile["events"]["tables"]
+    assert tables["orders"]["decimal_mark"] == ","
+
+
+def test_lines_above_the_header_are_said(tmp_path: Path) -> None:
+    articles = put(tmp_path / "p.csv", "sku,title\n1,Lamp\n2,Chair\n")
+    rows = "".join(f"o{i},b{i % 7},2024-05-01,{1 + i % 2}\n" for i in range(20))
+    orders = put(tmp_path / "o.csv", "Orders of May\n\nOrder ID,Buyer ID,Order Date,SKU\n" + rows)
+    assert "its first line, 'Orders of May', is no header" in draft(tmp_path, articles, orders)
+    put(tmp_path / "o.csv", "\n\nOrder ID,Buyer ID,Order Date,SKU\n" + rows)
+    assert "100% filled, 7 different: b0, b1, b2" in draft(tmp_path, articles, orders, force=True)
 
 
 def test_returns_with_positive_quantities_buy_nothing(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def _doubts(session: duckdb.DuckDBPyConnection, plan: Plan) -> list[str]:
             ]
             shown = f"{ids[0]} in {left.file.name}, {ids[1]} in {right.file.name}"
             found.append(f"only {share:.0%} of the events name a product of the catalogue: {shown}")
-    found += [f"not used: {Path(path).name}" for path in plan.unused]
+    for file in plan.unused:
+        found += [f"not used: {Path(file.path).name}", *[each for each in file.unsure if "no header" in each]]
     return list(dict.fromkeys(found))
 
 

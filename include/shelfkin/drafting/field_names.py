@@ -13,6 +13,9 @@ _GERMAN = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i"}
 )
 
+# Letters that have no accent to take off.
+_STROKES = str.maketrans({"ø": "o", "ł": "l", "ı": "i", "đ": "d"})
+
 
 @cache
 def word_list(name: str) -> dict[str, Any]:
@@ -20,13 +23,13 @@ def word_list(name: str) -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
-FIELDS = [name for name in word_list("field_names") if name not in ("files", "guests")]
+FIELDS = [name for name in word_list("field_names") if name not in ("codes", "files", "guests")]
 
 
 def words_of(name: str) -> tuple[str, ...]:
     """Return the words of a name in lower case without accents: "Artikel-Nr." and "ArtikelNr" are (artikel, nr)."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFC", apart).casefold())
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFC", apart).casefold().translate(_STROKES))
     bare = "".join(letter for letter in plain if not unicodedata.combining(letter) or "\u3040" <= letter <= "\u30ff")
     return tuple(re.findall(r"[^\W_]+", bare))
 

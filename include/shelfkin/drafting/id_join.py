@@ -16,8 +16,8 @@ RULES = {
     "without .0": (r"regexp_replace({c}, '\.0+$', '')", None),
     "in one case": ("upper({c})", None),
     "without leading zeros": (
-        r"ltrim(regexp_replace({c}, '\.0+$', ''), '0')",
-        "ltrim('0', regexp_replace({c}, '^=\"|\"$|[.]0+$', ''))",
+        r"regexp_replace(regexp_replace({c}, '\.0+$', ''), '^0+(.)', '\1')",
+        "regexp_replace(regexp_replace({c}, '^=\"|\"$|[.]0+$', ''), '^0+(.)', '$1')",
     ),
     "without punctuation": (
         "regexp_replace(upper({c}), '[^A-Z0-9]', '', 'g')",
@@ -87,7 +87,7 @@ def best_join(
     join = max(tried, key=lambda each: each.share)
     if join.share < 0.5:
         # No pair joins as it is: a rule may be needed for one that is less likely by its name.
-        tried = [_by_rule(session, left[0], right[0], *pair, shares[pair]) for pair in pairs]
+        tried = [_by_rule(session, left[0], right[0], *pair, shares[pair]) for pair in pairs[:24]]
         join = max([join, *tried], key=lambda each: round(each.share, 3))
     return join if join.share > 0.02 else None
 

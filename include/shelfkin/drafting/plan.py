@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +15,7 @@ from shelfkin.drafting.column_facts import ColumnFacts
 from shelfkin.drafting.field_names import event_word, is_lost, word_list, words_of
 from shelfkin.drafting.id_join import Join
 from shelfkin.drafting.recognise import CATALOG_FIELDS, EVENT_FIELDS, Recognised
-from shelfkin.drafting.shop_file import ident, literal, quoted
+from shelfkin.drafting.shop_file import ShopFile, ident, literal, quoted
 from shelfkin.errors import SourceError
 
 
@@ -70,7 +72,7 @@ class Plan:
     catalog: Section
     events: Section | None
     catalog_from_events: bool
-    unused: list[str]
+    unused: list[ShopFile]
     join: Join | None = None
     currency: str | None = None
     unsure: list[str] = field(default_factory=list)
@@ -117,7 +119,7 @@ def make_plan(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -
             next_step="Describe the shop by hand: include/stores/examples holds profiles to start from.",
         )
     used += [id(each) for each in catalog.files]
-    plan = Plan(catalog, events, not catalogues, [each.file.path for each in files if id(each) not in used], join)
+    plan = Plan(catalog, events, not catalogues, [each.file for each in files if id(each) not in used], join)
     _name_fields(session, plan)
     if "title" not in catalog.fields:
         catalog.fields["title"] = "title"
@@ -148,17 +150,19 @@ def _unnamed_ids(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]
 
 def _events(session: duckdb.DuckDBPyConnection, files: Sequence[Recognised]) -> Section | None:
     direct = [each for each in files if each.is_events]
+    pair = None if direct else _orders_and_lines(session, files)
+    if pair is None:
+        direct = direct or [each for each in files if each.is_receipts]
     if direct:
         section = Section([max(direct, key=lambda each: (each.has("event_type"), each.file.rows))])
         others = [each for each in direct if each is not section.main]
         section.unions = others
         section.files += others
         section.type_by_file = bool(others) and not any(each.has("event_type") for each in direct)
-    else:
-        pair = _orders_and_lines(session, files)
-        if pair is None:
-            return None
+    elif pair is not None:
         section = pair
+    else:
+        return None
     main = section.main
     _fill_down_events(session, section)
     _lost_orders(section, main)
@@ -272,7 +276,9 @@ def _fill_down_events(session: duckdb.DuckDBPyConnection, section: Section) -> N
 def _product_join(session: duckdb.DuckDBPyConnection, events: Section, catalogue: Recognised) -> Join | None:
     main = events.main
     if main.file.source.get("header", True):
-        left = list(dict.fromkeys((main.fields["product_id"], *main.candidates("product_id")[:4])))
+        free = [name for name in main.facts if name not in main.fields.values()]
+        several = [name for name in free if main.facts[name].distinct > max(4, catalogue.file.rows / 5)]
+        left = list(dict.fromkeys((main.fields["product_id"], *main.candidates("product_id")[:4], *several[:4])))
     else:
         # Figures of users may be among those of products: the ids are those of which there are as many.
         several = [name for name in main.facts if main.facts[name].distinct > 1]
@@ -299,6 +305,10 @@ def _catalog(session: duckdb.DuckDBPyConnection, best: Recognised, join: Join | 
             section.fill_down = key
             section.saw.append(f"{best.fields['title']}: only on the first row of each {key}, filled down")
             section.wheres["product_id"] = "nullif(trim({}), '') IS NOT NULL"
+    if not section.fill_down and not best.has("language") and best.fact("product_id").distinct_share < 0.5:
+        section.unsure.append(
+            f"each {best.fields['product_id']} comes several times: perhaps these are events, without times"
+        )
     if best.has("language") and best.fact("product_id").distinct_share < 0.9 and len(best.fact("language").top) > 1:
         facts = best.fact("language")
         chosen = facts.examples[0] if dict(facts.top)[facts.examples[0]] >= 0.9 * facts.top[0][1] else facts.top[0][0]
@@ -389,30 +399,57 @@ def _name_fields(session: duckdb.DuckDBPyConnection, plan: Plan) -> None:
         plan.catalog.keys["timestamp_format"] = updated.pattern
     if plan.events:
         user = source_of(plan.events, "user_id")
+        if user is None:
+            plan.events.selected["user_id"] = "CAST(NULL AS STRING)"
+            plan.events.fields["user_id"] = "user_id"
+            plan.unsure.append(
+                "user_id: no column holds customers. Without them there are no personal lists; "
+                "put an expression in place of NULL, such as concat(first_name, ' ', last_name)"
+            )
         if user and user.fact("user_id").share["float_like"] >= 0.9:
             plan.events.keys["user_id"] = {"strip_suffix": ".0"}
         if user:
             _guests(session, plan.events, user)
+        _quantities(plan.events)
         _times(plan.events)
         _types(session, plan.events)
 
 
 def _guests(session: duckdb.DuckDBPyConnection, section: Section, holder: Recognised) -> None:
-    """Find what stands in place of a customer where somebody bought without an account."""
+    """Find what stands in place of a customer, or beside one, where somebody came without an account."""
     name, words = holder.fields["user_id"], word_list("field_names")["guests"]
     counted = session.execute(
         f"SELECT lower({ident(name)}) AS user, count(*) AS n FROM {ident(holder.file.name)} "
         f"WHERE {ident(name)} IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT 50"
     ).fetchall()
-    often = 5 * holder.fact("user_id").filled_share * holder.file.rows / max(1, holder.fact("user_id").distinct)
+    facts = holder.fact("user_id")
+    often = 5 * facts.filled_share * holder.file.rows / max(1, facts.distinct)
     guests = [user for user, n in counted if user in words["words"] or (user in words["figures"] and n > often)]
-    if not guests:
-        return
-    prefix = f"{holder.file.name}." if section.join else ""
-    column = f"{prefix}{quoted(name)}" if section.join else holder.file.expressions[name]
-    listed = ", ".join(literal(user) for user in guests)
-    section.selected["user_id"] = f"CASE WHEN lower({column}) NOT IN ({listed}) THEN {column} END"
-    section.unsure.append(f"{name} {', '.join(guests)} is taken for guests: events of nobody in particular")
+    devices = [each for each in holder.candidates("user_id") if set(words_of(each)) & set(words["devices"])]
+    column = _of_holder(section, holder, name)
+    if guests:
+        listed = ", ".join(literal(user) for user in guests)
+        column = f"CASE WHEN lower({column}) NOT IN ({listed}) THEN {column} END"
+        section.unsure.append(f"{name} {', '.join(guests)} is taken for guests: events of nobody in particular")
+    if devices and devices[0] != name and (guests or facts.filled_share < 0.95):
+        column = f"coalesce({column}, {_of_holder(section, holder, devices[0])})"
+        section.unsure.append(f"user_id: where {name} is empty, {devices[0]} stands for the person")
+    if column != _of_holder(section, holder, name):
+        section.selected["user_id"] = column
+
+
+def _quantities(section: Section) -> None:
+    """Count one piece where a file counts none: of a product that was viewed, say."""
+    holder = source_of(section, "quantity")
+    if holder and holder.fact("quantity").filled_share < 0.95:
+        name = holder.fields["quantity"]
+        section.selected["quantity"] = f"coalesce(CAST({_of_holder(section, holder, name)} AS STRING), '1')"
+        section.unsure.append(f"quantity: where {name} is empty, one piece is counted")
+
+
+def _of_holder(section: Section, holder: Recognised, name: str) -> str:
+    """Return a column in Spark SQL."""
+    return f"{holder.file.name}.{quoted(name)}" if section.join else holder.file.expressions[name]
 
 
 def source_of(section: Section, name: str) -> Recognised | None:
@@ -550,47 +587,61 @@ def _currency(plan: Plan) -> str | None:
                 code = top[0][0].upper() if top else ""
                 if len(code) == 3 and code.isalpha():
                     return code
-            if found.has("price"):
+            written = _currency_of_prices(found) if found.has("price") else None
+            if written:
                 signs = {
-                    "€": "EUR",
-                    "£": "GBP",
-                    "₹": "INR",
-                    "₽": "RUB",
-                    "₺": "TRY",
-                    "zł": "PLN",
-                    "Kč": "CZK",
-                    "R$": "BRL",
-                    "円": "JPY",
-                    "元": "CNY",
-                    "원": "KRW",
+                    sign
+                    for value in found.fact("price").examples
+                    for sign in "$¥"
+                    if value.strip(sign + "0123456789., ") == ""
                 }
-                text = " ".join([*found.fact("price").examples[:50], found.fields["price"]])
-                words = [
-                    word
-                    for word in text.replace("(", " ").replace(")", " ").replace("_", " ").upper().split()
-                    if word in ("EUR", "USD", "GBP", "CHF", "PLN", "SEK", "DKK", "NOK", "CZK", "JPY")
-                ]
-                code = words[0] if words else next((code for sign, code in signs.items() if sign in text), "")
-                if code:
-                    return code
+                if signs:
+                    plan.unsure.append(f"currency: {', '.join(sorted(signs))} is taken for {written}")
+                return written
     plan.unsure.append("currency: the files don't name it")
     return None
 
 
+def _currency_of_prices(found: Recognised) -> str | None:
+    """Return the currency that most prices name, or else the name of their column."""
+    # Not imported at the top: that module needs pyspark.
+    from shelfkin.values.prices import read_price
+
+    read = [price[1] for price in map(read_price, found.fact("price").examples) if price]
+    codes = Counter(code for code in read if code)
+    named = [
+        word.upper() for word in words_of(found.fields["price"]) if word.upper() in word_list("field_names")["codes"]
+    ]
+    return codes.most_common(1)[0][0] if codes else next(iter(named), None)
+
+
 def decimal_mark(found: Recognised, names: Sequence[str]) -> str | None:
-    """Return the decimal mark that numbers prove, None where the reader's own guess is right or nothing proves it."""
+    """Return the decimal mark that numbers prove, None where the reader's own guess is right or nothing proves it.
+
+    Columns of these fields prove it, or else any other column of numbers.
+    """
+    named = [found.fact(name) for name in names if found.has(name)]
+    others = [each for each in found.facts.values() if each.share["money"] >= 0.9 and each.share["dated"] < 0.1]
+    proof = _proof(named)
+    proof = proof if any(proof.values()) else _proof(others)
+    if proof[","] and not proof["."]:
+        return ","
+    return "." if proof["."] and not proof[","] and _grouped(found, names) else None
+
+
+def _proof(columns: Sequence[ColumnFacts]) -> dict[str, int]:
+    """Count the numbers whose decimal mark leaves no doubt."""
     proof = {",": 0, ".": 0}
-    for name in names:
-        if not found.has(name):
-            continue
-        for value in found.fact(name).examples:
+    for facts in columns:
+        # Nobody buys thousands throughout: 1,000 and 3,000 are one piece and three.
+        if all(re.fullmatch(r"\d+,000", value) for value in facts.examples):
+            proof[","] += 1
+        for value in facts.examples:
             digits = "".join(letter for letter in value if letter in "0123456789.,")
             last = max(digits.rfind("."), digits.rfind(","))
             if last >= 0 and (len(digits) - last - 1 != 3 or len(set(digits) & {".", ","}) == 2):
                 proof[digits[last]] += 1
-    if proof[","] and not proof["."]:
-        return ","
-    return "." if proof["."] and not proof[","] and _grouped(found, names) else None
+    return proof
 
 
 def _grouped(found: Recognised, names: Sequence[str]) -> bool:

@@ -32,7 +32,7 @@ def _select(section: Section, of: Recognised) -> str:
         columns += _columns(section, of, name)
     if "occurred_at" in section.fields:
         # Two lines of one order that say the same must not be taken for copies of one line.
-        row = "concat(number, to_json(entry))" if of.file.unnested else f"to_json(struct({of.file.name}.*))"
+        row = "concat_ws(' ', number, to_json(entry))" if of.file.unnested else f"to_json(struct({of.file.name}.*))"
         columns.append(f"{row} AS whole_row")
     conditions = {name: template for name, template in section.wheres.items() if of.has(name) or section.join}
     inside = section.fill_down is not None and of is section.main
@@ -40,7 +40,7 @@ def _select(section: Section, of: Recognised) -> str:
         columns += [f"{_filled(section, of, name)} AS {name}" for name in conditions if name not in section.fields]
     joined = "SELECT\n  " + ",\n  ".join(columns) + f"\nFROM {of.file.name}"
     if of.file.unnested:
-        joined += f" LATERAL VIEW posexplode({of.file.unnested_spark}) entries AS number, entry"
+        joined += f" LATERAL VIEW OUTER posexplode({of.file.unnested_spark}) entries AS number, entry"
     if section.join and of is section.main:
         joined += f"\n{section.join}"
     if not conditions:

@@ -137,6 +137,12 @@ class Recognised:
         return self.has("product_id", "occurred_at", "user_id") and not self.one_row_a_product
 
     @property
+    def is_receipts(self) -> bool:
+        """Whether each row tells what was bought, and when, but not by whom."""
+        counted = self.has("order_id") or self.has("quantity")
+        return self.has("product_id", "occurred_at") and counted and not self.one_row_a_product
+
+    @property
     def is_catalogue(self) -> bool:
         """Whether each row describes a product."""
         described = any(self.has(name) for name in ("title", "brand", "category_path", "description"))
@@ -178,7 +184,7 @@ def score_of(name: str, column: str, facts: ColumnFacts, file: ShopFile) -> floa
         score *= 0.6 + 0.4 * facts.filled_share
     if name in ("occurred_at", "title", "category_path", "brand"):
         score *= 0.7 + 0.3 * min(1.0, 2 * facts.filled_share)
-    if name == "category_path" and facts.distinct == 1:
+    if name in ("category_path", "user_id") and facts.distinct == 1:
         score *= 0.7
     if file.unnested and name in _OF_ENTRIES and score > 0:
         score += 0.15 if column.startswith(f"{file.unnested}.") else -0.15

@@ -415,7 +415,8 @@ def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: Sho
         found.source["quote"] = quote
     if escape == "\\":
         found.source["escape"] = "\\"
-    skipped = 1 if declared else 0
+    blank = re.match(r"(?:[ \t]*\r?\n)*", head)
+    skipped = 1 if declared else blank.group().count("\n") if blank else 0
 
     def call(names: list[str], skip: int, paths: list[Path], more: str = "hive_partitioning=false") -> str:
         columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
@@ -423,6 +424,12 @@ def _csv_rows(session: duckdb.DuckDBPyConnection, copies: list[Path], found: Sho
 
     unnamed = [f"column_{position}" for position in range(1, n_cells + 1)]
     first = session.execute(f"SELECT * FROM {call(unnamed, skipped, copies[:1])} LIMIT 200").fetchall()
+    filled = [sum(cell is not None for cell in row) for row in first]
+    if filled[0] == 1 and sorted(filled)[len(filled) // 2] > 2:
+        found.unsure.append(
+            f"{found.name}: its first line, {first[0][0]!r}, is no header. Delete what stands above the header; "
+            "a run would take it for one"
+        )
     if not is_header(_cells(first[0]), first[1:]):
         found.source |= {"header": False, "columns": unnamed}
         found.saw.append("the first line is data, not a header")
@@ -503,13 +510,24 @@ def _flatten(session: duckdb.DuckDBPyConnection, found: ShopFile) -> None:
     best = max(said, key=lambda name: said[name], default="")
     if said.get(best):
         found.unnested, found.unnested_spark = best, lists[best].spark
-        origin = f"(SELECT *, unnest({lists[best].sql}) AS _entry FROM opened)"
+        origin = (
+            f"(SELECT opened.*, each._entry FROM opened LEFT JOIN unnest({lists[best].sql}) AS each(_entry) ON true)"
+        )
         found.saw.append(f"each entry of the list {best} is a row")
-        selected += [
-            (f"{best}.{entry.name}", f"_entry.{entry.sql}", f"entry.{entry.spark}")
-            for entry in _leaves(_fields(lists[best].kind.children[0][1]))
-            if not str(entry.kind).endswith("[]")
-        ]
+        beside = {name: (sql, spark) for name, sql, spark in selected}
+        above = best.rpartition(".")[0]
+        for entry in _leaves(_fields(lists[best].kind.children[0][1])):
+            if str(entry.kind).endswith("[]"):
+                continue
+            sql, spark = f"_entry.{entry.sql}", f"entry.{entry.spark}"
+            # What has no entries may say the same beside the list: a product that was viewed, those of an order.
+            alone = beside.get(f"{above}.{entry.name}") if above else None
+            if alone is not None:
+                sql, spark = (
+                    f"coalesce(CAST({sql} AS VARCHAR), CAST({alone[0]} AS VARCHAR))",
+                    f"coalesce({spark}, {alone[1]})",
+                )
+            selected.append((f"{best}.{entry.name}", sql, spark))
     for name, _, spark in selected:
         found.expressions[name] = spark
     columns = ", ".join(f"nullif(trim(CAST({sql} AS VARCHAR)), '') AS {ident(name)}" for name, sql, _ in selected)
