@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import yaml
 from pyspark.sql import SparkSession
 
 from drafting.made_shops import put, table
-from shelfkin.checking.check import Checked, Checker, check_store
+from shelfkin.checking.check import _SESSION, Checked, Checker, check_store
 from shelfkin.checking.likely_cause import likely_cause
 from shelfkin.checking.show import all_findings
 from shelfkin.settings import Settings
 from stage_runs import Run
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("session_as_it_was")]
 
 PROFILE = {
     "store": "faulty",
@@ -37,6 +38,16 @@ PROFILE = {
         "max_quarantined_share": 0.4,
     },
 }
+
+
+@pytest.fixture(scope="module")
+def session_as_it_was(spark: SparkSession) -> Iterator[None]:
+    """A check sets Spark up for seconds; other tests go on with their session as it was."""
+    kept = {name: spark.conf.get(name) for name in _SESSION if name.startswith("spark.sql.")}
+    yield
+    for name, value in kept.items():
+        if value is not None:
+            spark.conf.set(name, value)
 
 
 def shop(folder: Path) -> Path:

@@ -73,7 +73,7 @@ def test_a_draft_leads_to_published_lists(spark: SparkSession, tmp_path: Path, n
     manifests = [manifest.uri for manifest in run.manifests.values()]
     result = publish_run(run.paths, manifests, publish=True, override_gate=False, postgres=None)
     assert result.published, result.log_lines
-    users = {row["user_id"] for row in kept_rows(run, "clean_events", "events")}
+    users = {row["user_id"] for row in kept_rows(run, "clean_events", "events")} - {None}
     lists = kept_rows(run, "build_recommendations", "user_recommendations")
     assert {row["user_id"] for row in lists} == users
     known = {row["product_id"] for row in kept_rows(run, "clean_catalog", "products")}
