@@ -113,3 +113,13 @@ def java_double(n: int) -> str:
         return f"{n}.0"
     digits = str(n).rstrip("0")
     return f"{digits[0]}.{digits[1:] or 0}E{len(str(n)) - 1}"
+
+
+def test_accents_where_spark_interprets_as_in_a_check(spark: SparkSession) -> None:
+    session = spark.newSession()
+    session.conf.set("spark.sql.codegen.wholeStage", "false")
+    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+    found = read(
+        session, ["SÄ-3", "Ka\u0308se", "1.234567E7", '="ŁAŃ/0379"'], lambda text: normalised_id(text, IdRule())
+    )
+    assert list(found.values()) == ["SÄ-3", "Käse", "12345670", "ŁAŃ/0379"]
