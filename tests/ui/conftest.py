@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from finished_run import Rows, stamped_rows, write_run
 from shelfkin import tables
@@ -170,11 +171,21 @@ def _add_report(paths: RunPaths) -> None:
 
 def _add_run(dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
     from airflow import settings
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
     moment = datetime(2024, 6, 2, 8, tzinfo=UTC)
     with settings.Session() as session:
+        # Another module of this process may have been here.
+        if session.scalar(select(DagRun).where(DagRun.run_id == run_id)):
+            return
+        session.add(DagBundleModel(name="shops"))
+        session.flush()
+        for store in ("shop", "empty", "broken"):
+            session.add(DagModel(dag_id=f"product_recommendations__{store}", bundle_name="shops", fileloc="dag.py"))
+        session.flush()
         session.add(
             DagRun(
                 dag_id=dag_id,
