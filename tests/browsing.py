@@ -35,11 +35,15 @@ def chromium_path(playwright: Playwright) -> str:
 
 @contextmanager
 def started_chromium() -> Iterator[Browser]:
-    """A headless Chromium; skips where there is none."""
-    from playwright.sync_api import sync_playwright
+    """A headless Chromium; skips where there is none, or where it can't start."""
+    from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(playwright), args=list(FLAGS))
+        path = chromium_path(playwright)
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        except Error as error:
+            pytest.skip(f"{path} doesn't start here: {error.message.splitlines()[0]}")
         yield browser
         browser.close()
 
