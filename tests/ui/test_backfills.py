@@ -29,7 +29,8 @@ def told(shop: Shop, published_at: str, **changes: Any) -> dict[str, Any] | None
     shop.root.put_json(forecast_uri(shop.root, "shop"), content)
     paths = shop.run(date(2024, 6, 1), "new")
     manifests = {"embed_products": paths.manifest_uri("embed_products")}
-    shop.root.put_json(paths.published_uri(), {"published_at": published_at, "manifests": manifests})
+    pointer = {"format_version": FORMAT_VERSION, "run_id": "new", "published_at": published_at, "manifests": manifests}
+    shop.root.put_json(paths.published_uri(), pointer)
     embedded = {"format_version": FORMAT_VERSION, "stage": "embed_products", "metrics": {"texts_embedded": 7}}
     shop.root.put_json(paths.manifest_uri("embed_products"), embedded)
     return _forecast(shop)
