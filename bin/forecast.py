@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from estimate import app
 from shelfkin.errors import ShelfkinError
+from shelfkin.schedule import data_intervals, parse_days
 from shelfkin.settings import Settings
 
 
@@ -21,20 +22,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run the Spark app; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default="", help="name of the store profile (default: the default store)")
-    parser.add_argument("--from", dest="first", required=True, type=date.fromisoformat, help="first day, YYYY-MM-DD")
-    parser.add_argument("--to", dest="last", required=True, type=date.fromisoformat, help="last day, YYYY-MM-DD")
+    parser.add_argument("--from", dest="first", default="", help="first day, YYYY-MM-DD")
+    parser.add_argument("--to", dest="last", default="", help="last day, YYYY-MM-DD")
     flags = parser.parse_args(argv)
     settings = Settings.from_env()
     try:
         profile = settings.profile(flags.store or settings.default_store)
+        first, last = parse_days(flags.first, flags.last)
+        data_intervals(profile, first, last)  # refused here, before Spark starts
     except ShelfkinError as error:
         print(error, file=sys.stderr)
         return 2
     run_id = f"forecast-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    days = ["--from-day", f"{flags.first}", "--as-of", f"{flags.last}"]
+    days = ["--from-day", f"{first}", "--as-of", f"{last}"]
     status = app("forecast_backfill", ["--store", profile.store, "--run-id", run_id, *days])
     if status == 0:
-        print(f"\nTo do it: make backfill STORE={profile.store} FROM={flags.first} TO={flags.last}")
+        print(f"\nTo do it: make backfill STORE={profile.store} FROM={first} TO={last}")
     return status
 
 

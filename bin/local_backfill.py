@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import date
 
 from local_home import prepared_environment
 from local_server import running_pid
 from shelfkin.errors import OptionError
-from shelfkin.schedule import data_intervals
+from shelfkin.schedule import data_intervals, parse_days
 from shelfkin.settings import Settings
 
 
@@ -16,11 +15,7 @@ def backfill(store: str, first: str, last: str) -> int:
     """Create the backfill of the runs as of `first` to `last`; return the exit status."""
     settings = Settings.from_env()
     profile = settings.profile(store or settings.default_store)
-    try:
-        days = date.fromisoformat(first), date.fromisoformat(last)
-    except ValueError as error:
-        raise OptionError("FROM and TO must be days.", next_step="Write FROM=2026-03-01 TO=2026-03-05.") from error
-    intervals = data_intervals(profile, *days)
+    intervals = data_intervals(profile, *parse_days(first, last))
     if running_pid() is None:
         raise OptionError("Airflow is not running, and a backfill needs its scheduler.", next_step="make up")
     words = ["airflow", "backfill", "create", "--dag-id", settings.dag_id(profile.store)]

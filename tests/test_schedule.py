@@ -8,7 +8,7 @@ import pytest
 
 from shelfkin.errors import OptionError
 from shelfkin.profile import StoreProfile
-from shelfkin.schedule import data_intervals
+from shelfkin.schedule import data_intervals, parse_days
 
 
 def at(month: int, day: int, hour: int) -> datetime:
@@ -44,3 +44,10 @@ def test_the_schedule_is_on_the_shops_clock_and_days_are_utc() -> None:
 def test_days_without_a_run_are_refused(schedule: str | None, first: int, last: int, words: str) -> None:
     with pytest.raises(OptionError, match=words):
         data_intervals(shop(schedule), date(2026, 5, first), date(2026, 5, last))
+
+
+@pytest.mark.parametrize(("first", "last"), [("", ""), ("2026-05-01", ""), ("1 May", "2026-05-02")])
+def test_what_is_no_day_is_refused_with_an_example(first: str, last: str) -> None:
+    with pytest.raises(OptionError, match="must be days"):
+        parse_days(first, last)
+    assert parse_days("2026-05-01", "2026-05-02") == (date(2026, 5, 1), date(2026, 5, 2))

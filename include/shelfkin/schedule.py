@@ -12,6 +12,14 @@ from shelfkin.errors import OptionError
 from shelfkin.profile import StoreProfile
 
 
+def parse_days(first: str, last: str) -> tuple[date, date]:
+    """Return the days that a command line names; raises OptionError."""
+    try:
+        return date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError as error:
+        raise OptionError("FROM and TO must be days.", next_step="Write FROM=2026-03-01 TO=2026-03-05.") from error
+
+
 def data_intervals(profile: StoreProfile, first: date, last: date) -> list[tuple[datetime, datetime]]:
     """Return the data intervals, as moments in UTC, of the runs as of `first` to `last`, oldest first.
 
