@@ -23,6 +23,13 @@ AISLES = {
     "Garden": ["tomato seeds", "potting soil", "plant fertiliser", "garden gloves", "watering can", "hand trowel"],
 }
 BRANDS = ["Alder", "Birch", "Cedar", "Dogwood"]
+_CATALOG_FIELDS = {
+    "product_id": "sku",
+    "title": "name",
+    "category_path": "aisle",
+    "brand": "brand",
+    "price": "price",
+}
 
 
 def products() -> list[dict[str, str]]:
@@ -92,13 +99,7 @@ def profile(**changes: Any) -> dict[str, Any]:
         "catalog": {
             "kind": "snapshot",
             "source": {"path": "data/products.csv"},
-            "fields": {
-                "product_id": "sku",
-                "title": "name",
-                "category_path": "aisle",
-                "brand": "brand",
-                "price": "price",
-            },
+            "fields": _CATALOG_FIELDS,
         },
         "events": {
             "source": {"path": "data/events.csv"},
@@ -116,6 +117,12 @@ def profile(**changes: Any) -> dict[str, Any]:
         "recommending": {"horizon_days": 21, "list_length": 10},
         **changes,
     }
+
+
+def dated_catalogues() -> dict[str, Any]:
+    """Return the profile's catalogue where it comes anew each day, and may be delivered again as a revision."""
+    path = "data/products-{snapshot_date}-r{revision}.csv"
+    return {"kind": "dated_snapshots", "source": {"path": path}, "fields": _CATALOG_FIELDS}
 
 
 def write_shop(folder: Path, **changes: Any) -> Path:

@@ -40,10 +40,11 @@ def materialise(settings: Settings) -> Path:
 
 def materialise_for(profile: StoreProfile, settings: Settings) -> None:
     """Materialise the data that a profile asks for, if it asks for any."""
-    if profile.materialise is not None:
-        folder = materialise(settings)
+    if profile.materialise is None:
+        return
+    complete_journey = materialise(settings)
     if profile.materialise == living_shop.STORE:
-        living_shop.materialise(settings.data_dir / living_shop.STORE, folder)
+        living_shop.materialise(settings.data_dir / living_shop.STORE, complete_journey)
 
 
 def _package_folder() -> Path:

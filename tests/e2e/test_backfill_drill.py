@@ -16,7 +16,7 @@ from airflow_api import Api
 from installation import Installation, temporary_folder
 from shelfkin.artifacts import Manifest, Root, RunPaths, forecast_uri
 from shelfkin.lineage import lineage_record, read_lineage
-from small_shop import STORE, products, write_csv, write_shop
+from small_shop import STORE, dated_catalogues, products, write_csv, write_shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 
@@ -28,17 +28,12 @@ N_RENAMED = 137
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Installation]:
     """Five days, each with a catalogue of the day before."""
-    catalog = {
-        "kind": "dated_snapshots",
-        "source": {"path": "data/products-{snapshot_date}-r{revision}.csv"},
-        "fields": {"product_id": "sku", "title": "name", "category_path": "aisle", "brand": "brand", "price": "price"},
-    }
     with temporary_folder() as folder:
         stores = write_shop(
             folder,
             schedule="0 3 * * *",
             start_date="2024-05-01",
-            catalog=catalog,
+            catalog=dated_catalogues(),
             default_as_of=None,
             max_staleness_days=60,
         )

@@ -19,7 +19,7 @@ from airflow_api import DEADLINE_S, Api
 from inbox import Inbox, open_inbox
 from installation import Installation, temporary_folder
 from shelfkin.artifacts import Root, RunPaths
-from small_shop import events, products, write_csv, write_shop
+from small_shop import dated_catalogues, events, products, write_csv, write_shop
 from stage_runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
@@ -36,16 +36,11 @@ def scheduled() -> Iterator[Installation]:
 
 
 def scheduled_shop(folder: Path) -> Installation:
-    catalog = {
-        "kind": "dated_snapshots",
-        "source": {"path": "data/products-{snapshot_date}-r{revision}.csv"},
-        "fields": {"product_id": "sku", "title": "name", "category_path": "aisle", "brand": "brand", "price": "price"},
-    }
     stores = write_shop(
         folder,
         schedule="0 3 * * *",
         start_date="2024-05-01",
-        catalog=catalog,
+        catalog=dated_catalogues(),
         default_as_of=None,
         max_staleness_days=60,
     )

@@ -9,10 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-_GERMAN = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i"}
-)
-
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
 # Letters that have no accent to take off.
 _STROKES = str.maketrans({"ø": "o", "ł": "l", "ı": "i", "đ": "d"})
 
