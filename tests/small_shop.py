@@ -114,7 +114,7 @@ def profile(**changes: Any) -> dict[str, Any]:
         },
         "embedding": {"text": "{title}|. {category_path}"},
         "clustering": {"k_min": 3, "k_max": 10},
-        "recommending": {"horizon_days": 21, "list_length": 10},
+        "recommending": {"horizon_days": 21, "list_length": 10, "ranker_windows": 2},
         **changes,
     }
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browsing import Watch, started_chromium
-from installation import Installation
+from installation import Installation, temporary_folder
 from shelfkin.serving.publish import STAGE as PUBLISH
 from shelfkin.stages import STAGES
+from small_shop import products, write_csv, write_shop
 
 if TYPE_CHECKING:
     from playwright.sync_api import FrameLocator, Page
@@ -25,6 +26,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.spark, pytest.mark.airflow]
 DAG_ID = "product_recommendations"
 DAYS = ("2024-05-01", "2024-05-08")
 DEADLINE_S = 1200
+N_RENAMED = 20
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    """A shop with a schedule: Airflow backfills no other."""
+    with temporary_folder() as folder:
+        yield Installation(folder, write_shop(folder, schedule="0 3 * * *", start_date=DAYS[0]))
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +99,15 @@ def open_tab(page: Page, address: str, tab: str) -> FrameLocator:
     return page.frame_locator("iframe")
 
 
-def test_a_first_evening(page: Page) -> None:
+def test_a_first_evening(page: Page, installation: Installation) -> None:
     runs = [trigger(page, day) for day in DAYS]
     look_at_the_overview(page)
     look_at_runs_and_tasks(page, runs[-1])
     explore(page)
+    correct_the_catalogue(installation)
+    backfill_the_last_day(page)
     go_back_and_resume(page)
     look_in_the_dark(page)
-    # A backfill of the living shop by clicks belongs here.
 
 
 def look_at_the_overview(page: Page) -> None:
@@ -146,6 +156,31 @@ def explore(page: Page) -> None:
     shop.get_by_text("look at it").first.click()
     expect(shop.get_by_text("take away")).to_have_count(2)
     assert shop.locator("tbody").inner_text() != before
+
+
+def correct_the_catalogue(installation: Installation) -> None:
+    rows = products()
+    renamed = [{**row, "name": f"Finest {row['name']}"} for row in rows[:N_RENAMED]]
+    write_csv(installation.stores / "data" / "products.csv", renamed + rows[N_RENAMED:])
+
+
+def backfill_the_last_day(page: Page) -> None:
+    """Ask what a backfill would do, let it be done, and see that it did just that."""
+    n_texts = len({row["name"] for row in products()[:N_RENAMED]})
+    shop = open_tab(page, f"/dags/{DAG_ID}", "Shop")
+    shop.get_by_role("navigation").get_by_role("link", name="Backfill").click()
+    for label in ("From", "to"):
+        shop.get_by_label(label, exact=True).fill(DAYS[-1])
+    shop.get_by_role("button", name="Forecast").click()
+    told = f"1 of 1 days would change, {n_texts} texts would be embedded"
+    expect(shop.locator("main")).to_contain_text(told, timeout=1000 * DEADLINE_S)
+
+    shop.get_by_role("button", name="Backfill these days").click()
+    expect(shop.locator("main")).to_contain_text("A backfill is under way, by admin")
+    expect(shop.locator("main")).to_contain_text("1 of these days has been run since", timeout=1000 * DEADLINE_S)
+    day = shop.locator("table.by-day tbody tr").filter(has_text=DAYS[-1])
+    expect(day.locator("td").nth(7)).to_have_text(str(n_texts))
+    expect(day.locator("td").nth(8)).to_have_text(str(n_texts))
 
 
 def go_back_and_resume(page: Page) -> None:
