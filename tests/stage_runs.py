@@ -39,21 +39,23 @@ class Run:
         self.manifests[name] = Manifest.read(self.paths.root, self.paths.manifest_uri(name))
         return self.manifests[name]
 
-    def all_stages(self) -> Run:
-        """Run every Spark stage in order."""
+    def all_stages(self, **flags: tuple[str, ...]) -> Run:
+        """Run every Spark stage in order, some with flags of their own."""
         for name in STAGES:
-            self.stage(name)
+            self.stage(name, *flags.get(name, ()))
         return self
 
     def error(self, stage: str) -> dict[str, Any]:
         """Return the error.json that a failed stage left."""
         return json.loads(Path(self.paths.error_uri(stage)).read_text())
 
-    def rows(self, stage: str, table: str, *columns: str) -> list[tuple[Any, ...]]:
-        """Return a table's rows as plain tuples, sorted, so that two runs can be compared row for row."""
+    def records(self, stage: str, table: str, *columns: str) -> list[dict[str, Any]]:
+        """Return a table's rows by column name."""
         import pyarrow.dataset as ds
 
-        found = ds.dataset(self.manifests[stage].table_uri(table), format="parquet").to_table(
-            columns=list(columns) or None
-        )
-        return sorted((tuple(row.values()) for row in found.to_pylist()), key=repr)
+        found = ds.dataset(self.manifests[stage].table_uri(table), format="parquet")
+        return list(found.to_table(columns=list(columns) or None).to_pylist())
+
+    def rows(self, stage: str, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        """Return a table's rows as plain tuples, sorted, so that two runs can be compared row for row."""
+        return sorted((tuple(row.values()) for row in self.records(stage, table, *columns)), key=repr)

@@ -32,16 +32,6 @@ def drafted(shop: MadeShop, folder: Path) -> Path:
     return path
 
 
-def kept_rows(run: Run, stage: str, table: str) -> list[dict[str, Any]]:
-    """Return the rows of a table."""
-    import pyarrow.dataset as ds
-
-    rows: list[dict[str, Any]] = (
-        ds.dataset(run.manifests[stage].table_uri(table), format="parquet").to_table().to_pylist()
-    )
-    return rows
-
-
 def holds(row: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Return whether a row has all wanted values."""
     return all(row[column] == value for column, value in wanted.items())
@@ -54,13 +44,13 @@ def test_a_draft_keeps_the_right_rows(spark: SparkSession, tmp_path: Path, name:
     run = Run(tmp_path / "stores", tmp_path / "artifacts", "made", shop.as_of)
     products = run.stage("clean_catalog")
     assert products.content["counts"]["kept"] == shop.n_products, (products.content["counts"], text)
-    rows = kept_rows(run, "clean_catalog", "products")
+    rows = run.records("clean_catalog", "products")
     assert sum(holds(row, shop.product) for row in rows) == 1, (rows, text)
     if shop.n_events is None:
         return
     events = run.stage("clean_events")
     assert events.content["counts"]["kept"] == shop.n_events, (events.content["counts"], text)
-    rows = kept_rows(run, "clean_events", "events")
+    rows = run.records("clean_events", "events")
     assert any(holds(row, shop.event) for row in rows), (rows[:5], text)
 
 
@@ -73,9 +63,9 @@ def test_a_draft_leads_to_published_lists(spark: SparkSession, tmp_path: Path, n
     manifests = [manifest.uri for manifest in run.manifests.values()]
     result = publish_run(run.paths, manifests, publish=True, override_gate=False, postgres=None)
     assert result.published, result.log_lines
-    users = {row["user_id"] for row in kept_rows(run, "clean_events", "events")} - {None}
-    lists = kept_rows(run, "build_recommendations", "user_recommendations")
+    users = {row["user_id"] for row in run.records("clean_events", "events")} - {None}
+    lists = run.records("build_recommendations", "user_recommendations")
     assert {row["user_id"] for row in lists} == users
-    known = {row["product_id"] for row in kept_rows(run, "clean_catalog", "products")}
+    known = {row["product_id"] for row in run.records("clean_catalog", "products")}
     assert {row["product_id"] for row in lists} <= known
-    assert kept_rows(run, "build_recommendations", "similar_products")
+    assert run.records("build_recommendations", "similar_products")

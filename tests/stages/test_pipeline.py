@@ -61,7 +61,7 @@ def test_products_whose_text_is_refused_are_recommended_all_the_same(
     settings = Settings(dimensions=16, poison="Alder espresso beans")
     with running_rehearsal_server(settings) as (_, base_url):
         monkeypatch.setenv("OPENAI_BASE_URL", base_url)
-        run = Run(shop, tmp_path, STORE, AS_OF).all_stages()
+        run = Run(shop, tmp_path, STORE, AS_OF).all_stages(evaluate_recommenders=("--ranker-windows", "0"))
     refused = {row["sku"] for row in products() if row["name"] == "Alder espresso beans"}
     assert len(refused) == 2
     ((_, n_products, reason),) = run.rows("embed_products", "embedding_refused", "text_hash", "n_products", "reason")

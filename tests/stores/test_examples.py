@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
 import pytest
 from pyspark.sql import SparkSession
 
@@ -112,13 +111,6 @@ KEPT: dict[str, tuple[dict[str, dict[str, Any]], list[tuple[str | None, str, str
 }
 
 
-def rows(run: Run, stage: str, table: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (
-        ds.dataset(run.manifests[stage].table_uri(table), format="parquet").to_table().to_pylist()
-    )
-    return found
-
-
 # A date soon after each one's events.
 AS_OF = {"rees46": "2019-12-01", "retailrocket": "2015-06-10", "hm": "2018-10-01", "olist": "2017-10-10"}
 
@@ -139,13 +131,13 @@ def test_an_example_keeps_the_right_rows(spark: SparkSession, tmp_path: Path, pl
     shutil.copy(EXAMPLES / f"{platform}.yaml", stores)
     run = run_store(stores, platform, tmp_path)
     products, events = KEPT[platform]
-    found = {row["product_id"]: row for row in rows(run, "clean_catalog", "products")}
+    found = {row["product_id"]: row for row in run.records("clean_catalog", "products")}
     assert sorted(found) == sorted(products)
     for product, wanted in products.items():
         assert {column: found[product][column] for column in wanted} == wanted
     kept = [
         tuple(row[name] for name in ("user_id", "product_id", "event_type", "quantity"))
-        for row in rows(run, "clean_events", "events")
+        for row in run.records("clean_events", "events")
     ]
     assert sorted(kept, key=str) == sorted(events, key=str)
 
@@ -165,7 +157,7 @@ def test_the_json_lines_of_ga4_run_as_well(spark: SparkSession, tmp_path: Path) 
     file = tmp_path / "data" / "ga4" / "events.jsonl"
     assert "format: jsonl" in draft_profile("made", [str(file)], tmp_path / "stores", force=False).read_text()
     run = run_store(tmp_path / "stores", "made", tmp_path)
-    assert len(rows(run, "clean_events", "events")) == len(KEPT["ga4"][1])
+    assert len(run.records("clean_events", "events")) == len(KEPT["ga4"][1])
 
 
 def test_examples_are_no_stores() -> None:
