@@ -30,7 +30,7 @@ TO ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar bench-pages rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar bench-pages bench-demo rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -139,6 +139,9 @@ bench-serving: setup ## benchmark: the serving index, its look-ups beside DuckDB
 
 bench-pages: setup ## benchmark: every page's answer in ms, its index's cost, the server's memory (STORE=... or 1,000,000 made-up products)
 	$(PY) benchmarks/bench_pages.py $(if $(STORE),--store '$(STORE)') $(if $(PRODUCTS),--products '$(PRODUCTS)')
+
+bench-demo: setup ## benchmark: the demo beside a floor of as many Spark tasks, and once more with nothing changed
+	$(PY) benchmarks/bench_demo.py
 
 bench-publish: setup ## benchmark: a run published to Postgres five times, with readers beside it (STORE=...)
 	$(PY) benchmarks/bench_publish.py --store '$(STORE)'
