@@ -141,8 +141,16 @@ def app_of(stage: str) -> App:
 def _configure_logging() -> None:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     logging.getLogger().addHandler(ProgressHandler())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_made_printable)
     for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _made_printable(record: logging.LogRecord) -> bool:
+    """Take what could steer a terminal out of a log line: it may quote the shop's own text."""
+    record.msg, record.args = without_controls(record.getMessage(), keep="\n"), None
+    return True
 
 
 def check_not_in_the_future(as_of: date) -> None:
