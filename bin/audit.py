@@ -1,6 +1,6 @@
 """What the installation is made of: the lock's age and hashes, known vulnerabilities, and licences.
 
-pip-audit runs from an environment of its own, so that it is no dependency. Where its data can't be reached, that is said.
+pip-audit has an environment of its own, so that it is no dependency. Where its data is out of reach, this says so.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def licences(names: Any) -> dict[str, list[str]]:
         except metadata.PackageNotFoundError:
             found["not installed on this platform"].append(name)
             continue
-        classified = [line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License")]
+        classified = [line.split(" :: ")[-1] for line in about.get_all("Classifier") or [] if line.startswith("License")]
         # Some put the whole text of their licence there.
-        written = (about.get("License") or "").strip().partition("\n")[0][:60]
-        found[about.get("License-Expression") or " or ".join(classified) or written or "not said"].append(name)
+        said = {key: str(about[key]) if key in about else "" for key in ("License", "License-Expression")}
+        written = said["License"].strip().partition("\n")[0][:60]
+        found[said["License-Expression"] or " or ".join(classified) or written or "not said"].append(name)
     return dict(found)
 
 

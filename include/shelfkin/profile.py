@@ -94,6 +94,7 @@ _OWN_OPTIONS = ("mode", "columnNameOfCorruptRecord", "badRecordsPath", "ignoreCo
 # Secrets of this installation: who writes a profile could send them to a server of their own.
 _NOT_THE_SHOPS = ("AIRFLOW", "OPENAI", "SHELFKIN")
 
+
 class Source(_Section):
     """Raw rows in one format: files, or what another of Spark's readers finds (``format: jdbc``).
 

@@ -71,7 +71,10 @@ def run(articles: DataFrame, query: str) -> DataFrame:
         ("SELECT from_avro(X'00', '{}', map('avroSchemaUrl', '/etc/passwd')) AS a", "from_avro() may not be called"),
         ("SELECT from_protobuf(X'00', 'M', '/etc/passwd') AS a", "from_protobuf() may not be called"),
         # The network.
-        ("SELECT xpath_string('<!DOCTYPE r SYSTEM \"http://127.0.0.1:1/r.dtd\"><r/>', '/r') AS a", "xpath_string() may"),
+        (
+            "SELECT xpath_string('<!DOCTYPE r SYSTEM \"http://127.0.0.1:1/r.dtd\"><r/>', '/r') AS a",
+            "xpath_string() may",
+        ),
         ("SELECT * FROM articles LATERAL VIEW xpath('<r/>', '/r') t", "xpath() may not be called"),
         ("SELECT max(id) OVER w AS a FROM articles WINDOW w AS (ORDER BY xpath('<r/>', '/r'))", "xpath() may not be"),
         # The environment, and whatever else Java can do.
@@ -158,7 +161,9 @@ class _Asked(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_xml_names_no_file_and_no_address_that_is_read(spark: SparkSession, tmp_path: Path, articles: DataFrame) -> None:
+def test_xml_names_no_file_and_no_address_that_is_read(
+    spark: SparkSession, tmp_path: Path, articles: DataFrame
+) -> None:
     (tmp_path / "secret.txt").write_text("PLANTED")
     entities = f'<!ENTITY f SYSTEM "file://{tmp_path}/secret.txt">'
     with listening(_Asked) as url:

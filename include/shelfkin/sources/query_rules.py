@@ -1,7 +1,7 @@
 """What a profile's query may do: read the named tables, with functions that read nothing else.
 
-A query is looked at twice. As it is written, because Spark already looks up tables, and works out what is constant, while
-it resolves names; and as it is resolved, because only there stands what a name came to mean.
+A query is looked at twice. As it is written, because Spark already looks up tables, and works out what is constant,
+while it resolves names; and as it is resolved, because only there stands what a name came to mean.
 """
 
 from __future__ import annotations
