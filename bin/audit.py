@@ -53,7 +53,8 @@ def licences(names: Any) -> dict[str, list[str]]:
         except metadata.PackageNotFoundError:
             found["not installed on this platform"].append(name)
             continue
-        classified = [line.split(" :: ")[-1] for line in about.get_all("Classifier") or [] if line.startswith("License")]
+        classifiers = about.get_all("Classifier") or []
+        classified = [line.split(" :: ")[-1] for line in classifiers if line.startswith("License")]
         # Some put the whole text of their licence there.
         said = {key: str(about[key]) if key in about else "" for key in ("License", "License-Expression")}
         written = said["License"].strip().partition("\n")[0][:60]

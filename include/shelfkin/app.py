@@ -148,8 +148,10 @@ def _configure_logging() -> None:
 
 
 def _made_printable(record: logging.LogRecord) -> bool:
-    """Take what could steer a terminal out of a log line: it may quote the shop's own text."""
-    record.msg, record.args = without_controls(record.getMessage(), keep="\n"), None
+    """Take out of a log line what could steer a terminal or forge a line: it may quote the shop's own text."""
+    # What is wrong with a profile stands in several lines.
+    keep = "\n" if record.levelno >= logging.ERROR else ""
+    record.msg, record.args = without_controls(record.getMessage(), keep=keep), None
     return True
 
 
