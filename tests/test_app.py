@@ -9,7 +9,9 @@ import pytest
 from shelfkin import app
 
 
-def test_a_log_line_steers_no_terminal_and_forges_no_other(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_line_steers_no_terminal_and_forges_no_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", list(root.handlers))
     monkeypatch.setattr(root, "level", root.level)
