@@ -80,11 +80,16 @@ def _kept_secret(name: str) -> str:
     """Return a random secret that is made once and kept readable for this user only."""
     path = HOME / name
     if not path.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+        keep_private(path)
+        path.write_text(secrets.token_urlsafe(48))
     return path.read_text()
+
+
+def keep_private(path: Path) -> None:
+    """Let this user alone read a file; it is made, empty, where there is none: who writes it later leaves its mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    path.chmod(0o600)
 
 
 @contextlib.contextmanager

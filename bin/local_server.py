@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from local_home import HOME, local_environment, prepared_environment, tail
+from local_home import HOME, keep_private, local_environment, prepared_environment, tail
 from shelfkin.demo_data import materialise_for
 from shelfkin.errors import OptionError
 from shelfkin.settings import Settings
@@ -35,6 +35,9 @@ def up(port: int) -> None:
     _prepare_data(settings)
     environment = local_environment(port)
     log_path = HOME / "standalone.log"
+    # Airflow writes the password into both, and would let everybody on this machine read them.
+    for path in (_PASSWORD_FILE, log_path):
+        keep_private(path)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("local_airflow.py")), "_serve", "--port", str(port)],

@@ -10,7 +10,8 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 ROOTS = [PROJECT, PROJECT / "include", PROJECT / "include" / "shelfkin"]
 # Decisions tell of their day.
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+SECURITY = PROJECT / "SECURITY.md"
+PAGES = [PROJECT / "README.md", SECURITY, *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -20,3 +21,10 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     missing = [name for name in named if not any((root / name).exists() for root in ROOTS)]
     missing += [link for link in links if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_every_claim_of_the_security_page_has_its_tests() -> None:
+    claims = re.findall(r"^\| (.*) \| (`tests/.*`) \|$", SECURITY.read_text(), re.MULTILINE)
+    named = [tuple(each.split("::")) for _, tests in claims for each in re.findall(r"`([^`]+)`", tests)]
+    assert len(claims) > 30
+    assert [f"{path}::{name}" for path, name in named if f"def {name}(" not in (PROJECT / path).read_text()] == []

@@ -52,6 +52,37 @@ def test_unknown_key_names_file_key_and_allowed_keys(tmp_path: Path) -> None:
     assert "separator" in message.split("allowed here:")[1]
 
 
+# Eight lines that stand for a billion values.
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title: !!python/object/apply:os.system ['touch owned']\n", "line 1: not valid YAML"),
+        ("title: !!python/name:os.system\n", "line 1: not valid YAML"),
+        (f"{BOMB}store: corner\ntitle: *a9\n", "more than 100,000 values"),
+        (f"{BOMB}store: corner\n? *a9\n: x\n", "more than 100,000 values"),
+        (f"{BOMB.replace('[x]', '{x: 1}').replace('[*', '{<<: [*').replace(']', ']}')}store: corner\n", "more than"),
+        ("store: &a [*a]\n", "store: must be a text"),
+    ],
+    ids=["call", "name", "value", "key", "merge", "itself"],
+)
+def test_yaml_runs_nothing_and_repeats_nothing_without_end(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "corner.yaml").write_text(text)
+    with pytest.raises(ProfileError, match=said):
+        load_profile(tmp_path / "corner.yaml")
+
+
+def test_a_stores_name_leads_nowhere_else(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "stores").mkdir()
+    with pytest.raises(ProfileError, match=r"no store '\.\./corner'"):
+        Settings.from_env({"SHELFKIN_STORES_DIR": str(tmp_path / "stores")}).profile("../corner")
+    with pytest.raises(ProfileError, match="store"):
+        load_profile(written(tmp_path, store="../corner"))
+
+
 def test_a_key_of_an_earlier_version_may_be_deleted(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"embedding\.coordinator_port: gone, .*; delete this line"):
         load_profile(written(tmp_path, embedding={"coordinator_port": 7078}))

@@ -24,7 +24,7 @@ from typing import Any
 
 from shelfkin.app import parse_as_of
 from shelfkin.artifacts import Root, RunPaths, latest_pointer_uri
-from shelfkin.errors import ArtifactError, OptionError, ShelfkinError
+from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, without_controls
 from shelfkin.lineage import read_lineage, stale_line
 from shelfkin.serving.index import open_index
 from shelfkin.settings import Settings
@@ -213,7 +213,7 @@ def main() -> int:
     try:
         flags.action(settings, store, **given)
     except (ShelfkinError, argparse.ArgumentTypeError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {without_controls(str(error), keep=chr(10))}", file=sys.stderr)
         return 2
     return 0
 

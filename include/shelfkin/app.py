@@ -141,8 +141,18 @@ def app_of(stage: str) -> App:
 def _configure_logging() -> None:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     logging.getLogger().addHandler(ProgressHandler())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_made_printable)
     for noisy in ("py4j", "httpx", "httpx2", "matplotlib", "fontTools", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _made_printable(record: logging.LogRecord) -> bool:
+    """Take out of a log line what could steer a terminal or forge a line: it may quote the shop's own text."""
+    # What is wrong with a profile stands in several lines.
+    keep = "\n" if record.levelno >= logging.ERROR else ""
+    record.msg, record.args = without_controls(record.getMessage(), keep=keep), None
+    return True
 
 
 def check_not_in_the_future(as_of: date) -> None:

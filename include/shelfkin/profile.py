@@ -91,6 +91,9 @@ FILE_FORMATS = ("csv", "tsv", "jsonl", "json", "xml", "parquet", "orc")
 # Options that decide what becomes of rows that can't be read: they are always kept and counted.
 _OWN_OPTIONS = ("mode", "columnNameOfCorruptRecord", "badRecordsPath", "ignoreCorruptFiles", "ignoreMissingFiles")
 
+# Secrets of this installation: who writes a profile could send them to a server of their own.
+_NOT_THE_SHOPS = ("AIRFLOW", "OPENAI", "SHELFKIN")
+
 
 class Source(_Section):
     """Raw rows in one format: files, or what another of Spark's readers finds (``format: jdbc``).
@@ -144,6 +147,9 @@ class Source(_Section):
         secret = sorted(name for name in self.options if re.search("(?i)passw|secret|token|credential", name))
         if secret:
             raise ValueError(f"{', '.join(secret)} may not stand in a profile; name its variable in `options_from_env`")
+        foreign = sorted(name for name in self.options_from_env.values() if name.upper().startswith(_NOT_THE_SHOPS))
+        if foreign:
+            raise ValueError(f"`options_from_env` can't name {', '.join(foreign)}: it is not the shop's own secret")
         if self.is_dated and len(self.paths) > 1:
             raise ValueError("a path with {snapshot_date} stands alone")
         return self

@@ -43,6 +43,8 @@ _WANTED = {
     "string_too_short": "a text that isn't empty",
     "too_short": "a list that isn't empty",
 }
+# Far beyond any shop; `*` repeats a part without writing it again, so that a few lines can stand for billions.
+_MOST_VALUES = 100_000
 # Keys that earlier versions knew.
 _GONE = {"embedding.coordinator_port": "gone, because all requests leave from the driver itself"}
 
@@ -105,6 +107,11 @@ def _read_yaml(path: Path) -> _ProfileText:
         node = loader.get_single_node()
         text = _ProfileText()
         if node is not None:
+            if _n_values(node, {}) > _MOST_VALUES:
+                raise ProfileError(
+                    f"{path} holds more than {_MOST_VALUES:,} values, those that & and * repeat counted each time.",
+                    next_step="Write what you mean without repeating lists of lists.",
+                )
             _inspect(node, (), loader, text, set())
             text.content = loader.construct_document(node)
         return text
@@ -121,6 +128,16 @@ def _read_yaml(path: Path) -> _ProfileText:
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise ProfileError(f"{path} is not valid YAML: {str(error) or type(error).__name__}") from error
+
+
+def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node stands for; `known` are those of the nodes that were counted before."""
+    if id(node) not in known:
+        known[id(node)] = 1  # a node inside itself is counted once
+        inside = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = [part for pair in inside for part in pair] if isinstance(node, yaml.MappingNode) else inside
+        known[id(node)] += sum(_n_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _inspect(node: yaml.Node, key: Key, loader: yaml.SafeLoader, text: _ProfileText, seen: set[int]) -> None:

@@ -183,10 +183,11 @@ class Settings:
     def profile(self, store: str) -> StoreProfile:
         """Load one store's profile; raises ProfileError if there is none of that name."""
         path = self.stores_dir / f"{store}.yaml"
-        if not path.is_file():
-            known = ", ".join(store_names(self.stores_dir)) or "none"
+        # By the list: a name such as ../x would lead out of the folder.
+        known = store_names(self.stores_dir)
+        if store not in known:
             raise ProfileError(
-                f"There is no store {store!r} in {self.stores_dir}; known stores: {known}.",
+                f"There is no store {store!r} in {self.stores_dir}; known stores: {', '.join(known) or 'none'}.",
                 next_step=f"Check the spelling, or describe the shop in {path}.",
             )
         return load_profile(path)

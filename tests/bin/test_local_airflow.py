@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from local_home import keep_private
 from local_server import scheduled_shops
 from shelfkin.settings import Settings
 
@@ -68,3 +69,14 @@ def test_what_runs_by_itself_is_said_with_its_switch() -> None:
     (told,) = scheduled_shops(Settings.from_env({}), "http://127.0.0.1:8080")
     assert told.startswith("Runs by schedule: Living shop, '0 3 * * *' UTC, and now the newest 3 that were missed.")
     assert told.endswith("http://127.0.0.1:8080/dags/product_recommendations__living_shop")
+
+
+def test_what_holds_a_secret_is_readable_for_this_user_only(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("a secret")
+    (tmp_path / "old").chmod(0o644)
+    for path in (tmp_path / "old", tmp_path / "home" / "new"):
+        keep_private(path)
+        with path.open("a+") as file:  # as Airflow opens the file of passwords
+            file.write(".")
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "old").read_text() == "a secret."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -210,3 +211,11 @@ def test_nothing_listens_beyond_loopback(api: Api) -> None:
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
     }
     assert listening == {"127.0.0.1"}
+
+
+def test_the_password_is_readable_for_this_user_only(api: Api, scheduled: Installation) -> None:
+    home = scheduled.folder / "home"
+    password = json.loads((home / "simple_auth_manager_passwords.json.generated").read_text())["admin"].encode()
+    files = [path for path in home.iterdir() if path.is_file()]
+    holding = {path.name: path.stat().st_mode & 0o777 for path in files if password in path.read_bytes()}
+    assert "standalone.log" in holding and set(holding.values()) == {0o600}

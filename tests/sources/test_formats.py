@@ -222,6 +222,9 @@ def test_secrets_stay_out_of_messages(
         {"path": "p.csv", "options": {"mode": "DROPMALFORMED"}},
         {"path": "p.csv", "options": {"comment": "#"}, "options_from_env": {"comment": "C"}},
         {"path": []},
+        {"format": "jdbc", "options_from_env": {"url": "OPENAI_API_KEY"}},
+        {"format": "jdbc", "options_from_env": {"url": "AIRFLOW__API_AUTH__JWT_SECRET"}},
+        {"format": "jdbc", "options_from_env": {"url": "SHELFKIN_PUBLISH_POSTGRES"}},
     ],
 )
 def test_sources_that_can_t_work_are_refused(source: dict[str, Any]) -> None:

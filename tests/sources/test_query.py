@@ -73,35 +73,6 @@ def test_a_query_may_do_all_that_reading_needs(spark: SparkSession, folder: Path
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("SELECT id\nFROM parquet.`/etc/passwd`", "line 2: there is no table parquet"),
-        ("SELECT id FROM other", "line 1: there is no table other; tables are articles (id, name, added); sizes (sku"),
-        ("SELECT id FROM spark_catalog.default.articles", "there is no table spark_catalog.default.articles"),
-        ("SELECT 1 AS id WHERE EXISTS (SELECT 1 FROM csv.`/etc/passwd`)", "there is no table csv"),
-        ("DROP TABLE articles", "may only read"),
-        ("INSERT INTO articles SELECT * FROM articles", "may only read; this is INSERT INTO"),
-        ("CREATE TABLE x AS SELECT * FROM articles", "may only read"),
-        ("SET spark.sql.ansi.enabled = true", "may only read"),
-        ("SELECT TRANSFORM(id) USING 'cat' AS (id) FROM articles", "may only read; this is SCRIPT TRANSFORMATION"),
-        ("BEGIN SELECT 1; END", "may only read"),
-        ("EXPLAIN SELECT 1", "may only read"),
-        ("SELECT 1 AS id; SELECT 2 AS id", "line 1"),
-        ("SELECT upper(\n reflect('java.lang.System', 'getenv', 'HOME')) AS id", "line 2: reflect() may not be called"),
-        ("SELECT IDENTIFIER('reflect')('java.lang.System', 'lineSeparator') AS id", "may not be called"),
-        ("SELECT id FROM articles WHERE try_reflect('a', 'b') = id", "try_reflect() may not be called"),
-        ("SELECT id FROM articles WHERE added < current_date", "current_date() differs from run to run; :as_of is"),
-        ("SELECT id FROM articles ORDER BY rand()", "rand() differs from run to run"),
-    ],
-)
-def test_a_query_may_do_nothing_else(spark: SparkSession, folder: Path, query: str, said: str) -> None:
-    with pytest.raises(SourceError) as error:
-        read(spark, folder, query)
-    assert error.value.message.startswith("catalog.query")
-    assert said in error.value.message
-
-
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
         (
             "SELECT id,\n  prise\nFROM articles",
             ["line 2", "`prise`", "articles (id, name, added)", "sizes (sku, article, size)"],

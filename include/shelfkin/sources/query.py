@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
-from importlib import resources
-from typing import Any
 
 from pyspark.errors import ParseException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from shelfkin.errors import SourceError, without_controls
+from shelfkin.errors import SourceError
+from shelfkin.sources.query_rules import check_resolved, check_written, described
 from shelfkin.sources.spark_errors import plain_words
 
-_SQL = tomllib.loads(resources.files(__package__).joinpath("sql.toml").read_text("utf-8"))
-_READING, _CALLS_JAVA, _UNREPEATABLE = (frozenset(_SQL[name].split()) for name in ("reading", "java", "unrepeatable"))
+# With these, a query reads files by their paths, and `${env:HOME}` in it becomes what the environment says.
+_SWITCHED_OFF = ("spark.sql.runSQLOnFiles", "spark.sql.variable.substitute")
 
 
 def run_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame], as_of: date, key: str) -> DataFrame:
@@ -30,12 +28,13 @@ def run_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame]
         the tables and their columns.
     """
     with _named_query(session, query, tables, key):
-        _check(session, query, tables, key)
+        check_written(session, query, tables, key)
         views = {name.lower() for name in tables}
         try:
             for name, table in tables.items():
                 table.createOrReplaceTempView(name)
             result = session.sql(query, args={"as_of": as_of})
+            check_resolved(session, result, tables, key)
         finally:
             for name in views:
                 session.catalog.dropTempView(name)
@@ -49,86 +48,11 @@ def run_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame]
     return result
 
 
-def _check(session: SparkSession, query: str, tables: Mapping[str, DataFrame], key: str) -> None:
-    """Raise SourceError if the query does anything but read the named tables."""
-    jvm_session: Any = session._jsparkSession
-    plan = jvm_session.sessionState().sqlParser().parsePlan(query)
-    parts = list(_plans(plan))
-    for part in parts:
-        kind = part.getClass().getSimpleName()
-        if kind not in _READING:
-            raise _refused(query, part, key, f"a query may only read; this is {_words(kind)}")
-    known = {name.lower() for name in tables} | {name for part in parts for name in _cte_names(part)}
-    for part in parts:
-        if part.getClass().getSimpleName() == "UnresolvedRelation":
-            name = part.multipartIdentifier()
-            if name.size() != 1 or name.head().lower() not in known:
-                what = f"there is no table {name.mkString('.')}"
-                raise _refused(query, part, key, f"{what}; {described(tables)}")
-    for part in parts:
-        for function, node in _functions(part):
-            if function in _CALLS_JAVA:
-                raise _refused(query, node, key, f"{function}() may not be called")
-            if function in _UNREPEATABLE:
-                raise _refused(query, node, key, f"{function}() differs from run to run; :as_of is the date of the run")
-
-
-def _plans(plan: Any) -> Iterator[Any]:
-    """Yield a parsed plan's parts: its children, its WITH clauses, and the subqueries of its expressions."""
-    yield plan
-    for found in (plan.children(), plan.innerChildren(), plan.subqueries()):
-        for position in range(found.size()):
-            part = found.apply(position)
-            if "LogicalPlan" in _ancestors(part):
-                yield from _plans(part)
-
-
-def _ancestors(part: Any) -> list[str]:
-    names, kind = [], part.getClass()
-    while kind is not None:
-        names.append(kind.getSimpleName())
-        kind = kind.getSuperclass()
-    return names
-
-
-def _cte_names(part: Any) -> Iterator[str]:
-    if part.getClass().getSimpleName() == "UnresolvedWith":
-        relations = part.cteRelations()
-        for position in range(relations.size()):
-            yield str(relations.apply(position)._1()).lower()
-
-
-def _functions(part: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the functions that a part of a plan calls, by name in lower case, with their nodes."""
-    waiting = [part.expressions()]
-    while waiting:
-        found = waiting.pop()
-        for position in range(found.size()):
-            node = found.apply(position)
-            kind = node.getClass().getSimpleName()
-            if kind == "UnresolvedFunction":
-                yield str(node.nameParts().last()).lower(), node
-            elif kind == "ExpressionWithUnresolvedIdentifier":
-                yield "reflect", node
-            elif kind == "UnresolvedAttribute" and node.nameParts().size() == 1:
-                yield str(node.nameParts().head()).lower().replace("()", ""), node
-            waiting.append(node.children())
-
-
-def _words(kind: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).removeprefix("Unresolved ").removesuffix(" Statement").upper()
-
-
-def _refused(query: str, node: Any, key: str, why: str) -> SourceError:
-    line = node.origin().line()
-    where = f", line {line.get()}" if line.isDefined() else ""
-    return SourceError(f"{key}{where}: {why}.", next_step=f"Correct {key} in the profile.")
-
-
 @contextmanager
 def _named_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame], key: str) -> Iterator[None]:
-    """Let `session` read no file by its path, and turn its errors into words that name line, tables and columns."""
-    session.conf.set("spark.sql.runSQLOnFiles", "false")
+    """Switch off what a query could reach out with, and turn Spark's errors into words that name line and tables."""
+    for setting in _SWITCHED_OFF:
+        session.conf.set(setting, "false")
     try:
         yield
     except PySparkException as error:
@@ -137,7 +61,8 @@ def _named_query(session: SparkSession, query: str, tables: Mapping[str, DataFra
             next_step=f"Correct {key} in the profile.",
         ) from None
     finally:
-        session.conf.unset("spark.sql.runSQLOnFiles")
+        for setting in _SWITCHED_OFF:
+            session.conf.unset(setting)
 
 
 def _line(error: PySparkException, query: str) -> str:
@@ -148,9 +73,3 @@ def _line(error: PySparkException, query: str) -> str:
     if contexts and contexts[0].startIndex() >= 0:
         return f", line {query[: contexts[0].startIndex()].count(chr(10)) + 1}"
     return f", line {found[1]}" if found else ""
-
-
-def described(tables: Mapping[str, DataFrame]) -> str:
-    """Return the tables that a query may read, with their columns."""
-    listed = "; ".join(f"{name} ({', '.join(table.columns)})" for name, table in tables.items())
-    return without_controls(f"tables are {listed}")

@@ -18,7 +18,8 @@ from shelfkin.errors import ProfileError, SourceError, without_controls
 from shelfkin.profile import FILE_FORMATS, Source, Sourced
 from shelfkin.sources import damage, formats
 from shelfkin.sources.files import find_files, list_paths
-from shelfkin.sources.query import described, run_query
+from shelfkin.sources.query import run_query
+from shelfkin.sources.query_rules import described
 from shelfkin.sources.raw_table import MALFORMED, RawTable, raw_frame
 from shelfkin.sources.spark_errors import explained
 
