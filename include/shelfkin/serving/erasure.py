@@ -1,0 +1,412 @@
+"""Erasing customers from what a store's runs have left behind: tables, serving indexes, accounts of failures.
+
+New files are written beside the old ones; then manifests name them, then pointers; then the old files go. Killed at any
+moment, it is completed by doing it again: every step looks at what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import sqlite3
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shelfkin import tables
+from shelfkin.artifacts import (
+    Manifest,
+    Root,
+    RunPaths,
+    content_key,
+    latest_pointer_uri,
+    published_days,
+    utc_now,
+)
+from shelfkin.erased_users import WITHHELD as WITHHELD_TEXT
+from shelfkin.erased_users import ErasedUsers
+from shelfkin.profile import StoreProfile
+from shelfkin.serving.index import LAYOUT
+from shelfkin.serving.retention import last_change, run_folders
+from shelfkin.serving.table_rewrite import WITHHELD, Cut, Rewrite, lost_rows, rewrite, rewritten
+from shelfkin.settings import PostgresTarget
+
+# What no manifest names yet may be what a stage is writing.
+AT_WORK = timedelta(hours=1)
+# `recommending.timelines.USER`; its module needs Spark.
+_TIMELINE_OF_USER = 0
+# `data_report` cuts examples at so many characters.
+_EXAMPLE_CHARS = 60
+
+
+@dataclass
+class Erasure:
+    """What was erased, or would be.
+
+    Attributes
+    ----------
+    rows
+        Rows by table; of the serving index and of Postgres by ``serving_index`` and ``postgres``. Rows that stay
+        without a text that named somebody are ``texts``.
+    runs
+        Folders of the runs that held any.
+    at_work
+        Folders that hold some and changed within the last hour: a stage may be at work on them.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    runs: set[str] = field(default_factory=set)
+    at_work: list[str] = field(default_factory=list)
+
+    def account(self) -> dict[str, Any]:
+        """Return what is recorded."""
+        return {"rows": dict(sorted(self.rows.items())), "n_runs": len(self.runs)}
+
+
+def erased_users(root: Root, profile: StoreProfile) -> ErasedUsers:
+    """Return the customers of a store who were erased."""
+    return ErasedUsers.of(root, profile.store, profile.events.user_id) if profile.events else ErasedUsers()
+
+
+def erase(
+    root: Root,
+    profile: StoreProfile,
+    erased: ErasedUsers,
+    postgres: PostgresTarget | None = None,
+    *,
+    do: bool,
+    now: datetime | None = None,
+) -> Erasure:
+    """Erase customers from every run of a store, and from its Postgres.
+
+    Readers see whole tables and indexes of one run all along: the index at its old place is replaced by one without
+    the customers as well, for whoever still follows the old pointer. A query over Parquet files that is under way when
+    they go fails, and finds the new ones when it asks again.
+
+    Parameters
+    ----------
+    do
+        False: nothing is changed; the answer says what would be.
+
+    Raises
+    ------
+    PublishError, PublishUnavailableError
+        The database refused, or was not to be had; the files are done, and doing it again completes it.
+    """
+    done = Erasure()
+    keys: list[tuple[str, str, str]] = []
+    for folder in run_folders(root, profile.store):
+        keys += _Run(root, profile, erased, folder, done, do, now or datetime.now(UTC)).erase()
+    if postgres is not None:
+        # Imported only here: an installation without a database needs no libpq.
+        from shelfkin.serving.postgres_erasure import erase_from_postgres
+
+        done.rows["postgres"] += erase_from_postgres(postgres, profile.store, erased, keys, do=do)
+    done.rows = +done.rows
+    return done
+
+
+def erase_from_run(paths: RunPaths, profile: StoreProfile) -> Erasure:
+    """Erase the store's erased customers from a run that ends now: they may have been erased while it was made."""
+    done, erased = Erasure(), erased_users(paths.root, profile)
+    if erased:
+        _Run(paths.root, profile, erased, paths.run_uri, done, True, datetime.now(UTC)).erase()
+    return done
+
+
+@dataclass
+class _Run:
+    """One run's folder."""
+
+    root: Root
+    profile: StoreProfile
+    erased: ErasedUsers
+    folder: str
+    done: Erasure
+    do: bool
+    now: datetime
+
+    def erase(self) -> list[tuple[str, str, str]]:
+        """Erase, and return the run's id with the old and the new key of what it publishes, if it changed."""
+        before = Counter(self.done.rows)
+        attempt = f"erased-{self.now:%Y%m%d}-{os.urandom(3).hex()}"
+        manifests = self._manifests()
+        old_key, gone = content_key(_stages(manifests)), []
+        for stage, manifest in manifests.items():
+            made = Rewrite()
+            for table in manifest.content["tables"]:
+                cut = self._cut(table)
+                if cut and self.root.exists(manifest.table_uri(table)):
+                    rewrite(self.root, manifest, table, cut, attempt, made, do=self.do)
+                    if table in made.paths:
+                        gone.append(manifest.table_uri(table))
+                        self._count(table, made.lost[table])
+            if made.paths and self.do:
+                content = rewritten(manifest, made, "erased", {"why": "customers were erased", "at": utc_now()})
+                self.root.put_json(manifest.uri, content)
+        if self.do:
+            manifests = self._manifests()
+        new_key = content_key(_stages(manifests))
+        gone += self._indexes(manifests, new_key, attempt)
+        self._errors()
+        self._unnamed(manifests, gone)
+        for uri in gone if self.do else ():
+            if self.root.exists(uri):
+                self.root.fs.rm(uri, recursive=True)
+        if self.done.rows != before:
+            self.done.runs.add(self.folder)
+        run_id = next((manifest.content["run_id"] for manifest in manifests.values()), "")
+        return [(run_id, old_key, new_key)] if old_key != new_key else []
+
+    def _manifests(self) -> dict[str, Manifest]:
+        uris = (posixpath.join(self.folder, stage, "manifest.json") for stage in self.root.names(self.folder))
+        found = (Manifest.read(self.root, uri) for uri in uris if self.root.exists(uri))
+        return {manifest.stage: manifest for manifest in found}
+
+    def _cut(self, table: str) -> Cut | None:
+        """Return what a table loses; None for tables that know no customers."""
+        from_events = {tables.EVENTS_QUARANTINE, tables.EVENTS_REPORT}
+        if self.profile.catalog_events is not None:
+            from_events |= {tables.PRODUCTS_QUARANTINE, tables.PRODUCTS_REPORT}
+        if table in (tables.EVENTS, tables.USER_RECOMMENDATIONS):
+            return Cut(["user_id"], partial(_without_users, self.erased))
+        if table == tables.TIMELINES:
+            return Cut(["kind", "id"], partial(_without_timelines, self.erased))
+        if table not in from_events:
+            return None
+        if table.endswith("_report"):
+            return Cut(["examples"], partial(_without_examples, self.erased))
+        column = self.profile.events.fields.user_id if self.profile.events else ""
+        return Cut(["reason", "detail", "raw"], partial(_without_raw_rows, self.erased, column))
+
+    def _count(self, table: str, lost: Counter[str]) -> None:
+        self.done.rows[table] += lost.total() - lost[WITHHELD]
+        self.done.rows["texts"] += lost[WITHHELD]
+
+    def _indexes(self, manifests: dict[str, Manifest], key: str, attempt: str) -> list[str]:
+        """Erase from the run's serving index, and let the run's pointers follow; return files that are to go."""
+        publish = next((one for one in manifests.values() if "serving_index" in one.content["metrics"]), None)
+        pointers = self._pointers()
+        old = {str(pointer["serving_index"]) for pointer in pointers.values()}
+        old |= {str(publish.content["metrics"]["serving_index"])} if publish else set()
+        moved, gone = {}, []
+        for uri in sorted(old):
+            if not self.root.exists(uri):
+                continue
+            clean = _index_without(self.root, uri, self.erased)
+            if clean is None:
+                continue
+            self.done.rows["serving_index"] += clean.n_users
+            if clean.data is None:
+                gone.append(uri)
+                continue
+            new = posixpath.join(posixpath.dirname(uri), f"{key}.v{LAYOUT}.sqlite")
+            moved[uri] = new if new not in old else posixpath.join(posixpath.dirname(uri), f"{attempt}.v{LAYOUT}.sqlite")
+            for place in (moved[uri], uri) if self.do else ():
+                self.root.put_bytes(place, clean.data)
+        if self.do:
+            self._point(manifests, publish, pointers, moved)
+        return gone
+
+    def _point(
+        self,
+        manifests: dict[str, Manifest],
+        publish: Manifest | None,
+        pointers: dict[str, dict[str, Any]],
+        moved: dict[str, str],
+    ) -> None:
+        if publish is not None and (new := moved.get(publish.content["metrics"]["serving_index"])):
+            metrics = {**publish.content["metrics"], "serving_index": new}
+            self.root.put_json(publish.uri, {**publish.content, "metrics": metrics})
+        entries = {
+            table: {"path": manifest.table_uri(table), "rows": manifest.rows(table)}
+            for manifest in manifests.values()
+            for table in manifest.content["tables"]
+        }
+        for uri, pointer in pointers.items():
+            named = {table: entries.get(table, entry) for table, entry in pointer["tables"].items()}
+            index = moved.get(pointer["serving_index"], pointer["serving_index"])
+            # Read again: a day that was published meanwhile stays.
+            if self.root.read_json(uri)["run_id"] == pointer["run_id"]:
+                new = {**pointer, "tables": named, "serving_index": index}
+                if new != pointer:
+                    self.root.put_json(uri, new)
+
+    def _pointers(self) -> dict[str, dict[str, Any]]:
+        """Return the pointers that name this run, by where they stand."""
+        store, day = self.profile.store, date.fromisoformat(self.folder.split("/as_of=")[-1][:10])
+        uris = [latest_pointer_uri(self.root, store)]
+        uris += [RunPaths(self.root, store, day, "").published_uri()] if day in published_days(self.root, store) else []
+        found = {uri: self.root.read_json(uri) for uri in uris if self.root.exists(uri)}
+        return {
+            uri: pointer
+            for uri, pointer in found.items()
+            if pointer["as_of"] == day.isoformat()
+            and RunPaths(self.root, store, day, pointer["run_id"]).run_uri == self.folder
+        }
+
+    def _errors(self) -> None:
+        for stage in self.root.names(self.folder):
+            uri = posixpath.join(self.folder, stage, "error.json")
+            if not self.root.exists(uri):
+                continue
+            account = self.root.read_json(uri)
+            if self.erased.mentioned(f"{account.get('message')}\n{account.get('next_step')}"):
+                self.done.rows["texts"] += 1
+                if self.do:
+                    self.root.put_json(uri, {**account, "message": WITHHELD_TEXT, "next_step": ""})
+
+    def _unnamed(self, manifests: dict[str, Manifest], gone: list[str]) -> None:
+        """Find what failed and replaced tries left behind: nobody reads it, so it goes as a whole."""
+        named = {one.table_uri(table) for one in manifests.values() for table in one.content["tables"]}
+        named |= {str(one.content["metrics"].get("serving_index")) for one in manifests.values()}
+        named |= {str(pointer["serving_index"]) for pointer in self._pointers().values()} | set(gone)
+        for uri in sorted(self._tables_and_indexes() - named):
+            n = self._n_unnamed(uri)
+            if not n:
+                continue
+            if last_change(self.root, uri) > self.now - AT_WORK:
+                self.done.at_work.append(uri)
+                continue
+            self.done.rows["of unfinished tries"] += n
+            gone.append(uri)
+
+    def _tables_and_indexes(self) -> set[str]:
+        """Return the folders of tables, and the files of indexes, that stand in this run's folder."""
+        found = set()
+        prefix = self.root.fs._strip_protocol(self.folder)
+        for path in self.root.fs.find(self.folder):
+            parts = path[len(prefix) :].strip("/").split("/")
+            if len(parts) > 3 and path.endswith(".parquet"):
+                found.add(posixpath.join(self.folder, *parts[:3]))
+            elif path.endswith((".sqlite", ".duckdb")):
+                found.add(posixpath.join(self.folder, *parts))
+        return found
+
+    def _n_unnamed(self, uri: str) -> int:
+        if uri.endswith((".sqlite", ".duckdb")):
+            clean = _index_without(self.root, uri, self.erased)
+            return clean.n_users if clean else 0
+        cut = self._cut(posixpath.basename(uri))
+        try:
+            return sum(lost.total() for lost in lost_rows(self.root, uri, cut).values()) if cut else 0
+        except (pa.ArrowException, OSError):
+            return 1  # Torn: nobody can say what it holds.
+
+
+def _stages(manifests: dict[str, Manifest]) -> dict[str, Manifest]:
+    return {stage: one for stage, one in manifests.items() if "serving_index" not in one.content["metrics"]}
+
+
+def _without_users(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    return _without(rows, _is_in(rows["user_id"], erased))
+
+
+def _without_timelines(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    return _without(rows, pc.and_(_is_in(rows["id"], erased), pc.equal(rows["kind"], _TIMELINE_OF_USER)))
+
+
+def _is_in(ids: pa.ChunkedArray, erased: ErasedUsers) -> pa.ChunkedArray:
+    return pc.is_in(ids, pa.array(erased.among(pc.unique(ids).to_pylist()), pa.string()))
+
+
+def _without(rows: pa.Table, gone: pa.ChunkedArray) -> tuple[pa.Table, Counter[str]]:
+    n = int(pc.sum(gone).as_py() or 0)
+    return rows.filter(pc.invert(gone)), +Counter({"": n})
+
+
+def _without_raw_rows(erased: ErasedUsers, column: str, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    """Drop a customer's raw rows; of lines that couldn't be taken apart only the text goes."""
+    keep, texts, lost = [], [], Counter[str]()
+    for row in rows.select(["reason", "detail", "raw"]).to_pylist():
+        raw, detail = row["raw"] or "", row["detail"] or ""
+        try:
+            fields = json.loads(raw)
+        except ValueError:
+            fields = {"malformed_line": raw}
+        if set(fields) == {"malformed_line"}:
+            named = erased.mentioned(f"{fields['malformed_line']}\n{detail}")
+            lost += Counter({WITHHELD: 1}) if named else Counter()
+            texts.append((WITHHELD_TEXT, json.dumps({"malformed_line": WITHHELD_TEXT})) if named else (detail, raw))
+            keep.append(True)
+            continue
+        # A profile may have named another column when the row was read.
+        written = [fields[column]] if column in fields else fields.values()
+        keep.append(not any(erased.wrote(one) for one in written))
+        texts.append((row["detail"], row["raw"]))
+        lost += Counter() if keep[-1] else Counter({row["reason"]: 1})
+    if not lost:
+        return rows, lost
+    for place, name in enumerate(("detail", "raw")):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array([text[place] for text in texts], pa.string()))
+    return rows.filter(pa.array(keep)), lost
+
+
+def _without_examples(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
+    examples, lost = [], Counter[str]()
+    for given in rows["examples"].to_pylist():
+        # What was cut may be the beginning of an id.
+        kept = [one for one in given or () if len(one) < _EXAMPLE_CHARS and not erased.mentioned(one)]
+        named = any(erased.mentioned(one) for one in given or ())
+        examples.append(kept if named else given)
+        lost += Counter({WITHHELD: 1}) if named else Counter()
+    at = rows.schema.get_field_index("examples")
+    kind = rows.schema.field(at)
+    return rows.set_column(at, kind, pa.array(examples, kind.type)), lost
+
+
+@dataclass(frozen=True)
+class _Index:
+    """An index without erased customers; `data` is None where it is of a version that nobody reads any more."""
+
+    data: bytes | None
+    n_users: int
+
+
+def _index_without(root: Root, uri: str, erased: ErasedUsers) -> _Index | None:
+    """Return a serving index without erased customers, or None if it holds none of them."""
+    with tempfile.TemporaryDirectory(prefix="shelfkin-erase-") as folder:
+        local = Path(folder) / "index.sqlite"
+        root.fs.get_file(uri, str(local))
+        try:
+            with closing(sqlite3.connect(local)) as db:
+                if db.execute("PRAGMA user_version").fetchone() != (LAYOUT,):
+                    return _Index(None, 1)
+                ids = erased.among(user_id for (user_id,) in db.execute("SELECT user_id FROM user"))
+                if not ids:
+                    return None
+                _delete_users(db, ids)
+        except sqlite3.DatabaseError:
+            return _Index(None, 1)
+        return _Index(local.read_bytes(), len(ids))
+
+
+def _delete_users(db: sqlite3.Connection, ids: Iterable[str]) -> None:
+    db.executescript("PRAGMA journal_mode = OFF; PRAGMA secure_delete = ON;")
+    for user_id in ids:
+        ((packed,),) = db.execute("SELECT packed FROM user WHERE user_id = ?", [user_id]).fetchall()
+        listed = [(one["product_id"],) for one in json.loads(zlib.decompress(packed))["recommendations"]]
+        db.executemany("UPDATE product SET n_lists = n_lists - 1 WHERE product_id = ? AND n_lists > 0", listed)
+        db.execute("DELETE FROM user WHERE user_id = ?", [user_id])
+        if listed:
+            change = "json_set(content, '$.n_users_with_lists', content ->> '$.n_users_with_lists' - 1)"
+            db.execute(f"UPDATE document SET content = {change} WHERE name = 'run'")
+    # Without gaps: examples are found by number.
+    db.execute("CREATE TEMP TABLE numbered AS SELECT number AS old, row_number() OVER (ORDER BY number) AS new FROM user")
+    db.execute("UPDATE user SET number = -number")
+    db.execute("UPDATE user SET number = (SELECT new FROM numbered WHERE old = -number)")
+    db.execute("DROP TABLE numbered")
+    db.commit()
+    db.execute("VACUUM")
