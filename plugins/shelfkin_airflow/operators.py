@@ -223,7 +223,7 @@ class PublishOperator(BaseOperator):
         paths.root.remove(paths.error_uri(self.task_id))
         try:
             settings = Settings.from_env()
-            erase_from_run(paths, settings.profile(paths.store))
+            erase_from_run(paths, settings)
             postgres = settings.publish_postgres
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())

@@ -36,11 +36,11 @@ from shelfkin.artifacts import (
 )
 from shelfkin.erased_users import WITHHELD as WITHHELD_TEXT
 from shelfkin.erased_users import ErasedUsers
-from shelfkin.profile import StoreProfile
+from shelfkin.profile import IdRule, StoreProfile
 from shelfkin.serving.index import LAYOUT
 from shelfkin.serving.retention import last_change, run_folders
 from shelfkin.serving.table_rewrite import WITHHELD, Cut, Rewrite, lost_rows, rewrite, rewritten
-from shelfkin.settings import PostgresTarget
+from shelfkin.settings import PostgresTarget, Settings
 
 # What no manifest names yet may be what a stage is writing.
 AT_WORK = timedelta(hours=1)
@@ -117,11 +117,14 @@ def erase(
     return done
 
 
-def erase_from_run(paths: RunPaths, profile: StoreProfile) -> Erasure:
+def erase_from_run(paths: RunPaths, settings: Settings) -> Erasure:
     """Erase the store's erased customers from a run that ends now: they may have been erased while it was made."""
-    done, erased = Erasure(), erased_users(paths.root, profile)
-    if erased:
-        _Run(paths.root, profile, erased, paths.run_uri, done, True, datetime.now(UTC)).erase()
+    done = Erasure()
+    if not ErasedUsers.of(paths.root, paths.store, IdRule()):
+        return done
+    profile = settings.profile(paths.store)
+    erased = erased_users(paths.root, profile)
+    _Run(paths.root, profile, erased, paths.run_uri, done, True, datetime.now(UTC)).erase()
     return done
 
 
