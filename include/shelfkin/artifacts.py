@@ -414,9 +414,9 @@ def check_reconciled(stage: str, counts: dict[str, Any]) -> None:
     """Raise ReconciliationError unless every row that came in is accounted for.
 
     A stage that reads raw rows counts ``rows_in``; then
-    rows_in = kept + quarantined + merged + netted + ignored + after_as_of + erased, where `merged` rows were folded into
-    a kept one, `netted` rows are cancellations and the purchases they undo, `ignored` rows are of event types that the
-    profile doesn't want, `after_as_of` rows weren't known yet, and `erased` rows are of customers who were forgotten.
+    rows_in = kept + quarantined + merged + netted + ignored + after_as_of + erased, where `merged` rows were folded
+    into a kept one, `netted` rows are cancellations and the purchases they undo, `ignored` rows are of event types that
+    the profile doesn't want, `after_as_of` rows weren't known yet, and `erased` rows are of forgotten customers.
     """
     if "rows_in" not in counts:
         return

@@ -12,7 +12,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -42,7 +42,7 @@ class ErasedUsers:
 
     salt: str = ""
     hashes: frozenset[str] = frozenset()
-    rule: IdRule = IdRule()
+    rule: IdRule = field(default_factory=IdRule)
 
     @classmethod
     def of(cls, root: Root, store: str, rule: IdRule) -> ErasedUsers:

@@ -546,7 +546,9 @@ class Retention(_Section):
     """What the daily DAG ``retention`` removes; what is left out is kept for good."""
 
     published_days: int | None = Field(
-        None, ge=MIN_KEPT_DAYS, description="newest published days that stay with their runs; readers' own day always does"
+        None,
+        ge=MIN_KEPT_DAYS,
+        description="newest published days that stay with their runs; readers' own day always does",
     )
     quarantine_days: int | None = Field(
         None, ge=1, description="days that rows turned away stay for looking at; their counts always do"

@@ -225,7 +225,7 @@ def test_no_byte_of_an_erased_customer_is_left_and_everybody_else_stays(
     left = rows_in(database)
     assert "quixotic" not in str(left).lower()
     for table, rows in served.items():
-        expected = [row for row in without(rows)]
+        expected = without(rows)
         if table == "runs":
             assert [row[-2]["user_recommendations"] for row in left[table]] == [5, 5]
         else:

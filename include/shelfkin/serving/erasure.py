@@ -146,7 +146,7 @@ class _Run:
         attempt = f"erased-{self.now:%Y%m%d}-{os.urandom(3).hex()}"
         manifests = self._manifests()
         old_key, gone = content_key(_stages(manifests)), []
-        for stage, manifest in manifests.items():
+        for manifest in manifests.values():
             made = Rewrite()
             for table in manifest.content["tables"]:
                 cut = self._cut(table)
@@ -215,7 +215,9 @@ class _Run:
                 gone.append(uri)
                 continue
             new = posixpath.join(posixpath.dirname(uri), f"{key}.v{LAYOUT}.sqlite")
-            moved[uri] = new if new not in old else posixpath.join(posixpath.dirname(uri), f"{attempt}.v{LAYOUT}.sqlite")
+            moved[uri] = (
+                new if new not in old else posixpath.join(posixpath.dirname(uri), f"{attempt}.v{LAYOUT}.sqlite")
+            )
             for place in (moved[uri], uri) if self.do else ():
                 self.root.put_bytes(place, clean.data)
         if self.do:
@@ -242,9 +244,9 @@ class _Run:
             index = moved.get(pointer["serving_index"], pointer["serving_index"])
             # Read again: a day that was published meanwhile stays.
             if self.root.read_json(uri)["run_id"] == pointer["run_id"]:
-                new = {**pointer, "tables": named, "serving_index": index}
-                if new != pointer:
-                    self.root.put_json(uri, new)
+                moved_on = {**pointer, "tables": named, "serving_index": index}
+                if moved_on != pointer:
+                    self.root.put_json(uri, moved_on)
 
     def _pointers(self) -> dict[str, dict[str, Any]]:
         """Return the pointers that name this run, by where they stand."""
@@ -407,7 +409,9 @@ def _delete_users(db: sqlite3.Connection, ids: Iterable[str]) -> None:
             change = "json_set(content, '$.n_users_with_lists', content ->> '$.n_users_with_lists' - 1)"
             db.execute(f"UPDATE document SET content = {change} WHERE name = 'run'")
     # Without gaps: examples are found by number.
-    db.execute("CREATE TEMP TABLE numbered AS SELECT number AS old, row_number() OVER (ORDER BY number) AS new FROM user")
+    db.execute(
+        "CREATE TEMP TABLE numbered AS SELECT number AS old, row_number() OVER (ORDER BY number) AS new FROM user"
+    )
     db.execute("UPDATE user SET number = -number")
     db.execute("UPDATE user SET number = (SELECT new FROM numbered WHERE old = -number)")
     db.execute("DROP TABLE numbered")

@@ -22,9 +22,7 @@ def what_would_go(root: Root, profile: StoreProfile, user: str, postgres: Postgr
     return erase(root, profile, to_forget(root, profile, user), postgres, do=False)
 
 
-def forget(
-    root: Root, profile: StoreProfile, user: str, by: str, why: str, postgres: PostgresTarget | None
-) -> Erasure:
+def forget(root: Root, profile: StoreProfile, user: str, by: str, why: str, postgres: PostgresTarget | None) -> Erasure:
     """Forget a customer.
 
     Raises

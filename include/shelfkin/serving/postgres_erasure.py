@@ -68,7 +68,8 @@ def _describe(
     db.execute(
         schema.statement(
             "UPDATE {runs} r SET rows = r.rows || jsonb_build_object('user_recommendations', n) "
-            "FROM (SELECT runs.run, (SELECT count(*) FROM {lists} l WHERE l.run = runs.run) AS n FROM {runs} runs) counted "
+            "FROM (SELECT runs.run, (SELECT count(*) FROM {lists} l WHERE l.run = runs.run) AS n "
+            "FROM {runs} runs) counted "
             "WHERE counted.run = r.run AND r.rows ->> 'user_recommendations' IS DISTINCT FROM n::text",
             **names,
         )

@@ -1,4 +1,4 @@
-"""What may go: published days beyond those that are kept, runs that nothing names any more, rows turned away long ago."""
+"""What may go: days beyond those that are kept, runs that nothing names any more, rows turned away long ago."""
 
 from __future__ import annotations
 
