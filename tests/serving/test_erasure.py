@@ -7,9 +7,12 @@ import sqlite3
 import sys
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -26,7 +29,7 @@ from shelfkin import tables
 from shelfkin.__main__ import main
 from shelfkin.artifacts import Manifest, Root, RunPaths, latest_pointer_uri
 from shelfkin.erased_users import ErasedUsers, normalised
-from shelfkin.errors import OptionError
+from shelfkin.errors import ArtifactError, OptionError
 from shelfkin.profile import IdRule, StoreProfile
 from shelfkin.serving import erasure
 from shelfkin.serving.forgetting import erase_again, forget, what_would_go
@@ -200,6 +203,28 @@ def without(rows: list[Any]) -> list[Any]:
     return [row for row in rows if not any("quixotic" in text.lower() for text in values_of(row))]
 
 
+@contextmanager
+def visited(root: Root) -> Iterator[list[int]]:
+    """Let somebody follow the pointer, open the index and ask for a list, again and again while the block lasts."""
+    visits: list[int] = []
+    over = Event()
+
+    def visit() -> None:
+        while not over.is_set():
+            with open_index(root, root.read_json(latest_pointer_uri(root, "shop")), Path(root.uri)) as index:
+                page = index.user("u0")
+                assert page and page.recommendations and index.run()["n_users_with_lists"] in (5, 6)
+                visits.append(len(page.recommendations))
+
+    with ThreadPoolExecutor(1) as visitor:
+        visiting = visitor.submit(visit)
+        try:
+            yield visits
+        finally:
+            over.set()
+        visiting.result()
+
+
 def test_no_byte_of_an_erased_customer_is_left_and_everybody_else_stays(
     root: Root, database: PostgresTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +243,9 @@ def test_no_byte_of_an_erased_customer_is_left_and_everybody_else_stays(
     monkeypatch.setattr(erasure, "AT_WORK", timedelta(seconds=-1))
     would = what_would_go(root, PROFILED, WRITTEN, database)
     assert places(Path(root.uri), WHO) == held and rows_in(database) == served
-    done = forget(root, PROFILED, WRITTEN, "ada", "ticket 12", database)
+    with visited(root) as n_visits:
+        done = forget(root, PROFILED, WRITTEN, "ada", "ticket 12", database)
+    assert len(n_visits) > 1
     assert would.rows == done.rows and would.runs == done.runs
 
     assert places(Path(root.uri), WHO) == []
@@ -244,7 +271,8 @@ def test_no_byte_of_an_erased_customer_is_left_and_everybody_else_stays(
             assert after[name] == without(rows)
 
     # The page that was open, a thread of it that comes new, and the pointers' own index.
-    assert reader.user("u0")
+    with ThreadPoolExecutor(1) as other:
+        assert reader.user("u0") and other.submit(reader.user, "u1").result()
     with open_index(root, pointer, Path(root.uri)) as again:
         assert again.user("u0") and again.user(WHO) is None
     pointer = root.read_json(latest_pointer_uri(root, "shop"))
@@ -280,6 +308,17 @@ def test_a_customer_whom_nobody_knows_changes_nothing(root: Root) -> None:
     done = forget(root, PROFILED, "nobody", "ada", "x", None)
     assert done.rows == {} and done.runs == set()
     assert stamps == {path: path.stat().st_mtime_ns for path in Path(root.join("stores/shop/runs")).rglob("*")}
+
+
+def test_a_run_that_cannot_be_read_is_told_and_the_others_are_done(root: Root) -> None:
+    broken = Path(RunPaths(root, "shop", date(2024, 5, 1), "cut").manifest_uri("clean_events"))
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"format_version": 1, "stage": ')
+    with pytest.raises(ArtifactError, match="1 runs can't be read"):
+        forget(root, PROFILED, WHO, "ada", "x", None)
+    assert not [path for path in places(Path(root.uri), WHO) if "attempt-0" not in path]
+    broken.unlink()
+    erase_again(root, PROFILED, None)
 
 
 def test_what_a_stage_may_be_writing_is_left_and_told(root: Root) -> None:

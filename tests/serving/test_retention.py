@@ -122,13 +122,17 @@ def test_rows_turned_away_go_by_age_and_their_counts_stay(root: Root) -> None:
     for path in Path(root.join("stores", "shop", "runs")).rglob("manifest.json"):
         root.put_json(str(path), {**root.read_json(str(path)), "finished_at": "2024-06-10T00:00:00+00:00"})
     root.put_json(uri, {**content, "finished_at": "2024-06-10T00:00:00+00:00"})
+    replaced = Path(paths.attempt_uri("clean_events", "0")) / "events_quarantine" / "part-0.parquet"
+    replaced.parent.mkdir(parents=True)
+    replaced.touch()
+    os.utime(replaced, (0, 0))
     served = {path: path.read_bytes() for path in Path(root.join("stores", "shop", "published")).iterdir()}
     soon = datetime(2024, 6, 11, tzinfo=UTC)
     assert remove_quarantine(root, "shop", 30, soon) == {}
     assert remove_quarantine(root, "shop", 30, soon + timedelta(days=30)) == {"events_quarantine": 2}
     manifest = Manifest.read(root, uri)
     assert manifest.rows("events_quarantine") == 0 == manifest.dataset("events_quarantine").count_rows()
-    assert manifest.content["counts"] == content["counts"] and not place.exists()
+    assert manifest.content["counts"] == content["counts"] and not place.exists() and not replaced.exists()
     assert manifest.content["rewritten"][0]["rows"] == {"events_quarantine": 2}
     assert served == {path: path.read_bytes() for path in Path(root.join("stores", "shop", "published")).iterdir()}
     assert remove_quarantine(root, "shop", 30, soon + timedelta(days=30)) == {}

@@ -36,6 +36,7 @@ from shelfkin.artifacts import (
 )
 from shelfkin.erased_users import WITHHELD as WITHHELD_TEXT
 from shelfkin.erased_users import ErasedUsers
+from shelfkin.errors import ArtifactError
 from shelfkin.profile import IdRule, StoreProfile
 from shelfkin.serving.index import LAYOUT
 from shelfkin.serving.retention import last_change, run_folders
@@ -46,8 +47,6 @@ from shelfkin.settings import PostgresTarget, Settings
 AT_WORK = timedelta(hours=1)
 # `recommending.timelines.USER`; its module needs Spark.
 _TIMELINE_OF_USER = 0
-# `data_report` cuts examples at so many characters.
-_EXAMPLE_CHARS = 60
 
 
 @dataclass
@@ -101,18 +100,29 @@ def erase(
 
     Raises
     ------
+    ArtifactError
+        A run's manifests can't be read; the others are done.
     PublishError, PublishUnavailableError
         The database refused, or was not to be had; the files are done, and doing it again completes it.
     """
     done = Erasure()
     keys: list[tuple[str, str, str]] = []
+    failed = []
     for folder in run_folders(root, profile.store):
-        keys += _Run(root, profile, erased, folder, done, do, now or datetime.now(UTC)).erase()
+        try:
+            keys += _Run(root, profile, erased, folder, done, do, now or datetime.now(UTC)).erase()
+        except ArtifactError as error:
+            failed.append(f"{folder}: {error.message}")
     if postgres is not None:
         # Imported only here: an installation without a database needs no libpq.
         from shelfkin.serving.postgres_erasure import erase_from_postgres
 
         done.rows["postgres"] += erase_from_postgres(postgres, profile.store, erased, keys, do=do)
+    if failed:
+        raise ArtifactError(
+            f"{len(failed)} runs can't be read, and may hold customers who are to be forgotten: {'; '.join(failed)}",
+            next_step="Remove these folders, or mend them, and do it again; all other runs are done.",
+        )
     done.rows = +done.rows
     return done
 
@@ -360,16 +370,12 @@ def _without_raw_rows(erased: ErasedUsers, column: str, rows: pa.Table) -> tuple
 
 
 def _without_examples(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
-    examples, lost = [], Counter[str]()
-    for given in rows["examples"].to_pylist():
-        # What was cut may be the beginning of an id.
-        kept = [one for one in given or () if len(one) < _EXAMPLE_CHARS and not erased.mentioned(one)]
-        named = any(erased.mentioned(one) for one in given or ())
-        examples.append(kept if named else given)
-        lost += Counter({WITHHELD: 1}) if named else Counter()
+    given = [one or [] for one in rows["examples"].to_pylist()]
+    kept = [[one for one in examples if not erased.mentioned(one)] for examples in given]
+    lost = +Counter({WITHHELD: sum(before != after for before, after in zip(given, kept, strict=True))})
     at = rows.schema.get_field_index("examples")
     kind = rows.schema.field(at)
-    return rows.set_column(at, kind, pa.array(examples, kind.type)), lost
+    return rows.set_column(at, kind, pa.array(kept, kind.type)), lost
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,19 @@ def remove_quarantine(root: Root, store: str, days: int, now: datetime | None = 
             manifest = Manifest.read(root, uri)
             if datetime.fromisoformat(manifest.content["finished_at"]) < before:
                 removed += _without_quarantine(root, manifest)
+                _remove_other_tries(root, manifest, before)
     return removed
+
+
+def _remove_other_tries(root: Root, manifest: Manifest, before: datetime) -> None:
+    """Remove the rows that replaced tries of a stage turned away."""
+    named = {manifest.table_uri(table) for table in manifest.content["tables"]}
+    stage = posixpath.dirname(manifest.uri)
+    tries = (posixpath.join(stage, name) for name in root.names(stage) if name != "manifest.json")
+    tables = (posixpath.join(one, table) for one in tries for table in root.names(one) if table.endswith("_quarantine"))
+    for uri in tables:
+        if uri not in named and last_change(root, uri) < before:
+            root.fs.rm(uri, recursive=True)
 
 
 def _without_quarantine(root: Root, manifest: Manifest) -> Counter[str]:
