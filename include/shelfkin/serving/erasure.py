@@ -6,25 +6,15 @@ moment, it is completed by doing it again: every step looks at what is there.
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
-import sqlite3
-import tempfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from shelfkin import tables
 from shelfkin.artifacts import (
     Manifest,
     Root,
@@ -38,15 +28,15 @@ from shelfkin.erased_users import WITHHELD as WITHHELD_TEXT
 from shelfkin.erased_users import ErasedUsers
 from shelfkin.errors import ArtifactError
 from shelfkin.profile import IdRule, StoreProfile
+from shelfkin.serving.erasing_cuts import erasing_cut
 from shelfkin.serving.index import LAYOUT
+from shelfkin.serving.index_erasure import index_without
 from shelfkin.serving.retention import last_change, run_folders
-from shelfkin.serving.table_rewrite import WITHHELD, Cut, Rewrite, lost_rows, rewrite, rewritten
+from shelfkin.serving.table_rewrite import WITHHELD, Rewrite, lost_rows, rewrite, rewritten
 from shelfkin.settings import PostgresTarget, Settings
 
 # What no manifest names yet may be what a stage is writing.
 AT_WORK = timedelta(hours=1)
-# `recommending.timelines.USER`; its module needs Spark.
-_TIMELINE_OF_USER = 0
 
 
 @dataclass
@@ -159,7 +149,7 @@ class _Run:
         for manifest in manifests.values():
             made = Rewrite()
             for table in manifest.content["tables"]:
-                cut = self._cut(table)
+                cut = erasing_cut(table, self.profile, self.erased)
                 if cut and self.root.exists(manifest.table_uri(table)):
                     rewrite(self.root, manifest, table, cut, attempt, made, do=self.do)
                     if table in made.paths:
@@ -187,22 +177,6 @@ class _Run:
         found = (Manifest.read(self.root, uri) for uri in uris if self.root.exists(uri))
         return {manifest.stage: manifest for manifest in found}
 
-    def _cut(self, table: str) -> Cut | None:
-        """Return what a table loses; None for tables that know no customers."""
-        from_events = {tables.EVENTS_QUARANTINE, tables.EVENTS_REPORT}
-        if self.profile.catalog_events is not None:
-            from_events |= {tables.PRODUCTS_QUARANTINE, tables.PRODUCTS_REPORT}
-        if table in (tables.EVENTS, tables.USER_RECOMMENDATIONS):
-            return Cut(["user_id"], partial(_without_users, self.erased))
-        if table == tables.TIMELINES:
-            return Cut(["kind", "id"], partial(_without_timelines, self.erased))
-        if table not in from_events:
-            return None
-        if table.endswith("_report"):
-            return Cut(["examples"], partial(_without_examples, self.erased))
-        column = self.profile.events.fields.user_id if self.profile.events else ""
-        return Cut(["reason", "detail", "raw"], partial(_without_raw_rows, self.erased, column))
-
     def _count(self, table: str, lost: Counter[str]) -> None:
         self.done.rows[table] += lost.total() - lost[WITHHELD]
         self.done.rows["texts"] += lost[WITHHELD]
@@ -217,19 +191,17 @@ class _Run:
         for uri in sorted(old):
             if not self.root.exists(uri):
                 continue
-            clean = _index_without(self.root, uri, self.erased)
+            beside = posixpath.dirname(uri)
+            new = posixpath.join(beside, f"{key}.v{LAYOUT}.sqlite")
+            new = posixpath.join(beside, f"{attempt}.v{LAYOUT}.sqlite") if new in old else new
+            clean = index_without(self.root, uri, self.erased, (new, uri) if self.do else ())
             if clean is None:
                 continue
             self.done.rows["serving_index"] += clean.n_users
-            if clean.data is None:
+            if clean.is_readable:
+                moved[uri] = new
+            else:
                 gone.append(uri)
-                continue
-            new = posixpath.join(posixpath.dirname(uri), f"{key}.v{LAYOUT}.sqlite")
-            moved[uri] = (
-                new if new not in old else posixpath.join(posixpath.dirname(uri), f"{attempt}.v{LAYOUT}.sqlite")
-            )
-            for place in (moved[uri], uri) if self.do else ():
-                self.root.put_bytes(place, clean.data)
         if self.do:
             self._point(manifests, publish, pointers, moved)
         return gone
@@ -311,9 +283,9 @@ class _Run:
 
     def _n_unnamed(self, uri: str) -> int:
         if uri.endswith((".sqlite", ".duckdb")):
-            clean = _index_without(self.root, uri, self.erased)
+            clean = index_without(self.root, uri, self.erased)
             return clean.n_users if clean else 0
-        cut = self._cut(posixpath.basename(uri))
+        cut = erasing_cut(posixpath.basename(uri), self.profile, self.erased)
         try:
             return sum(lost.total() for lost in lost_rows(self.root, uri, cut).values()) if cut else 0
         except (pa.ArrowException, OSError):
@@ -322,104 +294,3 @@ class _Run:
 
 def _stages(manifests: dict[str, Manifest]) -> dict[str, Manifest]:
     return {stage: one for stage, one in manifests.items() if "serving_index" not in one.content["metrics"]}
-
-
-def _without_users(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
-    return _without(rows, _is_in(rows["user_id"], erased))
-
-
-def _without_timelines(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
-    return _without(rows, pc.and_(_is_in(rows["id"], erased), pc.equal(rows["kind"], _TIMELINE_OF_USER)))
-
-
-def _is_in(ids: pa.ChunkedArray, erased: ErasedUsers) -> pa.ChunkedArray:
-    return pc.is_in(ids, pa.array(erased.among(pc.unique(ids).to_pylist()), pa.string()))
-
-
-def _without(rows: pa.Table, gone: pa.ChunkedArray) -> tuple[pa.Table, Counter[str]]:
-    n = int(pc.sum(gone).as_py() or 0)
-    return rows.filter(pc.invert(gone)), +Counter({"": n})
-
-
-def _without_raw_rows(erased: ErasedUsers, column: str, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
-    """Drop a customer's raw rows; of lines that couldn't be taken apart only the text goes."""
-    keep, texts, lost = [], [], Counter[str]()
-    for row in rows.select(["reason", "detail", "raw"]).to_pylist():
-        raw, detail = row["raw"] or "", row["detail"] or ""
-        try:
-            fields = json.loads(raw)
-        except ValueError:
-            fields = {"malformed_line": raw}
-        if set(fields) == {"malformed_line"}:
-            named = erased.mentioned(f"{fields['malformed_line']}\n{detail}")
-            lost += Counter({WITHHELD: 1}) if named else Counter()
-            texts.append((WITHHELD_TEXT, json.dumps({"malformed_line": WITHHELD_TEXT})) if named else (detail, raw))
-            keep.append(True)
-            continue
-        # A profile may have named another column when the row was read.
-        written = [fields[column]] if column in fields else fields.values()
-        keep.append(not any(erased.wrote(one) for one in written))
-        texts.append((row["detail"], row["raw"]))
-        lost += Counter() if keep[-1] else Counter({row["reason"]: 1})
-    if not lost:
-        return rows, lost
-    for place, name in enumerate(("detail", "raw")):
-        at = rows.schema.get_field_index(name)
-        rows = rows.set_column(at, rows.schema.field(at), pa.array([text[place] for text in texts], pa.string()))
-    return rows.filter(pa.array(keep)), lost
-
-
-def _without_examples(erased: ErasedUsers, rows: pa.Table) -> tuple[pa.Table, Counter[str]]:
-    given = [one or [] for one in rows["examples"].to_pylist()]
-    kept = [[one for one in examples if not erased.mentioned(one)] for examples in given]
-    lost = +Counter({WITHHELD: sum(before != after for before, after in zip(given, kept, strict=True))})
-    at = rows.schema.get_field_index("examples")
-    kind = rows.schema.field(at)
-    return rows.set_column(at, kind, pa.array(kept, kind.type)), lost
-
-
-@dataclass(frozen=True)
-class _Index:
-    """An index without erased customers; `data` is None where it is of a version that nobody reads any more."""
-
-    data: bytes | None
-    n_users: int
-
-
-def _index_without(root: Root, uri: str, erased: ErasedUsers) -> _Index | None:
-    """Return a serving index without erased customers, or None if it holds none of them."""
-    with tempfile.TemporaryDirectory(prefix="shelfkin-erase-") as folder:
-        local = Path(folder) / "index.sqlite"
-        root.fs.get_file(uri, str(local))
-        try:
-            with closing(sqlite3.connect(local)) as db:
-                if db.execute("PRAGMA user_version").fetchone() != (LAYOUT,):
-                    return _Index(None, 1)
-                ids = erased.among(user_id for (user_id,) in db.execute("SELECT user_id FROM user"))
-                if not ids:
-                    return None
-                _delete_users(db, ids)
-        except sqlite3.DatabaseError:
-            return _Index(None, 1)
-        return _Index(local.read_bytes(), len(ids))
-
-
-def _delete_users(db: sqlite3.Connection, ids: Iterable[str]) -> None:
-    db.executescript("PRAGMA journal_mode = OFF; PRAGMA secure_delete = ON;")
-    for user_id in ids:
-        ((packed,),) = db.execute("SELECT packed FROM user WHERE user_id = ?", [user_id]).fetchall()
-        listed = [(one["product_id"],) for one in json.loads(zlib.decompress(packed))["recommendations"]]
-        db.executemany("UPDATE product SET n_lists = n_lists - 1 WHERE product_id = ? AND n_lists > 0", listed)
-        db.execute("DELETE FROM user WHERE user_id = ?", [user_id])
-        if listed:
-            change = "json_set(content, '$.n_users_with_lists', content ->> '$.n_users_with_lists' - 1)"
-            db.execute(f"UPDATE document SET content = {change} WHERE name = 'run'")
-    # Without gaps: examples are found by number.
-    db.execute(
-        "CREATE TEMP TABLE numbered AS SELECT number AS old, row_number() OVER (ORDER BY number) AS new FROM user"
-    )
-    db.execute("UPDATE user SET number = -number")
-    db.execute("UPDATE user SET number = (SELECT new FROM numbered WHERE old = -number)")
-    db.execute("DROP TABLE numbered")
-    db.commit()
-    db.execute("VACUUM")
