@@ -39,7 +39,7 @@ if stores:
             "execution_timeout": timedelta(hours=2),
             "on_failure_callback": RunNotifier(),
         },
-    ):
+    ) as dag:
         for store in stores:
             # The pool of publishing: no pointer moves meanwhile but by somebody's hand.
             RetentionOperator(task_id=store, store=store, only="{{ params.store }}", pool="publishing")

@@ -37,10 +37,10 @@ def test_each_shop_is_tidied_by_its_own_task(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("ARTIFACT_ROOT", str(artifacts))
     monkeypatch.setenv("SHELFKIN_STORES_DIR", str(stores))
     monkeypatch.delenv("SHELFKIN_PUBLISH_POSTGRES", raising=False)
-    paths, uris = write_run(artifacts, stamped_rows(1), as_of="2024-06-01")
+    paths, uris = write_run(artifacts, stamped_rows(1), as_of="2024-06-08")
     publish_run(paths, uris, publish=True)
     for n in range(1, 8):
-        day = date(2024, 6, 1) + timedelta(days=n)
+        day = date(2024, 6, 8) - timedelta(days=n)
         shutil.copy(paths.published_uri(), Path(paths.published_uri()).with_name(f"as_of={day}.json"))
     root = Root.at(str(artifacts))
     record_erased(root, "shop", ErasedUsers.of(root, "shop", ErasedUsers().rule).only("u3"), "ada", "ticket 12")
