@@ -30,7 +30,7 @@ TO ?=
 # Test files at once, by folder: whole runs come before what is short. Not as many as cores: each takes 3 GB with Spark.
 WORKERS ?= 2
 
-.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar bench-pages bench-demo rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java audit
+.PHONY: help setup demo profile check run estimate bench-embed bench-cluster bench-meaning bench-quality bench-ablation bench-cold bench-serving bench-publish bench-similar bench-pages bench-demo rehearsal up down show rollback pause resume prune recommend test test-fast test-all new-revision forecast backfill compose-check lint lock clean java audit forget
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ resume: setup ## let the next published run become what readers get
 
 prune: setup ## which old runs may go: make prune STORE=... KEEP=90; with YES=1 they are removed
 	@$(PY) -m shelfkin prune --store '$(STORE)' $(if $(KEEP),--keep '$(KEEP)') $(if $(YES),--yes)
+
+forget: setup ## what is held of a customer: make forget STORE=... USER=...; with YES=1 REASON='...' it is erased
+	@$(PY) -m shelfkin forget --store '$(STORE)' --user '$(subst ','\'',$(if $(filter command,$(origin USER)),$(USER)))' --reason '$(subst ','\'',$(REASON))' $(if $(YES),--yes)
 
 recommend: setup ## products for a handful of recently viewed ids: make recommend RECENT=P316,P333,P1115 (STORE=titles_only)
 	@$(PY) -m shelfkin recommend --store '$(or $(STORE),titles_only)' --recent '$(subst ','\'',$(RECENT))' $(if $(N),--n '$(N)')

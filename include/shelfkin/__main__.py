@@ -8,6 +8,7 @@ python -m shelfkin rollback --as-of D --reason WHY [--store S]
 python -m shelfkin pause --reason WHY [--store S]
 python -m shelfkin resume [--store S]
 python -m shelfkin prune [--store S] [--keep N] [--yes]
+python -m shelfkin forget [--store S] [--user U] [--reason WHY] [--yes]
 python -m shelfkin new-revision [--from D]
 """
 
@@ -28,6 +29,8 @@ from shelfkin.errors import ArtifactError, OptionError, ShelfkinError, without_c
 from shelfkin.lineage import read_lineage, stale_line
 from shelfkin.serving.index import open_index
 from shelfkin.settings import Settings
+
+DEFAULT_KEPT_DAYS = 90
 
 
 def read_pointer(settings: Settings, store: str, as_of: str) -> dict[str, Any]:
@@ -123,11 +126,11 @@ def resume(settings: Settings, store: str) -> None:
     print(f"The next published run of {store} becomes what readers get.")
 
 
-def prune(settings: Settings, store: str, keep: int, yes: bool) -> None:
+def prune(settings: Settings, store: str, keep: int | None, yes: bool) -> None:
     """Print which runs may go and, if told to, remove them."""
     from shelfkin.serving.retention import old_runs, remove_runs
 
-    settings.profile(store)
+    keep = keep or settings.profile(store).retention.published_days or DEFAULT_KEPT_DAYS
     root = Root.at(settings.artifact_root)
     old = old_runs(root, store, keep)
     for folder, n_bytes in old.folders:
@@ -141,6 +144,28 @@ def prune(settings: Settings, store: str, keep: int, yes: bool) -> None:
     else:
         remove_runs(root, store, old)
         print(f"Removed {what}.")
+
+
+def forget(settings: Settings, store: str, user: str, reason: str, yes: bool) -> None:
+    """Print what a store holds of a customer and, if told to, erase it; without a customer, complete what was begun."""
+    from shelfkin.serving import forgetting
+
+    profile, root, postgres = settings.profile(store), Root.at(settings.artifact_root), settings.publish_postgres
+    if not user and not yes:
+        raise OptionError("No customer was named.", next_step="Write USER=...; YES=1 alone completes what was begun.")
+    if not yes:
+        done = forgetting.what_would_go(root, profile, user, postgres)
+    elif user:
+        done = forgetting.forget(root, profile, user, _who(), reason, postgres)
+    else:
+        done = forgetting.erase_again(root, profile, postgres)
+    for line in forgetting.told(done):
+        print(line)
+    if not yes:
+        print(f"would be erased. Do it: make forget STORE={store} USER=... REASON=... YES=1")
+        return
+    print("were erased. Runs leave out this store's erased customers from now on.")
+    print("The shop's own files were not touched, nor Airflow's logs, backups, and copies that others made.")
 
 
 def new_revision(settings: Settings, _store: str, first: str) -> None:
@@ -188,8 +213,12 @@ def main() -> int:
         command.add_argument("--reason", required=True, help="why, in a few words; it is recorded with your name")
     go_on = commands.add_parser("resume", help="let the next published run become the latest again")
     tidied = commands.add_parser("prune", help="which runs may go; with --yes, remove them")
-    tidied.add_argument("--keep", type=int, default=90, help="published days that stay (default: 90)")
+    tidied.add_argument("--keep", type=int, help="published days that stay (default: the profile's, else 90)")
     tidied.add_argument("--yes", action="store_true", help="remove them")
+    forgotten = commands.add_parser("forget", help="what is held of a customer; with --yes, erase it")
+    forgotten.add_argument("--user", default="", help="the id, as the shop's files write it")
+    forgotten.add_argument("--reason", default="", help="why, without the id; it is recorded with your name")
+    forgotten.add_argument("--yes", action="store_true", help="erase it")
     revised = commands.add_parser("new-revision", help="rename a shelf in the living shop's newest catalogues")
     revised.add_argument("--from", dest="first", default="", help="first day whose run reads them")
     actions = {
@@ -201,6 +230,7 @@ def main() -> int:
         stop: pause,
         go_on: resume,
         tidied: prune,
+        forgotten: forget,
         revised: new_revision,
     }
     for command, action in actions.items():

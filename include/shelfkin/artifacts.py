@@ -404,17 +404,23 @@ def manifest_with(manifests: Mapping[str, Manifest], table: str) -> Manifest:
     )
 
 
+def content_key(manifests: Mapping[str, Manifest]) -> str:
+    """Name what is published by what went in: a cleared and repeated run gets another key, a retry finds its own."""
+    joined = "".join(manifest.sha256 for _, manifest in sorted(manifests.items()))
+    return sha256_hex(joined.encode())[:16]
+
+
 def check_reconciled(stage: str, counts: dict[str, Any]) -> None:
     """Raise ReconciliationError unless every row that came in is accounted for.
 
     A stage that reads raw rows counts ``rows_in``; then
-    rows_in = kept + quarantined + merged + netted + ignored + after_as_of, where `merged` rows were folded into a kept
-    one, `netted` rows are cancellations and the purchases they undo, `ignored` rows are of event types that the profile
-    doesn't want, and `after_as_of` rows weren't known yet.
+    rows_in = kept + quarantined + merged + netted + ignored + after_as_of + erased, where `merged` rows were folded
+    into a kept one, `netted` rows are cancellations and the purchases they undo, `ignored` rows are of event types that
+    the profile doesn't want, `after_as_of` rows weren't known yet, and `erased` rows are of forgotten customers.
     """
     if "rows_in" not in counts:
         return
-    names = ("kept", "quarantined", "merged", "netted", "ignored", "after_as_of")
+    names = ("kept", "quarantined", "merged", "netted", "ignored", "after_as_of", "erased")
     parts = {name: int(counts.get(name, 0)) for name in names}
     if sum(parts.values()) != int(counts["rows_in"]):
         raise ReconciliationError(

@@ -25,6 +25,8 @@ from shelfkin.time_patterns import check_time_pattern
 RECIPE_FIELDS = ("title", "description", "brand", "category_path", "category", "other_categories")
 # Each takes a model of its own to fit; beyond a year of months nothing was tried.
 MAX_RANKER_WINDOWS = 12
+# A week: the gate, cluster identity, drift and the ranker's reuse look back as far.
+MIN_KEPT_DAYS = 7
 
 
 def _known_to(look_up: Callable[[str], object], what: str) -> AfterValidator:
@@ -546,6 +548,19 @@ class Recommending(_Section):
         return self.blend if repurchase == "allow" else self.blend_exclude
 
 
+class Retention(_Section):
+    """What the daily DAG ``retention`` removes; what is left out is kept for good."""
+
+    published_days: int | None = Field(
+        None,
+        ge=MIN_KEPT_DAYS,
+        description="newest published days that stay with their runs; readers' own day always does",
+    )
+    quarantine_days: int | None = Field(
+        None, ge=1, description="days that rows turned away stay for looking at; their counts always do"
+    )
+
+
 class StoreProfile(_Section):
     """One shop, as one YAML file describes it.
 
@@ -576,6 +591,7 @@ class StoreProfile(_Section):
     embedding: Embedding = Embedding()
     clustering: Clustering = Clustering()
     recommending: Recommending = Recommending()
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _consistent(self) -> StoreProfile:

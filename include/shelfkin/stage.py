@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shelfkin import spark
 from shelfkin.artifacts import Manifest, RunPaths, manifest_content, utc_now
+from shelfkin.erased_users import ErasedUsers
 from shelfkin.packaging import code_version
 from shelfkin.profile import StoreProfile, resolve_path
 from shelfkin.settings import Settings
@@ -66,6 +67,12 @@ class Stage:
     def cutoff(self) -> datetime:
         """Midnight UTC of as_of: only what happened strictly before it is known."""
         return datetime(self.as_of.year, self.as_of.month, self.as_of.day, tzinfo=UTC)
+
+    @cached_property
+    def erased_users(self) -> ErasedUsers:
+        """The customers whose rows no run reads any more."""
+        events = self.profile.events
+        return ErasedUsers.of(self.paths.root, self.paths.store, events.user_id) if events else ErasedUsers()
 
     def source_path(self, path: str) -> str:
         """Return a path of the profile as an absolute path or URI."""

@@ -216,12 +216,15 @@ class PublishOperator(BaseOperator):
         return result.xcom()
 
     def _publish(self, context: Context) -> PublishResult:
+        from shelfkin.serving.erasure import erase_from_run
         from shelfkin.serving.publish import publish_run
 
         paths = run_paths(self.artifact_root, **self.of_run)
         paths.root.remove(paths.error_uri(self.task_id))
         try:
-            postgres = Settings.from_env().publish_postgres
+            settings = Settings.from_env()
+            erase_from_run(paths, settings)
+            postgres = settings.publish_postgres
             if postgres is not None:
                 mask_secret(postgres.url.get_secret_value())
             return publish_run(

@@ -33,7 +33,7 @@ def parsed(stores: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], str
     bag = DagBag(DAGS, bundle_path=DAGS, bundle_name="dags")
     assert "product_recommendations.py" not in bag.import_errors
     warned = "\n".join(line for lines in bag.captured_warnings.values() for line in lines)
-    return set(bag.dags) - {"backfill_forecast"}, bag.import_errors.get("store_profiles.py", ""), warned
+    return set(bag.dags) - {"backfill_forecast", "retention"}, bag.import_errors.get("store_profiles.py", ""), warned
 
 
 @pytest.mark.filterwarnings("always::UserWarning")

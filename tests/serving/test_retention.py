@@ -8,14 +8,17 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from finished_run import stamped_rows, write_run
 from shelfkin.__main__ import main
-from shelfkin.artifacts import Root, RunPaths, published_days
+from shelfkin.artifacts import Manifest, Root, RunPaths, published_days
 from shelfkin.errors import OptionError
+from shelfkin.profile import Retention
 from shelfkin.serving.publish import publish_run
-from shelfkin.serving.retention import old_runs, remove_runs
+from shelfkin.serving.retention import keep, old_runs, remove_quarantine, remove_runs
 from shelfkin.serving.rollback import Decision, roll_back
 
 DAYS = [date(2024, 6, 1) + timedelta(days=n) for n in range(10)]
@@ -104,3 +107,45 @@ def test_the_command_tells_first_and_removes_when_told(
     assert "3 runs of " in said and "2 published days may go" in said and folder(root, DAYS[0]) in said
     monkeypatch.setattr(sys, "argv", [*words, "--yes"])
     assert main() == 0 and len(published_days(root, "shop")) == 8
+
+
+def test_rows_turned_away_go_by_age_and_their_counts_stay(root: Root) -> None:
+    paths = RunPaths(root, "shop", DAYS[0], f"run of {DAYS[0]}")
+    uri = paths.manifest_uri("clean_events")
+    place = Path(paths.attempt_uri("clean_events", "1")) / "events_quarantine"
+    place.mkdir(parents=True)
+    rows = {"reason": ["bad_time", "bad_time"], "detail": ["", ""], "raw": ["secret", "secret"]}
+    pq.write_table(pa.table(rows), place / "part-0.parquet")
+    content = root.read_json(uri)
+    content["tables"]["events_quarantine"] = {"path": root.relative(str(place)), "rows": 2}
+    content["counts"] = {"rows_in": 2, "quarantined": 2, "quarantined_by_reason": {"bad_time": 2}}
+    for path in Path(root.join("stores", "shop", "runs")).rglob("manifest.json"):
+        root.put_json(str(path), {**root.read_json(str(path)), "finished_at": "2024-06-10T00:00:00+00:00"})
+    root.put_json(uri, {**content, "finished_at": "2024-06-10T00:00:00+00:00"})
+    replaced = Path(paths.attempt_uri("clean_events", "0")) / "events_quarantine" / "part-0.parquet"
+    replaced.parent.mkdir(parents=True)
+    replaced.touch()
+    os.utime(replaced, (0, 0))
+    served = {path: path.read_bytes() for path in Path(root.join("stores", "shop", "published")).iterdir()}
+    soon = datetime(2024, 6, 11, tzinfo=UTC)
+    assert remove_quarantine(root, "shop", 30, soon) == {}
+    assert remove_quarantine(root, "shop", 30, soon + timedelta(days=30)) == {"events_quarantine": 2}
+    manifest = Manifest.read(root, uri)
+    assert manifest.rows("events_quarantine") == 0 == manifest.dataset("events_quarantine").count_rows()
+    assert manifest.content["counts"] == content["counts"] and not place.exists() and not replaced.exists()
+    assert manifest.content["rewritten"][0]["rows"] == {"events_quarantine": 2}
+    assert served == {path: path.read_bytes() for path in Path(root.join("stores", "shop", "published")).iterdir()}
+    assert remove_quarantine(root, "shop", 30, soon + timedelta(days=30)) == {}
+
+
+def test_a_run_that_somebody_goes_back_to_meanwhile_stays(root: Root) -> None:
+    old = old_runs(root, "shop", 8, LATER)
+    roll_back(root, "shop", DAYS[0], Decision("ada", "prices"))
+    remove_runs(root, "shop", old)
+    assert root.exists(folder(root, DAYS[0])) and not root.exists(folder(root, DAYS[1]))
+
+
+def test_without_a_setting_everything_is_kept(root: Root) -> None:
+    assert keep(root, "shop", Retention()) == [] and published_days(root, "shop") == DAYS
+    (line,) = keep(root, "shop", Retention(published_days=8))
+    assert line.endswith("2 published days removed") and published_days(root, "shop") == DAYS[2:]

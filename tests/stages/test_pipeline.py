@@ -12,7 +12,9 @@ from pyspark.sql import SparkSession
 
 from rehearsal.server import Settings, running_rehearsal_server
 from shelfkin.artifacts import Manifest, RunPaths
+from shelfkin.erased_users import ErasedUsers, record_erased
 from shelfkin.evaluation.baselines import OURS
+from shelfkin.profile import IdRule
 from shelfkin.recommending import ranker
 from shelfkin.serving.index import ServingIndex, open_index
 from shelfkin.serving.publish import PublishResult, publish_run
@@ -347,3 +349,16 @@ def test_a_store_without_events_says_so_and_still_finds_similar_products(spark: 
     # All there is: 72 texts, of which the session has seen two.
     assert len(found.items) == 70 and not {item.product_id for item in found.items} & {"S001", "S060"}
     assert "no personal lists" in text
+
+
+def test_a_later_run_leaves_out_who_was_erased(finished: Run, tmp_path: Path) -> None:
+    run = Run(finished.stores, tmp_path, STORE, AS_OF)
+    root = run.paths.root
+    record_erased(root, STORE, ErasedUsers.of(root, STORE, IdRule()).only("C007"), "ada", "ticket 12")
+    counts = run.stage("clean_events").content["counts"]
+    assert counts["erased"] == sum(row["customer"] == "C007" for row in events())
+    assert counts["rows_in"] == len(events())
+    expected = [row for row in finished.rows("clean_events", "events") if row[0] != "C007"]
+    assert run.rows("clean_events", "events") == expected
+    for table in ("events_quarantine", "events_report"):
+        assert "C007" not in str(run.rows("clean_events", table))

@@ -61,6 +61,7 @@ def write_profile(folder: Path, store: str, title: str) -> None:
     (folder / f"{store}.yaml").write_text(
         f"store: {store}\ntitle: {title}\ntimezone: UTC\n"
         "catalog: {kind: snapshot, source: {path: p.csv}, fields: {product_id: id, title: title}}\n"
+        "events: {source: {path: e.csv}, fields: {user_id: u, product_id: id, occurred_at: at}}\n"
     )
 
 

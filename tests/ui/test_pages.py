@@ -79,7 +79,7 @@ def test_nobody_reads_a_page_without_a_login_and_the_dags_permission(client: Cli
 def test_only_who_may_edit_the_dag_changes_what_readers_get_and_only_from_these_pages(
     client: Client, route: str
 ) -> None:
-    body = {"why": "a test", "as_of": "2024-06-01", "first": "2024-06-01", "last": "2024-06-02"}
+    body = {"why": "a test", "as_of": "2024-06-01", "first": "2024-06-01", "last": "2024-06-02", "customer": "u4"}
     page = {"x-shelfkin": "page"}
     assert client(None).post(address(route), json=body, headers=page).status_code == 401
     for role in ("", "VIEWER"):
@@ -87,8 +87,8 @@ def test_only_who_may_edit_the_dag_changes_what_readers_get_and_only_from_these_
     # What another site's form could send.
     assert client("ADMIN").post(address(route), json=body).status_code == 403
     assert client("ADMIN").post(address(route), data=body).status_code == 403
-    # This shop has no schedule: nothing of it can be backfilled.
-    right = 409 if route.endswith(("/backfill", "/forecast")) else 200
+    # This shop has no schedule: nothing of it can be backfilled. And Airflow knows no DAG retention here.
+    right = 409 if route.endswith(("/backfill", "/forecast", "/forget")) else 200
     assert client("ADMIN").post(address(route), json=body, headers=page).status_code == right
 
 
@@ -104,6 +104,18 @@ def test_buttons_say_what_is_wrong_and_record_who_pressed_them(client: Client) -
     assert f"{DAG}/resume" in admin.get(DAG).text
     assert admin.post(f"{DAG}/resume", headers=page).status_code == 200
     assert "stocktaking" not in client("VIEWER").get(DAG).text
+
+
+def test_who_is_forgotten_goes_into_the_list_and_nowhere_else(client: Client) -> None:
+    admin, page = client("ADMIN"), {"x-shelfkin": "page", "accept": "application/json"}
+    asked = admin.post(f"{DAG}/forget", json={"customer": "u4-quixotic", "why": "ticket 12"}, headers=page)
+    assert asked.status_code == 409 and "make forget STORE=shop YES=1" in asked.json()["detail"]
+    assert "quixotic" not in asked.text
+    named = admin.post(f"{DAG}/forget", json={"customer": "u4-quixotic", "why": "for u4-quixotic"}, headers=page)
+    assert "names the customer" in named.json()["detail"]
+    text = client("VIEWER").get(DAG).text
+    assert re.search(r"\d customers? (was|were) forgotten", text) and "Every published day and run" in text
+    assert f"{DAG}/forget" not in text and f"{DAG}/forget" in admin.get(DAG).text
 
 
 def test_a_dag_that_is_no_shops_and_a_run_that_is_not_there_say_so(client: Client) -> None:

@@ -80,7 +80,7 @@ def published_to_postgres(
     """
     schema = StoreSchema(paths.store)
     with connected(target.url, f"shelfkin publish {paths.store}") as db:
-        _configure(db)
+        configure(db)
         done = PostgresPublish()
         before = _load_and_serve(db, schema, paths, manifests, content, done, go_back)
         try:
@@ -92,7 +92,7 @@ def published_to_postgres(
         done.lines += _remove_old_runs(db, schema, target.keep_runs)
 
 
-def _configure(db: psycopg.Connection) -> None:
+def configure(db: psycopg.Connection) -> None:
     # Whatever this role's defaults are for its web requests, a load takes longer.
     db.execute("SET statement_timeout = 0")
     db.execute("SET idle_in_transaction_session_timeout = 0")
@@ -112,7 +112,7 @@ def _load_and_serve(
 ) -> _ServedRun | None:
     """Bring a run into the database and serve it, all or nothing; return what was served before."""
     with db.transaction():
-        _wait_for_other_publishes(db, schema)
+        wait_for_other_publishes(db, schema)
         ensure_layout(db, schema)
         row = db.execute(schema.statement("SELECT run, as_of FROM {served_run}")).fetchone()
         before = _ServedRun(*row) if row else None
@@ -134,7 +134,7 @@ def _load_and_serve(
     return before
 
 
-def _wait_for_other_publishes(db: psycopg.Connection, schema: StoreSchema) -> None:
+def wait_for_other_publishes(db: psycopg.Connection, schema: StoreSchema) -> None:
     try:
         db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [schema.name])
     except psycopg.errors.LockNotAvailable:

@@ -13,9 +13,9 @@ from shelfkin.artifacts import (
     Manifest,
     Root,
     RunPaths,
+    content_key,
     manifest_content,
     manifest_with,
-    sha256_hex,
     utc_now,
 )
 from shelfkin.errors import ArtifactError, GateError
@@ -144,17 +144,11 @@ def _pointer(paths: RunPaths, manifests: Mapping[str, Manifest]) -> dict[str, An
             table: {"path": manifest.table_uri(table), "rows": manifest.rows(table)}
             for table, manifest in tables.items()
         },
-        "serving_index": f"{paths.attempt_uri(STAGE, 'index')}/{_content_key(manifests)}.v{LAYOUT}.sqlite",
+        "serving_index": f"{paths.attempt_uri(STAGE, 'index')}/{content_key(manifests)}.v{LAYOUT}.sqlite",
         "manifests": {stage: manifest.uri for stage, manifest in sorted(manifests.items())},
         "metrics": dict(evaluated.content["metrics"]) if evaluated else {},
         "published_at": utc_now(),
     }
-
-
-def _content_key(manifests: Mapping[str, Manifest]) -> str:
-    """Name the index by what went in: a cleared and repeated run gets another file, a retry finds its own."""
-    joined = "".join(manifest.sha256 for _, manifest in sorted(manifests.items()))
-    return sha256_hex(joined.encode())[:16]
 
 
 def paused_uri(root: Root, store: str) -> str:
@@ -171,7 +165,7 @@ def in_postgres(
     # Imported only here: an installation without a database needs no libpq.
     from shelfkin.serving.postgres_publish import published_to_postgres
 
-    return published_to_postgres(postgres, paths, manifests, _content_key(manifests), go_back=go_back)
+    return published_to_postgres(postgres, paths, manifests, content_key(manifests), go_back=go_back)
 
 
 def _check_gate(metrics: Mapping[str, Any]) -> None:

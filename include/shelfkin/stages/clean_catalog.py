@@ -17,6 +17,7 @@ from shelfkin.app import App
 from shelfkin.catalog import clean
 from shelfkin.data_report import ReportRow, as_table, named_columns, report_rows
 from shelfkin.errors import DataQualityError, without_controls
+from shelfkin.events.erased_rows import without_erased
 from shelfkin.quarantine import as_utc, check_share, survey, turned_away
 from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
@@ -34,8 +35,9 @@ def run(stage: Stage) -> None:
     known = parsed.where(~F.col("after_as_of"))
     report = report_rows(known, named_columns(profile, "catalog"))
     stage.write(PRODUCTS_REPORT, as_table(stage.spark, report), n_files=1)
+    erased = stage.metrics.get("n_rows_erased", 0)
     stage.counts = {
-        "rows_in": seen["rows_in"],
+        "rows_in": seen["rows_in"] + erased,
         "kept": kept,
         "quarantined": quarantined,
         "merged": seen["good"] - seen["good_ids"],
@@ -43,6 +45,7 @@ def run(stage: Stage) -> None:
         "ignored": seen["ignored"],
         "after_as_of": seen["rows_in"] - seen["known"] - seen["ignored"],
         "quarantined_by_reason": seen["by_reason"],
+        **({"erased": erased} if erased else {}),
     }
     n_texts = stage.spark.read.parquet(stage.table_uri(PRODUCTS)).select("text_hash").distinct().count()
     unread = _unread(stage, report)
@@ -62,6 +65,7 @@ def parse(stage: Stage) -> tuple[DataFrame, dict[str, Any]]:
     section = "events" if profile.catalog.kind == "events" else "catalog"
     wanted = clean.wanted_columns(profile)
     raw = read_rows(stage.spark, profile.catalog_source, section, wanted, stage.source_path, stage.as_of)
+    raw = without_erased(raw, profile.catalog_events, stage.erased_users)
     stage.progress("reading the catalogue from %s", raw.path)
     parsed = clean.parse_catalog(raw, profile, stage.cutoff).persist()
     with raw.reading():

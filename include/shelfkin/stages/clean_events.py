@@ -15,6 +15,7 @@ from shelfkin.app import App
 from shelfkin.data_report import as_table, named_columns, report_rows
 from shelfkin.errors import DataQualityError, StaleDataError
 from shelfkin.events import clean
+from shelfkin.events.erased_rows import without_erased
 from shelfkin.quarantine import as_utc, check_share, counts_by_reason, survey, turned_away
 from shelfkin.sources import read_rows
 from shelfkin.stage import Stage
@@ -33,6 +34,7 @@ def run(stage: Stage) -> None:
         return
     demo_data.materialise_for(stage.profile, stage.settings)
     raw = read_rows(stage.spark, events, "events", clean.wanted_columns(events), stage.source_path, stage.as_of)
+    raw = without_erased(raw, events, stage.erased_users)
     stage.progress("reading events from %s", raw.path)
     profile = stage.profile
     parsed = clean.parse_events(
@@ -56,8 +58,9 @@ def run(stage: Stage) -> None:
     written = stage.spark.read.parquet(stage.table_uri(EVENTS_QUARANTINE))
     by_reason = counts_by_reason(written)
     check_share("events", written, by_reason, seen["known"], events.max_quarantined_share)
+    erased = stage.metrics.get("n_rows_erased", 0)
     stage.counts = {
-        "rows_in": seen["rows_in"],
+        "rows_in": seen["rows_in"] + erased,
         "kept": kept,
         "quarantined": quarantined,
         "merged": seen["good"] - clean.count_distinct(parsed),
@@ -65,6 +68,7 @@ def run(stage: Stage) -> None:
         "ignored": seen["ignored"],
         "after_as_of": seen["rows_in"] - seen["known"] - seen["ignored"],
         "quarantined_by_reason": by_reason,
+        **({"erased": erased} if erased else {}),
     }
     stage.metrics |= {
         "n_purchases_reduced": settled.reduced,

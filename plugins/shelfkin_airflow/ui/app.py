@@ -21,7 +21,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from shelfkin.artifacts import RunPaths
@@ -33,6 +33,7 @@ from shelfkin.serving.show import printable
 from shelfkin.settings import Settings
 from shelfkin_airflow.ui import explore
 from shelfkin_airflow.ui.backfills import ask_for_forecast, backfill_page, backfill_request
+from shelfkin_airflow.ui.forgetting import ask_to_forget, n_forgotten
 from shelfkin_airflow.ui.history import shop_history
 from shelfkin_airflow.ui.report import stage_report, written
 from shelfkin_airflow.ui.result import JUDGED, run_result
@@ -168,6 +169,7 @@ def shop_page(request: Request, shop: ShopDep, user: GetUserDep) -> Response:
         history=shop_history(shop),
         served=shop.pointer(),
         paused=paused(shop.root, shop.store),
+        n_forgotten=n_forgotten(shop),
         may_write=_may_write(shop, user),
     )
 
@@ -205,6 +207,20 @@ def go_on(shop: ShopDep) -> dict[str, str]:
     """Let the next published run become the latest again."""
     resume(shop.root, shop.store)
     return {"said": "The next published run becomes what readers get."}
+
+
+class Whom(BaseModel):
+    """Whom a button is to forget, and why. In the body, so that no address and no access log holds the id."""
+
+    customer: Annotated[str, Field(max_length=300)]
+    why: str
+
+
+@app.post("/dags/{dag_id}/forget", dependencies=WRITE)
+def forget(shop: ShopDep, user: GetUserDep, asked: Whom) -> dict[str, str]:
+    """Forget a customer: runs leave them out from now on, and the DAG retention erases what there is."""
+    ask_to_forget(shop, asked.customer, asked.why, str(user.get_name()))
+    return {"said": "Runs leave this customer out from now on; the DAG retention erases what there is."}
 
 
 @app.get("/dags/{dag_id}/backfill", dependencies=READ)

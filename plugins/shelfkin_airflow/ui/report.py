@@ -22,6 +22,7 @@ ROW_FATES = {
     "netted": "cancelled out by a return",
     "ignored": "of an event type that the profile ignores",
     "after_as_of": "from after the run's date",
+    "erased": "of customers who were erased",
 }
 N_SAMPLE_ROWS = 5
 N_SAMPLED_FROM = 2_000
