@@ -105,7 +105,7 @@ def test_the_report_reads_like_the_data(spark: SparkSession, tmp_path: Path) -> 
         "DAYS: events from 2024-05-01",
     ):
         assert said in text
-    assert "Lamp 0 [2J" in text and "\x1b" not in text
+    assert "[2J" in text and "\x1b" not in text
 
 
 def test_what_would_stop_a_run_comes_first(spark: SparkSession, tmp_path: Path) -> None:
