@@ -17,7 +17,7 @@ from shelfkin.stages import STAGES
 from small_shop import products, write_csv, write_shop
 
 if TYPE_CHECKING:
-    from playwright.sync_api import FrameLocator, Page
+    from playwright.sync_api import FrameLocator, Locator, Page
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -63,7 +63,12 @@ def log_in(page: Page, password: str) -> None:
     page.locator("input[name=username]").fill("admin")
     page.locator("input[name=password]").fill(password)
     page.keyboard.press("Enter")
-    page.get_by_role("link", name="Recommendations").wait_for()
+    nav_entry(page).wait_for()
+
+
+def nav_entry(page: Page) -> Locator:
+    """Return the navigation's own link; tasks and assets are called recommendations as well."""
+    return page.get_by_test_id("nav-sidebar").get_by_role("link", name="Recommendations")
 
 
 def trigger(page: Page, as_of: str) -> str:
@@ -113,7 +118,7 @@ def test_a_first_evening(page: Page, installation: Installation) -> None:
 
 
 def look_at_the_overview(page: Page) -> None:
-    page.get_by_role("link", name="Recommendations").click()
+    nav_entry(page).click()
     overview = page.frame_locator("iframe")
     expect(overview.get_by_role("heading", name="Recommendations")).to_be_visible()
     expect(overview.locator("main")).to_contain_text(f"Newest published day {DAYS[-1]}")
