@@ -119,3 +119,15 @@ def test_types_of_a_result_are_kept(spark: SparkSession, folder: Path) -> None:
     raw = read(spark, folder, query)
     row = raw.frame.where("malformed IS NULL").select(sources.row_hash(), sources.raw_json().alias("json")).collect()[0]
     assert row["json"] == '{"day":"2024-01-02","price":1.5,"more":"{\\"a\\":1}","nothing":null,"list":["x"]}'
+
+
+@pytest.mark.parametrize("given", ["true", "false"])
+def test_settings_are_afterwards_as_they_were_given(spark: SparkSession, folder: Path, given: str) -> None:
+    spark.conf.set("spark.sql.variable.substitute", given)
+    try:
+        read(spark, folder, "SELECT id FROM articles")
+        with pytest.raises(SourceError):
+            read(spark, folder, "SELECT id FROM nowhere")
+        assert spark.conf.get("spark.sql.variable.substitute") == given
+    finally:
+        spark.conf.unset("spark.sql.variable.substitute")

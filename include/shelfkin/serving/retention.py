@@ -115,16 +115,15 @@ def _remove_other_tries(root: Root, manifest: Manifest, before: datetime) -> Non
 
 
 def _without_quarantine(root: Root, manifest: Manifest) -> Counter[str]:
-    named = [table for table in manifest.content["tables"] if table.endswith("_quarantine")]
-    old, made = [manifest.table_uri(table) for table in named], Rewrite()
-    for table in named:
-        if root.exists(manifest.table_uri(table)):
+    made = Rewrite()
+    for table in manifest.content["tables"]:
+        if table.endswith("_quarantine") and root.exists(manifest.table_uri(table)):
             rewrite(root, manifest, table, Cut(["reason"], _nothing), f"pruned-{os.urandom(3).hex()}", made, do=True)
     if not made.paths:
         return Counter()
     root.put_json(manifest.uri, rewritten(manifest, made, "", {"why": "retention", "at": utc_now()}))
-    for folder in old:
-        root.fs.rm(folder, recursive=True)
+    for table in made.paths:
+        root.fs.rm(manifest.table_uri(table), recursive=True)
     return Counter({table: made.rows(table) for table in made.paths})
 
 

@@ -51,6 +51,7 @@ def run_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame]
 @contextmanager
 def _named_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame], key: str) -> Iterator[None]:
     """Switch off what a query could reach out with, and turn Spark's errors into words that name line and tables."""
+    before = {setting: session.conf.get(setting) for setting in _SWITCHED_OFF}
     for setting in _SWITCHED_OFF:
         session.conf.set(setting, "false")
     try:
@@ -61,8 +62,9 @@ def _named_query(session: SparkSession, query: str, tables: Mapping[str, DataFra
             next_step=f"Correct {key} in the profile.",
         ) from None
     finally:
-        for setting in _SWITCHED_OFF:
-            session.conf.unset(setting)
+        # Not unset: that would forget what spark-submit was told.
+        for setting, value in before.items():
+            session.conf.set(setting, value)
 
 
 def _line(error: PySparkException, query: str) -> str:
