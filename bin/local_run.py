@@ -34,6 +34,8 @@ def run_once(store: str, as_of: str, conf_text: str) -> int:
     if as_of := as_of or conf.get("as_of") or "":
         conf["as_of"] = _checked_date(as_of)
     dag_id = settings.dag_id(store)
+    # As by Ctrl-C: Airflow and the JVM below it end with us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with prepared_environment() as environment:
         log_path = HOME / "logs" / f"run-{store}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         log_path.parent.mkdir(parents=True, exist_ok=True)

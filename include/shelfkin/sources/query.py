@@ -51,7 +51,7 @@ def run_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame]
 @contextmanager
 def _named_query(session: SparkSession, query: str, tables: Mapping[str, DataFrame], key: str) -> Iterator[None]:
     """Switch off what a query could reach out with, and turn Spark's errors into words that name line and tables."""
-    before = {setting: session.conf.get(setting) for setting in _SWITCHED_OFF}
+    before = {setting: str(session.conf.get(setting)) for setting in _SWITCHED_OFF}
     for setting in _SWITCHED_OFF:
         session.conf.set(setting, "false")
     try:
