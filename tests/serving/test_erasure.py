@@ -31,7 +31,8 @@ from shelfkin.artifacts import Manifest, Root, RunPaths, latest_pointer_uri
 from shelfkin.erased_users import ErasedUsers, normalised
 from shelfkin.errors import ArtifactError, OptionError
 from shelfkin.profile import IdRule, StoreProfile
-from shelfkin.serving import erasure
+from shelfkin.recommending import timelines
+from shelfkin.serving import erasing_cuts, erasure
 from shelfkin.serving.forgetting import erase_again, forget, what_would_go
 from shelfkin.serving.index import open_index
 from shelfkin.serving.publish import publish_run
@@ -418,3 +419,8 @@ def test_salts_keep_stores_apart_and_ids_are_written_as_tables_hold_them() -> No
     assert normalised(' ="00123" ', IdRule()) == "00123"
     assert normalised("17850.0", IdRule()) == normalised("1.785E4", IdRule()) == "17850"
     assert normalised("ab-x", IdRule(strip_suffix="-x", case="upper")) == "AB"
+
+
+def test_timelines_of_customers_are_known_by_their_own_number() -> None:
+    # Repeated where it is used, so that erasing needs no Spark.
+    assert erasing_cuts._TIMELINE_OF_USER == timelines.USER
